@@ -1,0 +1,26 @@
+"""What every stage is given beside the values it names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.core.events import Emit, silent
+from infra.core.state import State, cache_home
+
+
+@dataclass(frozen=True)
+class Context:
+    """project: the folder of slipway.yaml and the programs. run: this run's folder, for evidence."""
+
+    state: State
+    run: Path
+    project: Path
+    cache: Path = cache_home()
+    emit: Emit = silent
+
+    def evidence(self, name: str) -> Path:
+        """A file of this run's folder for evidence; its parent exists."""
+        path = self.run / "evidence" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path

@@ -1,0 +1,81 @@
+"""Typed progress. Layers below the console emit events and never print."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class StageStarted:
+    name: str
+    title: str
+
+
+@dataclass(frozen=True)
+class StageFinished:
+    name: str
+    status: Literal["changed", "unchanged", "failed", "not_run"]
+    seconds: float
+    summary: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """One line about what is happening or will change; `host` when it concerns one host."""
+
+    text: str
+    host: str = ""
+
+
+@dataclass(frozen=True)
+class Detail:
+    """A line for the log file and for -v: a task's result, a program's output."""
+
+    text: str
+    host: str = ""
+
+
+@dataclass(frozen=True)
+class ProgressStarted:
+    """A download, build or training begins; `total` in `unit`, None when it cannot be known."""
+
+    label: str
+    total: int | None
+    unit: Literal["B", "steps"] = "steps"
+
+
+@dataclass(frozen=True)
+class ProgressAdvanced:
+    label: str
+    done: int
+
+
+@dataclass(frozen=True)
+class ProgressFinished:
+    label: str
+    ok: bool
+
+
+Event = StageStarted | StageFinished | Note | Detail | ProgressStarted | ProgressAdvanced | ProgressFinished
+Emit = Callable[[Event], None]
+
+
+def silent(_event: Event) -> None:
+    """The default listener: libraries say nothing."""
+
+
+@contextmanager
+def progress(
+    emit: Emit, label: str, total: int | None = None, unit: Literal["B", "steps"] = "steps"
+) -> Iterator[Callable[[int], None]]:
+    """One progress bar: yields `advance(done)`, the absolute count so far. Failure closes it as failed."""
+    emit(ProgressStarted(label, total, unit))
+    try:
+        yield lambda done: emit(ProgressAdvanced(label, done))
+    except BaseException:
+        emit(ProgressFinished(label, ok=False))
+        raise
+    emit(ProgressFinished(label, ok=True))
