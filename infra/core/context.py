@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from infra.core.events import Emit, silent
@@ -16,7 +16,7 @@ class Context:
     state: State
     run: Path
     project: Path
-    cache: Path = cache_home()
+    cache: Path = field(default_factory=cache_home)
     emit: Emit = silent
 
     def evidence(self, name: str) -> Path:
