@@ -16,6 +16,15 @@ GROUPS = ("control_plane", "worker", "registry", "docker", "lxd", "model_server"
 
 
 @dataclass(frozen=True)
+class Request:
+    """What the user asked with. config: slipway.yaml when there is one. flags: KEY=VALUE of --set."""
+
+    config: Path | None
+    environment: dict[str, str] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Host:
     """One machine reachable over SSH.
 
@@ -209,6 +218,16 @@ class Result:
     seconds: float
     changed: int = 0
     evidence: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that happened: one Result per stage, and the values the stages made, by stage name."""
+
+    ok: bool
+    results: tuple[Result, ...]
+    values: dict[str, object]
+    versions: dict[str, str]
 
 
 @dataclass(frozen=True)
