@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +102,69 @@ def run(
     if check and done.returncode != 0:
         raise CommandError(words, done.returncode, done.output, where=where, action=action)
     return done
+
+
+@contextlib.contextmanager
+def running(
+    argv: Sequence[str | Path],
+    *,
+    ready: Callable[[str], object],
+    timeout: float,
+    env: Mapping[str, str] | None = None,
+    where: str = "",
+    action: str = "",
+) -> Iterator[str]:
+    """Keep a program running for as long as the block does; yields the line that said it is ready.
+
+    `ready` is called with each line of its output until it accepts one, at most for `timeout` seconds.
+    Raises CommandError when the program ends or stays silent before that, EnvironmentFault when it does
+    not exist. It is always ended, children included, when the block is left.
+    """
+    words = tuple(str(word) for word in argv)
+    try:
+        child = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(env or {})},
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        raise EnvironmentFault(
+            f"cannot run `{words[0]}`: it does not exist", where=where, action=action
+        ) from error
+    lines: list[str] = []
+    accepted: queue.Queue[str | None] = queue.Queue()
+
+    def on_line(line: str) -> None:
+        if accepted.empty() and ready(line):
+            accepted.put(line)
+
+    def read() -> None:  # goes on for the whole block, so that a full pipe never stops the program
+        _read(child.stdout, lines, on_line)
+        accepted.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        try:
+            line = accepted.get(timeout=timeout)
+        except queue.Empty:
+            line = None
+        if line is None:
+            end_group(child)
+            raise CommandError(
+                words,
+                child.returncode,
+                f"{''.join(lines)}\nended or not ready within {timeout:g} s",
+                where=where,
+                action=action,
+            )
+        yield line
+    finally:
+        end_group(child)
 
 
 def end_group(child: subprocess.Popen[str], grace: float = 5.0) -> None:
