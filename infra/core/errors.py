@@ -13,9 +13,11 @@ class SlipwayError(Exception):
     tail: the last lines of the true cause, as the failing program printed them.
     action: what the reader can do now.
     evidence: files that hold more (a log, collected journals).
+
+    exit_code None: that of the stage it happened in.
     """
 
-    exit_code = 3
+    exit_code: int | None = None
 
     def __init__(
         self,
@@ -58,17 +60,25 @@ class UsageError(SlipwayError):
 class EnvironmentFault(SlipwayError):
     """The machine lacks something: a privilege, a program, disk, a free name or subnet."""
 
+    exit_code = 3
+
 
 class ArtifactError(SlipwayError):
     """Something from outside could not be had, or is not what its pin says."""
+
+    exit_code = 3
 
 
 class HostError(SlipwayError):
     """A host could not be made, reached or removed."""
 
+    exit_code = 3
+
 
 class LockHeld(SlipwayError):
     """Another run owns this state folder."""
+
+    exit_code = 3
 
 
 class ProvisionError(SlipwayError):
