@@ -46,9 +46,13 @@ class SlipwayError(Exception):
 
 
 class GateFailed(SlipwayError):
-    """The deployment answers, but not as it must."""
+    """The deployment answers, but not as it must. value: the Proof that says so, kept by the pipeline."""
 
     exit_code = 1
+
+    def __init__(self, what: str, *, value: object, where: str = "", tail: str = "", action: str = "") -> None:
+        super().__init__(what, where=where, tail=tail, action=action)
+        self.value = value
 
 
 class UsageError(SlipwayError):
