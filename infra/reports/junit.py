@@ -1,0 +1,94 @@
+"""junit.xml: stages, gates and replicas as test cases, so that any CI shows what failed and where."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree as ET
+
+from infra.core.types import Gate, Proof, ReplicaProof, Result
+from infra.reports.document import RunValues
+
+# Terminal colours first (their escape character alone is illegal too), then what XML 1.0 cannot hold.
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+_ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def junit(results: tuple[Result, ...], values: RunValues) -> str:
+    """The whole run as one `testsuites` document."""
+    root = ET.Element("testsuites", name="slipway")
+    _suite(root, "stages", [_stage(result) for result in results])
+    if values.proof is not None:
+        proof = values.proof
+        _suite(root, "gates", [_gate(gate, proof) for gate in proof.gates])
+        _suite(root, "replicas", [_replica(replica, proof) for replica in proof.replicas])
+    _count(root, list(root.iter("testcase")))
+    ET.indent(root)
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
+
+
+def clean(text: str) -> str:
+    """Text without terminal colours and without characters XML cannot hold."""
+    return _ILLEGAL.sub("\ufffd", _ANSI.sub("", text))
+
+
+def troubles(replica: ReplicaProof) -> list[str]:
+    """What one replica did not do as it must; empty when it answered everything as recorded."""
+    out = [replica.error] if replica.error else []
+    if not replica.requests:
+        out.append("answered nothing")
+    if replica.errors:
+        out.append(f"{replica.errors} of {replica.requests} requests failed")
+    if replica.differences:
+        out.append(f"{replica.differences} of {replica.requests} answers differ from the recorded ones")
+    return out
+
+
+def _stage(result: Result) -> ET.Element:
+    case = _case("stages", result.name, result.seconds)
+    if result.status == "failed":
+        _failure(case, result.reason.splitlines()[0] if result.reason else "failed", result.reason)
+    elif result.status == "not_run":
+        ET.SubElement(case, "skipped", message=clean(result.reason))
+    return case
+
+
+def _gate(gate: Gate, proof: Proof) -> ET.Element:
+    case = _case("gates", gate.name)
+    if not gate.ok:
+        seen = [
+            f"pod {replica.pod} on node {replica.node}: {'; '.join(what)}"
+            for replica in proof.replicas
+            if (what := troubles(replica))
+        ]
+        _failure(case, f"{gate.name} is {gate.value:g}, the limit is {gate.limit:g}", "\n".join(seen))
+    return case
+
+
+def _replica(replica: ReplicaProof, proof: Proof) -> ET.Element:
+    case = _case("replicas", replica.pod)
+    what = troubles(replica)
+    if what and not proof.ok:  # the gates say how much trouble is allowed
+        where = f"pod {replica.pod} on node {replica.node} ({replica.endpoint})"
+        _failure(case, f"{where}: {'; '.join(what)}", "\n".join(what))
+    return case
+
+
+def _case(suite: str, name: str, seconds: float = 0.0) -> ET.Element:
+    return ET.Element("testcase", classname=f"slipway.{suite}", name=clean(name), time=f"{seconds:.3f}")
+
+
+def _failure(case: ET.Element, message: str, text: str) -> None:
+    ET.SubElement(case, "failure", message=clean(message)).text = clean(text) or None
+
+
+def _suite(root: ET.Element, name: str, cases: list[ET.Element]) -> None:
+    suite = ET.SubElement(root, "testsuite", name=name)
+    suite.extend(cases)
+    _count(suite, cases)
+
+
+def _count(element: ET.Element, cases: list[ET.Element]) -> None:
+    element.set("tests", str(len(cases)))
+    element.set("failures", str(sum(case.find("failure") is not None for case in cases)))
+    element.set("skipped", str(sum(case.find("skipped") is not None for case in cases)))
+    element.set("time", f"{sum(float(case.get('time', 0)) for case in cases):.3f}")
