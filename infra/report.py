@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from infra.core.context import Context
 from infra.core.state import write_atomically
-from infra.core.types import Outcome, Result
+from infra.core.types import Outcome, Result, Run
 from infra.reports.document import RunValues, document
 from infra.reports.junit import junit
 from infra.reports.page import page
@@ -39,17 +39,11 @@ class Report:
 
     title: ClassVar[str] = "Write the report"
 
-    def run(
-        self,
-        ctx: Context,
-        results: tuple[Result, ...],
-        values: Mapping[str, object],
-        versions: Mapping[str, str],
-    ) -> Outcome[tuple[Path, ...]]:
+    def run(self, ctx: Context, run: Run) -> Outcome[tuple[Path, ...]]:
         """Write the report of this run into its folder."""
-        files = write(ctx.run, results, values, versions)
+        files = write(ctx.run, run.results, run.values, run.versions)
         return Outcome(files, changed=0, summary=f"{files[-1]}")
 
-    def plan(self, ctx: Context) -> list[str]:
+    def plan(self, ctx: Context, run: Run | None = None) -> list[str]:
         """A report changes nothing but its own run's folder."""
         return []

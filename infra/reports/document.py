@@ -41,16 +41,25 @@ def _first(kind: type[T], values: tuple[object, ...]) -> T | None:
 
 
 def proven(results: Iterable[Result], values: RunValues) -> bool:
-    """Whether this run proved its deployment: no stage failed and the smoke stage's gates all held."""
-    if any(result.status == "failed" for result in results):
+    """Whether this run proved its deployment: it did what was asked, and the smoke stage's gates held."""
+    return values.proof is not None and done(results, values)
+
+
+def done(results: Iterable[Result], values: RunValues) -> bool:
+    """Whether the run did what it was asked (exit code 0): something ran, nothing failed.
+
+    `slipway image build` alone is done without being proven; a proof that is there must hold.
+    """
+    statuses = [result.status for result in results]
+    if "failed" in statuses or not set(statuses) & {"changed", "unchanged"}:
         return False
-    return values.proof is not None and values.proof.ok
+    return values.proof is None or values.proof.ok
 
 
 def document(results: tuple[Result, ...], values: RunValues, versions: Mapping[str, str]) -> dict[str, Any]:
     """run.json as data: ok, stages, versions and, per host, what the play did to it."""
     return {
-        "ok": proven(results, values),
+        "ok": done(results, values),
         "stages": [asdict(result) for result in results],
         "versions": dict(versions),
         "hosts": hosts(values),

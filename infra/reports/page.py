@@ -37,10 +37,10 @@ def page(run_dir: Path, results: tuple[Result, ...], values: RunValues, versions
         lstrip_blocks=True,
     )
     jinja.filters |= {"duration": duration, "plain": clean, "percent": percent}
-    ok = document.proven(results, values)
+    done, proven = document.done(results, values), document.proven(results, values)
     return jinja.get_template("index.html.j2").render(
         run=run_dir.name,
-        ok=ok,
+        outcome="proven" if proven else "done" if done else "failed",
         headline=headline(results, values),
         failure=next((result for result in results if result.status == "failed"), None),
         results=results,
@@ -66,7 +66,8 @@ def headline(results: tuple[Result, ...], values: RunValues) -> str:
     if failed is not None:
         return f"Failed in stage {failed.name}"
     if proof is None:
-        return "Nothing is proven: the smoke stage did not run"
+        ran = [result.name for result in results if result.status in ("changed", "unchanged")]
+        return f"Done: {', '.join(ran)}. Nothing is proven, for smoke did not run" if ran else "Nothing ran"
     return f"Proven: {len(proof.replicas)} of {len(proof.replicas)} replicas answer correctly"
 
 

@@ -28,6 +28,7 @@ from infra.core.types import (
     Replica,
     ReplicaProof,
     Result,
+    Run,
 )
 from infra.report import Report, write
 from infra.reports.page import duration, link, percent
@@ -186,14 +187,24 @@ def test_nothing_at_all_is_not_proven(tmp_path: Path) -> None:
     run, junit, page = files(tmp_path, (), {}, {})
     assert run == {"ok": False, "stages": [], "versions": {}, "hosts": []}
     assert junit.get("tests") == "0"
+    assert "Nothing ran" in "".join(page.text)
+
+
+def test_a_part_of_the_chain_is_done_and_not_proven(tmp_path: Path) -> None:
+    have = {name: value for name, value in values().items() if name not in ("deploy", "smoke")}
+    later = tuple(Result(name, "not_run", "not asked for", 0.0) for name in STAGES[4:])
+    run, junit, page = files(tmp_path, results()[:4] + later, have, VERSIONS)
+    assert run["ok"] is True
+    assert junit.get("skipped") == "2"
     assert "Nothing is proven" in "".join(page.text)
+    assert ("div", "class", "outcome done") in page.attributes
 
 
-def test_every_stage_green_without_a_proof_is_not_ok(tmp_path: Path) -> None:
-    have = {name: value for name, value in values().items() if name != "smoke"}
-    run, _, page = files(tmp_path, results()[:-1], have, VERSIONS)
+def test_a_proof_that_does_not_hold_is_never_ok(tmp_path: Path) -> None:
+    have = values() | {"smoke": proof(replica("pod-a", "worker-1", errors=1), ok=False)}
+    run, _, page = files(tmp_path, results(), have, VERSIONS)
     assert run["ok"] is False
-    assert "Nothing is proven" in "".join(page.text)
+    assert ("div", "class", "outcome failed") in page.attributes
 
 
 def test_a_bad_replica_is_named_with_pod_and_node(tmp_path: Path) -> None:
@@ -298,7 +309,7 @@ def test_smoke_json_is_linked_only_when_it_is_there(tmp_path: Path) -> None:
 
 def test_report_writes_into_the_run_and_changes_nothing_else(tmp_path: Path) -> None:
     ctx = Context(State(tmp_path / ".slipway"), tmp_path / "run", tmp_path)
-    outcome = Report().run(ctx, results(), values(), VERSIONS)
+    outcome = Report().run(ctx, Run(True, results(), values(), VERSIONS))
     assert outcome.changed == 0
     assert all(path.parent == ctx.run and path.is_file() for path in outcome.value)
     assert Report().plan(ctx) == []
