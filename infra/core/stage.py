@@ -51,3 +51,10 @@ class HasCleanup(Protocol):
     def cleanup(self, ctx: Context) -> None:
         """After a failure: take away what is half-made."""
         ...
+
+
+@runtime_checkable
+class HasRemove(Protocol):
+    def remove(self, ctx: Context, settings: Any) -> list[str]:
+        """Take away what `run` made, also after a run that was killed; one line per thing removed."""
+        ...

@@ -1,0 +1,331 @@
+"""Flags and verbs. The only module that reads flags, and the only caller of exit."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from infra.core.console import Console
+    from infra.core.context import Context
+    from infra.core.schema import Settings
+    from infra.core.types import Request
+    from infra.pipeline import Ended
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Settings file; ./slipway.yaml when it exists."),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="One setting, e.g. hosts.workers=3; may be repeated."),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; people read stderr.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Every task and command as it happens.")]
+
+app = typer.Typer(
+    name="slipway",
+    help="From bare Ubuntu or Debian hosts to TensorFlow Serving on Kubernetes, proved on every replica.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+hosts_app = typer.Typer(help="The machines of this lab.", no_args_is_help=True)
+model_app = typer.Typer(help="The model: train, export, inspect, save, restore.", no_args_is_help=True)
+image_app = typer.Typer(help="The serving image.", no_args_is_help=True)
+app.add_typer(hosts_app, name="hosts")
+app.add_typer(model_app, name="model")
+app.add_typer(image_app, name="image")
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its code: 0 proven, 1 gate, 2 use, 3 environment, 4 provision,
+    5 model or image, 6 deploy, 130 interrupted."""
+    from infra.core.errors import SlipwayError
+
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        code = app(standalone_mode=False)
+    except SlipwayError as error:
+        from infra.core.console import Console
+
+        Console().error(error)
+        sys.exit(error.exit_code or 3)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        show = getattr(error, "show", None)  # click's own usage errors
+        if show is None:
+            raise
+        show()
+        sys.exit(2)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _terminated(_signal: int, _frame: object) -> NoReturn:
+    """SIGTERM ends a run as Ctrl-C does: children ended, evidence kept, report written."""
+    raise KeyboardInterrupt
+
+
+class Session:
+    """One command: its request, context and console."""
+
+    def __init__(
+        self, config: Path | None, flags: list[str] | None, *, verbose: bool = False, keep: bool = True
+    ) -> None:
+        from infra.core.console import Console
+        from infra.core.types import Request
+        from infra.pipeline import new_context
+
+        if config is None and Path("slipway.yaml").is_file():
+            config = Path("slipway.yaml")
+        environment = {name: value for name, value in os.environ.items() if name.startswith("SLIPWAY_")}
+        self.request: Request = Request(config.resolve() if config else None, environment, tuple(flags or ()))
+        from infra.settings import read
+
+        self.settings: Settings = read(self.request)[0]  # refused before anything is touched
+        self.console: Console = Console(verbose=verbose)
+        self.context: Context = new_context(self.request.config, Path.cwd(), self.console, keep=keep)
+
+    @contextmanager
+    def owning(self, verb: str) -> Iterator[Context]:
+        """Hold the state folder's lock and keep a log while inside."""
+        from infra.core.lock import held
+
+        with held(self.context.state, verb), self.console.recording(self.context.run / "slipway.log"):
+            yield self.context
+
+
+def _chain(verb: str, session: Session, *, first: str = "", last: str = "", as_json: bool = False) -> int:
+    """Run stages and tell how it went. Returns the exit code."""
+    from infra import pipeline
+
+    with session.owning(verb) as ctx:
+        ended = pipeline.run(ctx, session.request, first=first, last=last)
+        _tell(session, ended)
+    if as_json:
+        sys.stdout.write((ctx.run / "run.json").read_text(encoding="utf-8"))
+    return ended.exit_code
+
+
+def _tell(session: Session, ended: Ended) -> None:
+    from infra.overview.closing import closing_lines
+
+    if ended.error is not None:
+        session.console.error(ended.error)
+    session.console.line()
+    for text in closing_lines(ended, session.context):
+        session.console.line(text)
+
+
+def _print(document: object, as_json: bool, lines: Callable[[], list[str]]) -> None:
+    """One JSON document, or lines, on stdout."""
+    if as_json:
+        import json
+
+        sys.stdout.write(json.dumps(document, indent=2, default=str) + "\n")
+    else:
+        sys.stdout.write("".join(f"{line}\n" for line in lines()))
+
+
+@app.command()
+def up(
+    config: Config = None,
+    set_: Set = None,
+    start: Annotated[
+        str, typer.Option("--from", metavar="STAGE", help="Start here; earlier values are the last run's.")
+    ] = "",
+    json: Json = False,
+    verbose: Verbose = False,
+) -> int:
+    """Do the whole chain: hosts, provision, model, image, deploy, smoke, report."""
+    return _chain("up", Session(config, set_, verbose=verbose), first=start, as_json=json)
+
+
+@app.command()
+def plan(config: Config = None, set_: Set = None, json: Json = False, verbose: Verbose = False) -> int:
+    """Say what `up` would change; change nothing."""
+    from infra import pipeline
+
+    session = Session(config, set_, verbose=verbose)
+    with session.owning("plan") as ctx:
+        steps = pipeline.plan(ctx, session.request)
+    count = sum(len(lines) for _, lines in steps)
+
+    def lines() -> list[str]:
+        out = [f"{name}: {line}" for name, each in steps for line in each]
+        return [*out, f"{count} changes" if count else "nothing would change"]
+
+    _print({"changes": count, "stages": [{"name": name, "plan": each} for name, each in steps]}, json, lines)
+    return 0
+
+
+@app.command()
+def down(config: Config = None, set_: Set = None, json: Json = False, verbose: Verbose = False) -> int:
+    """Remove every trace of the lab from this machine; reports of runs and caches stay."""
+    from infra import pipeline
+
+    session = Session(config, set_, verbose=verbose, keep=False)
+    with session.owning("down") as ctx:
+        removed = pipeline.down(ctx, session.settings)
+    _print({"removed": removed}, json, lambda: removed or ["nothing to remove"])
+    return 0
+
+
+@app.command()
+def status(config: Config = None, set_: Set = None, json: Json = False) -> int:
+    """Say what runs now: hosts, nodes, replicas, and how the last run ended."""
+    from infra.overview.status import status_of
+
+    session = Session(config, set_, keep=False)
+    document, lines = status_of(session.context, session.settings)
+    _print(document, json, lambda: lines)
+    return 0
+
+
+@app.command()
+def doctor(config: Config = None, set_: Set = None, json: Json = False) -> int:
+    """Check this machine before anything is changed; exit 3 when something needed is missing."""
+    from infra.overview.doctor import examine
+
+    session = Session(config, set_, keep=False)
+    checks = examine(session.context, session.settings)
+    _print([vars(check) for check in checks], json, lambda: [check.line() for check in checks])
+    return 0 if all(check.ok or not check.needed for check in checks) else 3
+
+
+@app.command()
+def env(config: Config = None, set_: Set = None, json: Json = False) -> int:
+    """Print KUBECONFIG, PATH and PULUMI_* for a shell: eval "$(slipway env)"."""
+    from infra import deploy
+
+    session = Session(config, set_, keep=False)
+    variables = deploy.env(session.context, session.settings)
+    _print(
+        variables,
+        json,
+        lambda: [f"export {name}={_quoted(name, value)}" for name, value in variables.items()],
+    )
+    return 0
+
+
+def _quoted(name: str, value: str) -> str:
+    return f"{shlex.quote(value)}:$PATH" if name == "PATH" else shlex.quote(value)
+
+
+@app.command()
+def settings(
+    config: Config = None,
+    set_: Set = None,
+    schema: Annotated[bool, typer.Option("--schema", help="The JSON Schema of slipway.yaml.")] = False,
+    json: Json = False,
+) -> int:
+    """List every setting: its value, where that comes from, and what it means."""
+    from infra.core.schema import Settings, leaves
+    from infra.settings import read, variable
+
+    if schema:
+        _print(Settings.model_json_schema(), True, list)
+        return 0
+    session = Session(config, set_, keep=False)
+    values, sources = read(session.request)
+
+    def value(key: str) -> Any:
+        section, name = key.split(".")
+        return getattr(getattr(values, section), name)
+
+    rows = [
+        {
+            "key": key,
+            "value": value(key),
+            "source": sources[key].where if key in sources else "default",
+            "variable": variable(key),
+            "meaning": info.description,
+        }
+        for key, info in leaves().items()
+    ]
+    _print(
+        rows,
+        json,
+        lambda: [f"{row['key']} = {row['value']}  ({row['source']})\n    {row['meaning']}" for row in rows],
+    )
+    return 0
+
+
+@hosts_app.command("up")
+def hosts_up(config: Config = None, set_: Set = None, json: Json = False, verbose: Verbose = False) -> int:
+    """Make or start the machines."""
+    return _chain("hosts up", Session(config, set_, verbose=verbose), last="hosts", as_json=json)
+
+
+@hosts_app.command("down")
+def hosts_down(config: Config = None, set_: Set = None, json: Json = False, verbose: Verbose = False) -> int:
+    """Remove the machines slipway made; the rest of the state folder stays."""
+    from infra.backends import backend
+
+    session = Session(config, set_, verbose=verbose, keep=False)
+    with session.owning("hosts down") as ctx:
+        removed = backend(session.settings).down(ctx)
+    _print({"removed": removed}, json, lambda: removed or ["nothing to remove"])
+    return 0
+
+
+@hosts_app.command("list")
+def hosts_list(config: Config = None, set_: Set = None, json: Json = False) -> int:
+    """List the machines: name, address, groups."""
+    from dataclasses import asdict
+
+    hosts = _hosts(Session(config, set_, keep=False))
+    rows = [asdict(host) for host in hosts.hosts]
+    _print(
+        rows,
+        json,
+        lambda: [f"{h.name:<12} {h.user}@{h.address}:{h.port}  {', '.join(h.groups)}" for h in hosts.hosts],
+    )
+    return 0
+
+
+@hosts_app.command("ssh", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def hosts_ssh(context: typer.Context, name: str, config: Config = None, set_: Set = None) -> int:
+    """Open a shell on a machine, or run a command there."""
+    session = Session(config, set_, keep=False)
+    hosts = _hosts(session)
+    host = next((host for host in hosts.hosts if host.name == name), None)
+    if host is None:
+        from infra.core.errors import UsageError
+
+        raise UsageError(
+            f"no host {name}", action=f"hosts are {', '.join(host.name for host in hosts.hosts)}"
+        )
+    known = session.context.state.ssh / "known_hosts"
+    argv = [
+        "ssh",
+        "-p",
+        str(host.port),
+        "-o",
+        f"UserKnownHostsFile={known}",
+        "-o",
+        "StrictHostKeyChecking=yes",
+    ]
+    argv += ["-i", str(hosts.identity), "-o", "IdentitiesOnly=yes"] if hosts.identity else []
+    os.execvp("ssh", [*argv, f"{host.user}@{host.address}", *context.args])  # noqa: S606, S607  # becomes ssh
+
+
+def _hosts(session: Session) -> Any:
+    from infra.core.errors import UsageError
+    from infra.core.types import Hosts
+    from infra.pipeline import saved_value
+
+    hosts = saved_value(session.context, Hosts)
+    if hosts is None:
+        raise UsageError("there are no hosts yet", action="`slipway hosts up` makes them")
+    return hosts
