@@ -1,0 +1,172 @@
+"""The cache: what was built or fetched once, whole, with the checksums recorded when it was made.
+
+An entry is a folder `artifacts/<name>-<key>`; the key is a hash of everything that decides its
+content (lock rows, go.sum, recipe), so another pin is another entry. It is made beside and renamed,
+under a lock of its own that the kernel drops when its holder dies: neither `kill -9` nor a second
+run at the same time leaves anything that could be taken for it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from infra.core.context import Context
+from infra.core.errors import ArtifactError, EnvironmentFault
+from infra.core.events import Note
+
+SUMS = "SHA256SUMS.json"
+_CHUNK = 1 << 20
+# (path, size, mtime, inode) -> sha256 of files this process has read whole already: a run asks for
+# the same artifacts in several stages, and half a gigabyte need not be read each time.
+_seen: dict[tuple[str, int, int, int], str] = {}
+
+
+def key_of(*parts: str | bytes) -> str:
+    """A key from everything that decides an entry's content."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "big") + data)
+    return digest.hexdigest()[:20]
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, read once per process as long as the file stays as it is."""
+    stat = path.stat()
+    seen = (str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino)
+    if seen not in _seen:
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+        _seen[seen] = digest.hexdigest()
+    return _seen[seen]
+
+
+def home(ctx: Context) -> Path:
+    """The folder of all entries. Raises EnvironmentFault when it cannot be made or written."""
+    folder = ctx.cache / "artifacts"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"cannot make the cache folder {folder}: {error.strerror}",
+            action="set SLIPWAY_CACHE to a folder you can write to",
+        ) from error
+    return folder
+
+
+def find(ctx: Context, name: str, key: str) -> Path | None:
+    """The entry's folder if it is whole and unchanged, else None."""
+    folder = home(ctx) / f"{name}-{key}"
+    return folder if folder.is_dir() and not damage(folder) else None
+
+
+def entry(ctx: Context, name: str, key: str, make: Callable[[Path], None]) -> Path:
+    """The entry's folder: the cached one if it is whole and unchanged, else made by `make(folder)`.
+
+    A changed or truncated entry is thrown away and made again, which is said in a Note. Waits while
+    another process makes the same entry. When `make` raises, nothing is left of it.
+    """
+    folder = home(ctx) / f"{name}-{key}"
+    found = find(ctx, name, key)
+    if found is not None:
+        return found
+    with _only_one(ctx, folder):
+        if folder.is_dir():
+            wrong = damage(folder)
+            if not wrong:
+                return folder  # another process made it while this one waited
+            ctx.emit(Note(f"cached {name} is not what was recorded ({wrong}); making it again"))
+            aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+            folder.rename(aside / "damaged")
+        for left in folder.parent.glob(f".{folder.name}.*"):
+            if left.is_dir():  # of a process that was killed: the lock is ours now
+                shutil.rmtree(left)
+        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            beside.chmod(0o755)
+            make(beside)
+            _record(beside)
+            beside.rename(folder)
+        except OSError as error:
+            raise EnvironmentFault(
+                f"cannot write {name} to the cache: {error.strerror or error}",
+                where=str(folder.parent),
+                action="free space there, or set SLIPWAY_CACHE to another folder",
+            ) from error
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+        return folder
+
+
+def damage(folder: Path) -> str:
+    """What is wrong with an entry: missing, truncated, changed or unknown files; empty when nothing."""
+    try:
+        sums: dict[str, tuple[str, int]] = {
+            name: (row["sha256"], row["size"])
+            for name, row in json.loads((folder / SUMS).read_text())["files"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{SUMS} cannot be read: {error!r}"
+    there = {str(path.relative_to(folder)) for path in _files(folder)}
+    if there != set(sums):
+        odd = sorted(there ^ set(sums))[0]
+        return f"{odd} is {'missing' if odd in sums else 'not one of its files'}"
+    for name, (sha256, size) in sorted(sums.items()):
+        path = folder / name
+        if path.stat().st_size != size:
+            return f"{name} has {path.stat().st_size} bytes, not {size}"
+        if sha256_of(path) != sha256:
+            return f"{name} has another sha256"
+    return ""
+
+
+def link(source: Path, destination: Path) -> None:
+    """The same file under another name, without a second copy where the file system can."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, destination)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy2(source, destination)
+
+
+def only(found: list[Path], what: str, where: Path) -> Path:
+    """The one file a pattern must have matched. Raises ArtifactError otherwise."""
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        raise ArtifactError(f"expected one {what}, found {names}", where=str(where))
+    return found[0]
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and path != folder / SUMS]
+
+
+def _record(folder: Path) -> None:
+    files = {}
+    for path in sorted(_files(folder)):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())  # else a power cut after the rename leaves empty files
+        files[str(path.relative_to(folder))] = {"sha256": sha256_of(path), "size": path.stat().st_size}
+    (folder / SUMS).write_text(json.dumps({"files": files}, indent=1, sort_keys=True) + "\n")
+
+
+@contextmanager
+def _only_one(ctx: Context, folder: Path) -> Iterator[None]:
+    path = folder.parent / f".{folder.name}.lock"
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            ctx.emit(Note(f"another run is making {folder.name}; waiting for it"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield  # the lock file stays: removing it would let two runs hold two different ones

@@ -1,0 +1,156 @@
+"""Source `modules`: Kubernetes built from pinned Go modules, for networks with package registries only."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.artifacts import cache, debian, golang, kubernetes_images, oci
+from infra.artifacts.values import KUBERNETES, KubernetesArtifacts
+from infra.core import process
+from infra.core.context import Context
+from infra.core.errors import ArtifactError
+from infra.core.events import progress
+from infra.core.schema import Settings
+
+HERE = Path(__file__).parent / "modules"
+FLANNEL = "slipway.local/flanneld:v0.28.10"
+NODE_BINARIES = ("kubelet", "kubeadm", "kubectl")
+_ROOT_PACKAGES = ("catatonit", "iptables")
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A module of modules/<name> and what is built of it: package -> program."""
+
+    name: str
+    version: str
+    programs: dict[str, str]
+    ldflags: str = "-s -w"
+
+    @property
+    def folder(self) -> Path:
+        return HERE / self.name
+
+    def key(self) -> str:
+        """Everything that decides the bytes but the compiler's own version, which is not known without Go."""
+        files = sorted(path for path in self.folder.iterdir() if path.suffix in (".go", ".mod", ".sum"))
+        parts: list[str | bytes] = [self.name, self.ldflags, golang.architecture(), repr(self.programs)]
+        for path in files:
+            parts += [path.name, path.read_bytes()]
+        return cache.key_of(*parts)
+
+
+def _stamped(version: str) -> str:
+    major, minor, _ = version.split(".")
+    stamps = {"gitVersion": f"v{version}", "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
+    flags = [
+        f"-X {package}.{name}={value}"
+        for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+        for name, value in stamps.items()
+    ]
+    return " ".join(["-s -w", *flags])
+
+
+TOOLS = (
+    Tool(
+        "kubernetes",
+        KUBERNETES,
+        {
+            f"k8s.io/kubernetes/cmd/{name}": name
+            for name in (
+                "kube-apiserver",
+                "kube-controller-manager",
+                "kube-scheduler",
+                "kube-proxy",
+                *NODE_BINARIES,
+            )
+        },
+        _stamped(KUBERNETES),
+    ),
+    Tool("etcd", "3.6.8", {"go.etcd.io/etcd/server/v3": "etcd"}),
+    Tool("coredns", "1.14.2", {".": "coredns"}),
+    Tool("flanneld", "0.28.10", {".": "flanneld"}),
+)
+
+
+def kubernetes(ctx: Context, settings: Settings, go: Callable[[], golang.Go]) -> KubernetesArtifacts:
+    """Kubernetes' programs and images, from the cache or built.
+
+    go: gives the Go toolchain; only called when something must be built.
+    Raises EnvironmentFault (no Go, no mmdebstrap, no space), CommandError or ArtifactError.
+    """
+    arch = golang.architecture()
+    tools = {tool.name: tool.key() for tool in TOOLS}
+    root_key = cache.key_of(arch, debian.recipe(), *_ROOT_PACKAGES)
+    key = cache.key_of(kubernetes_images.recipe(), FLANNEL, root_key, *tools.values())
+
+    def make(folder: Path) -> None:
+        built = {tool.name: _built(ctx, tool, tools[tool.name], go) for tool in TOOLS}
+        programs = {name: built[tool.name] / name for tool in TOOLS for name in tool.programs.values()}
+        root = cache.entry(ctx, "node-root", root_key, lambda to: _root(ctx, settings, to)) / "root.tar"
+        wanted = _wanted(programs["kubeadm"])
+        for name in NODE_BINARIES:
+            cache.link(programs[name], folder / "bin" / name)
+        images = folder / "images"
+        images.mkdir()
+        with (
+            progress(ctx.emit, "Kubernetes images"),
+            tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}") as scratch,
+        ):
+            kubernetes_images.write(
+                images, Path(scratch), wanted=wanted, flannel=FLANNEL, programs=programs, root=root, arch=arch
+            )
+        (folder / "names").write_text("\n".join(wanted.names) + "\n")
+
+    folder = cache.entry(ctx, f"kubernetes-{KUBERNETES}-modules", key, make)
+    wanted = kubernetes_images.Wanted(tuple((folder / "names").read_text().split()))
+    images = folder / "images"
+    return KubernetesArtifacts(
+        source="modules",
+        version=KUBERNETES,
+        binaries=folder / "bin",
+        kubectl=folder / "bin" / "kubectl",
+        images=(images / kubernetes_images.EVERY_NODE, images / kubernetes_images.CONTROL_PLANE),
+        worker_images=(images / kubernetes_images.EVERY_NODE,),
+        flannel_image=FLANNEL,
+        sandbox_image=wanted.of("pause"),
+        etcd_tag=wanted.tag("etcd"),
+        coredns_tag=wanted.tag("coredns"),
+    )
+
+
+def _built(ctx: Context, tool: Tool, key: str, go: Callable[[], golang.Go]) -> Path:
+    def make(folder: Path) -> None:
+        out = folder if len(tool.programs) > 1 else folder / next(iter(tool.programs.values()))
+        toolchain = go()
+        golang.build(
+            ctx,
+            toolchain,
+            tool.folder,
+            list(tool.programs),
+            out,
+            label=f"{tool.name} {tool.version}",
+            ldflags=tool.ldflags,
+        )
+
+    return cache.entry(ctx, f"go-{tool.name}-{tool.version}", key, make)
+
+
+def _root(ctx: Context, settings: Settings, folder: Path) -> None:
+    debian.root(ctx, settings, _ROOT_PACKAGES, folder / "root.tar", epoch=oci.EPOCH)
+
+
+def _wanted(kubeadm: Path) -> kubernetes_images.Wanted:
+    """kubeadm's own list, so that what is built and what it will ask for cannot drift apart."""
+    listed = process.run([kubeadm, "config", "images", "list", "--kubernetes-version", f"v{KUBERNETES}"])
+    wanted = kubernetes_images.Wanted(tuple(listed.stdout.split()))
+    for tool in TOOLS:
+        if tool.name in ("etcd", "coredns") and tool.version not in wanted.tag(tool.name):
+            raise ArtifactError(
+                f"modules/{tool.name} is {tool.version}, but kubeadm {KUBERNETES} wants {wanted.of(tool.name)}",
+                action=f"pin that version in infra/artifacts/modules/{tool.name}/go.mod",
+            )
+    return wanted
