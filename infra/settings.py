@@ -8,6 +8,7 @@ expected. Order of precedence: default < file < environment (SLIPWAY_HOSTS_WORKE
 from __future__ import annotations
 
 import difflib
+import re
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -194,11 +195,8 @@ def _near(name: str, known: Mapping[str, Any] | set[str]) -> str:
 
 
 def _sentence(message: str) -> str:
-    return (
-        message.removeprefix("Value error, ")
-        .replace("Input should be", "expected")
-        .replace("Extra inputs are not permitted", "no such key")
-    )
+    short = message.removeprefix("Value error, ").replace("Input should be", "expected")
+    return re.sub(r", (unable to parse string|got a number).*$", "", short)
 
 
 def _kinds(info: FieldInfo) -> set[Any]:

@@ -50,7 +50,9 @@ class GateFailed(SlipwayError):
 
     exit_code = 1
 
-    def __init__(self, what: str, *, value: object, where: str = "", tail: str = "", action: str = "") -> None:
+    def __init__(
+        self, what: str, *, value: object, where: str = "", tail: str = "", action: str = ""
+    ) -> None:
         super().__init__(what, where=where, tail=tail, action=action)
         self.value = value
 

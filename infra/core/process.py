@@ -89,7 +89,7 @@ def run(
             raise CommandError(
                 words,
                 child.returncode,
-                f"{''.join(err or out)}\nno end after {timeout:g} s",
+                f"{''.join(err or out)}no end after {timeout:g} s",
                 where=where,
                 action=action,
             ) from error
@@ -97,7 +97,7 @@ def run(
         end_group(child)
         raise
     for reader in readers:
-        reader.join(5)  # a daemon it left behind may hold the pipe open for ever
+        reader.join(2)  # a daemon it left behind may hold the pipe open for ever
     done = Completed(words, child.returncode, "".join(out), "".join(err))
     if check and done.returncode != 0:
         raise CommandError(words, done.returncode, done.output, where=where, action=action)

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# What slipway needs on this machine before Python can take over: apt packages by name and a venv
+# from the hashed lock. Says what it does, does nothing when nothing is to do.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=${PYTHON:-python3} venv=${VENV:-.venv}
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+stop() { printf 'error: %s\n  what to do: %s\n' "$1" "$2" >&2; exit 3; }
+
+# openssh-client: Ansible and `slipway hosts ssh` start it. git: pins in measurements.
+missing=()
+need() { command -v "$1" >/dev/null 2>&1 || missing+=("$2"); }
+need ssh openssh-client
+need git git
+need "$python" python3
+if command -v "$python" >/dev/null 2>&1; then
+    "$python" -c 'import ensurepip' 2>/dev/null || command -v uv >/dev/null 2>&1 || missing+=(python3-venv)
+fi
+if [ ${#missing[@]} -gt 0 ]; then
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 ||
+        stop "these packages are missing: ${missing[*]}" "install them, or run this once as root on Debian or Ubuntu"
+    say "installing ${missing[*]} with apt-get"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -q >/dev/null || say "apt-get update failed, trying with the lists there are"
+    apt-get install -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    stop "$("$python" --version) is too old, slipway needs 3.11 or newer" "install a newer one and name it: make PYTHON=python3.12 ..."
+
+# The stamp holds the lock and the interpreter, so a changed lock or a moved checkout sets up again.
+stamp=$venv/.slipway-setup
+want=$("$python" --version; sha256sum requirements.lock pyproject.toml; pwd)
+if [ -x "$venv/bin/slipway" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; then exit 0; fi
+
+say "making $venv from requirements.lock (about 2 GB, a minute or less)"
+rm -rf "$venv"
+if command -v uv >/dev/null 2>&1; then
+    uv venv -q --python "$python" "$venv"
+    uv pip install -q --python "$venv/bin/python" --no-deps --require-hashes -r requirements.lock
+    uv pip install -q --python "$venv/bin/python" --no-deps --editable .
+else
+    "$python" -m venv "$venv"
+    "$venv/bin/pip" install -q --no-deps --require-hashes -r requirements.lock
+    "$venv/bin/pip" install -q --no-deps --editable .
+fi
+printf '%s\n' "$want" > "$stamp"
+say "done"

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from infra.core import process
+from infra.core.errors import CommandError, EnvironmentFault
+
+
+def test_output_and_input() -> None:
+    done = process.run(["sh", "-c", "cat; echo oops >&2"], input="hello")
+    assert (done.stdout, done.stderr, done.returncode) == ("hello", "oops\n", 0)
+
+
+def test_a_failure_carries_argv_code_and_output() -> None:
+    with pytest.raises(CommandError) as caught:
+        process.run(["sh", "-c", "echo out; echo why >&2; exit 7"], where="cp")
+    assert caught.value.returncode == 7
+    assert caught.value.lines()[0].startswith("cp: `sh -c")
+    assert caught.value.tail == "why"
+
+
+def test_a_signal_is_called_one() -> None:
+    with pytest.raises(CommandError, match="signal 9"):
+        process.run(["sh", "-c", "kill -9 $$"])
+
+
+def test_a_missing_program_is_an_environment_fault() -> None:
+    with pytest.raises(EnvironmentFault, match="no-such-program"):
+        process.run(["no-such-program"])
+    with pytest.raises(EnvironmentFault, match="/no/such/folder"):
+        process.run(["true"], cwd=Path("/no/such/folder"))
+
+
+def test_lines_come_while_it_runs() -> None:
+    seen: list[str] = []
+    process.run(["sh", "-c", "echo a; echo b >&2; echo c"], on_line=seen.append)
+    assert sorted(seen) == ["a", "b", "c"]
+
+
+def test_a_timeout_ends_the_children_too(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    with pytest.raises(CommandError) as caught:
+        process.run(["sh", "-c", f"echo begun; sleep 60 & echo $! > {pid_file}; wait"], timeout=1)
+    assert caught.value.tail.splitlines() == ["begun", "no end after 1 s"]
+    child = int(pid_file.read_text())
+    for _ in range(100):
+        if not _alive(child):
+            break
+        time.sleep(0.05)
+    assert not _alive(child)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+
+
+def test_a_program_that_does_not_read_its_input_is_judged_by_its_code() -> None:
+    assert process.run(["true"], input="x" * 1_000_000).returncode == 0
+
+
+def test_a_daemon_it_leaves_behind_does_not_hold_it() -> None:
+    done = process.run(["sh", "-c", "sleep 8 & echo $!"])
+    os.kill(int(done.stdout), 9)
+    assert done.returncode == 0

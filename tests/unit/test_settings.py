@@ -1,0 +1,104 @@
+"""Settings: precedence, relative paths, and every mistake reported at once (cases/settings/)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from infra.core.errors import UsageError
+from infra.core.schema import Settings, leaves
+from infra.core.types import Request
+from infra.settings import read, variable
+
+CASES = sorted((Path(__file__).parents[1] / "cases" / "settings").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
+def test_bad_settings_are_refused_all_at_once(
+    case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = yaml.safe_load(case.read_text())
+    config = Path("slipway.yaml")
+    config.write_text(given["yaml"])
+    with pytest.raises(UsageError) as caught:
+        read(Request(config, given.get("environment", {}), tuple(given.get("flags", ()))))
+    lines = caught.value.tail.splitlines()
+    for problem in given["problems"]:
+        expected = problem.replace("{cwd}", str(tmp_path))
+        assert any(line.startswith(expected) for line in lines), f"{expected!r} not in {lines}"
+    assert len(lines) == len(given["problems"])
+    assert caught.value.exit_code == 2
+
+
+def test_cases_exist() -> None:
+    assert len(CASES) >= 6
+
+
+def test_a_flag_wins_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
+    config = tmp_path / "slipway.yaml"
+    config.write_text("hosts: {workers: 1, mtu: 1300}\nmodel: {epochs: 3}\n")
+    environment = {"SLIPWAY_HOSTS_WORKERS": "2", "SLIPWAY_HOSTS_MTU": "1301", "SLIPWAY_CACHE": "/x"}
+    settings, sources = read(Request(config, environment, ("hosts.workers=5",)))
+    assert (settings.hosts.workers, settings.hosts.mtu, settings.model.epochs) == (5, 1301, 3)
+    assert sources["hosts.workers"].where == "--set hosts.workers"
+    assert sources["hosts.mtu"].where == "SLIPWAY_HOSTS_MTU"
+    assert sources["model.epochs"].where == f"{config}:2"
+    assert settings.hosts.backend == "nspawn"
+
+
+def test_paths_are_relative_to_the_file_that_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "project" / "data").mkdir(parents=True)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    config = tmp_path / "project" / "slipway.yaml"
+    config.write_text("model: {data: data}\n")
+    assert read(Request(config))[0].model.data == tmp_path / "project" / "data"
+    with pytest.raises(UsageError, match="a problem"):
+        read(Request(None, {"SLIPWAY_MODEL_DATA": "data"}))
+
+
+def test_lists_are_comma_separated_outside_the_file() -> None:
+    settings, _ = read(Request(None, {"SLIPWAY_ARTIFACTS_SOURCES": "modules, release"}))
+    assert settings.artifacts.sources == ("modules", "release")
+
+
+def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
+    config = tmp_path / "slipway.yaml"
+    config.write_text("# nothing\nhosts:\n")
+    assert read(Request(config)) == (Settings(), {})
+
+
+def test_text_that_is_not_yaml_names_its_line(tmp_path: Path) -> None:
+    config = tmp_path / "slipway.yaml"
+    config.write_text("hosts:\n  workers: [1\n")
+    with pytest.raises(UsageError, match=r"slipway\.yaml:\d+: not YAML"):
+        read(Request(config))
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot read"):
+        read(Request(tmp_path / "none.yaml"))
+
+
+def test_every_setting_says_what_it_means_and_has_its_own_variable() -> None:
+    fields = leaves()
+    assert all(info.description for info in fields.values())
+    assert len({variable(key) for key in fields}) == len(fields)
+
+
+def test_the_schema_covers_every_key() -> None:
+    text = json.dumps(Settings.model_json_schema())
+    for key in leaves():
+        assert f'"{key.split(".")[1]}"' in text
+
+
+def test_the_projects_own_file_is_all_defaults() -> None:
+    settings, sources = read(Request(Path(__file__).parents[2] / "slipway.yaml"))
+    assert settings == Settings()
+    assert sources == {}
