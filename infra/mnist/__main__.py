@@ -1,0 +1,68 @@
+"""The other end of tasks.run: `python -m infra.mnist TASK RESULT_FILE < ARGUMENTS`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from infra.core.errors import SlipwayError, UsageError
+
+Arguments = dict[str, Any]
+
+
+def write_saved_model(arguments: Arguments) -> Arguments:
+    """weights (.npz), target, signature_keys, requests (JSONL) -> the SavedModel and its answers."""
+    from infra.mnist import graph, network
+
+    target = Path(arguments["target"])
+    weights = network.load_weights(Path(arguments["weights"]))
+    graph.write_saved_model(target, weights, arguments["signature_keys"])
+    return answer({"model": target, "requests": arguments["requests"], "out": arguments["out"]})
+
+
+def answer(arguments: Arguments) -> Arguments:
+    """model, requests (JSONL), out -> the same requests with TensorFlow's answers in `out`."""
+    from infra.mnist import graph
+    from infra.predict import requests
+
+    answered = graph.answer(Path(arguments["model"]), requests.read(Path(arguments["requests"])))
+    requests.write(Path(arguments["out"]), answered)
+    return {"requests": len(answered)}
+
+
+def derive_requests(arguments: Arguments) -> Arguments:
+    """model, warmup, out -> its warm-up requests with TensorFlow's answers in `out`."""
+    from infra.mnist import graph, warmup
+    from infra.predict import requests
+
+    asked = warmup.decode(Path(arguments["warmup"]))
+    if asked:
+        requests.write(Path(arguments["out"]), graph.answer(Path(arguments["model"]), asked))
+    return {"requests": len(asked)}
+
+
+TASKS: dict[str, Callable[[Arguments], Arguments]] = {
+    task.__name__: task for task in (write_saved_model, answer, derive_requests)
+}
+
+
+def main(task: str, result: Path) -> None:
+    """Run the task; an expected error becomes part of the result, any other one is a traceback."""
+    # What loads TensorFlow loads all of it, first: the stubs stand in for it only where it is absent.
+    import tensorflow  # noqa: F401
+
+    document: Arguments
+    try:
+        document = {"result": TASKS[task](json.load(sys.stdin))}
+    except SlipwayError as error:
+        told = {"what": error.what, "where": error.where, "tail": error.tail, "action": error.action}
+        kind = "UsageError" if isinstance(error, UsageError) else "ModelError"
+        document = {"error": {"kind": kind, **told}}
+    result.write_text(json.dumps(document, default=str))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,262 @@
+"""Export: models/<name>/<version> with signatures, warm-up and fixed requests; unchanged is a no-op."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version as package_version
+from pathlib import Path
+
+import numpy as np
+
+from infra.core.errors import ModelError
+from infra.core.events import Emit, Note, silent
+from infra.core.types import ExportedModel, Outcome
+from infra.mnist import network, saved_model, tasks, warmup
+from infra.mnist.data import Dataset, Images
+from infra.mnist.network import Recipe, Trained
+from infra.predict import requests
+from infra.predict.requests import FixedRequest
+
+FORMAT = 1  # raise it when the files of an export change; every user's next run then exports anew
+FIXED_PREDICT = 100
+FIXED_CLASSIFY = 10
+WARMUP_EACH = 5
+PREDICT_SIGNATURE = "predict_images"
+FEATURE = "x"
+_BESIDE = ".export-"  # no number, so no server takes it for a version
+
+
+def export(
+    models: Path,
+    name: str,
+    recipe: Recipe,
+    data: Dataset,
+    signature_keys: str = "names",
+    *,
+    weights: network.Weights | None = None,
+    emit: Emit = silent,
+) -> Outcome[ExportedModel]:
+    """Export the model as `models`/`name`/VERSION, the next version when anything changed.
+
+    Trains first unless weights of this recipe and data are remembered in `models`, or `weights` gives
+    some (restored ones). Nothing changed since the newest version, files included: no-op. The version
+    is written beside and renamed into place; on failure nothing of it stays.
+    """
+    folder = models / name
+    fingerprint = fingerprint_of(recipe, data, signature_keys, weights)
+    newest = unchanged(folder, fingerprint)
+    if newest is not None:
+        value = read(newest, name)
+        return Outcome(value, 0, f"{_place(value)} unchanged, accuracy {value.accuracy:.3f}")
+    if weights is None:
+        result = network.trained(recipe, data, remembered(models), emit)
+    else:
+        result = Trained(
+            weights, network.accuracy(weights, data.held_out), recipe, data.description, data.sha256
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    with _beside(folder) as target:
+        _write(
+            target,
+            result,
+            data,
+            name=name,
+            signature_keys=signature_keys,
+            fingerprint=fingerprint,
+            emit=emit,
+        )
+        final = _into_place(target, folder)
+    value = read(final, name)
+    emit(Note(f"exported {_place(value)}"))
+    return Outcome(value, 1, f"{_place(value)} exported, accuracy {value.accuracy:.3f} ({data.description})")
+
+
+def planned(models: Path, name: str, recipe: Recipe, data: Dataset, signature_keys: str) -> list[str]:
+    """What `export` would do, one line each; empty when nothing changed."""
+    folder = models / name
+    if unchanged(folder, fingerprint_of(recipe, data, signature_keys, None)) is not None:
+        return []
+    layers = "-".join(map(str, network.LAYERS))
+    return [
+        f"train {layers}: {recipe.epochs} epochs of batch {recipe.batch_size} on {data.description}",
+        f"export {name} version {_next(folder)} with signatures {PREDICT_SIGNATURE} and "
+        f"{saved_model.DEFAULT_SIGNATURE}",
+    ]
+
+
+def remembered(models: Path) -> Path:
+    """Where trained weights are kept between train, save and export."""
+    return models / ".trained"
+
+
+def fingerprint_of(
+    recipe: Recipe, data: Dataset, signature_keys: str, weights: network.Weights | None
+) -> str:
+    """Equal exactly when an export would have the same content."""
+    parts = [str(FORMAT), recipe.fingerprint(data.sha256), signature_keys]
+    if weights is not None:
+        parts += [hashlib.sha256(values.tobytes()).hexdigest() for values in weights]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def unchanged(folder: Path, fingerprint: str) -> Path | None:
+    """The newest version when it has this fingerprint and all its files are as they were written."""
+    numbers = saved_model.versions(folder)
+    if not numbers:
+        return None
+    newest = folder / str(numbers[-1])
+    record = saved_model.read_record(newest)
+    if record is None or record.get("fingerprint") != fingerprint:
+        return None
+    intact = record.get("files_sha256") == saved_model.sha256(newest, without=saved_model.RECORD)
+    return newest if intact else None
+
+
+def read(directory: Path, name: str) -> ExportedModel:
+    """The value of an export on disk. Raises ModelError when it is none of slipway's."""
+    record = saved_model.read_record(directory)
+    if record is None:
+        raise ModelError(f"{directory} is no export of slipway: no {saved_model.RECORD}")
+    return ExportedModel(
+        path=directory,
+        name=name,
+        version=int(directory.name),
+        sha256=saved_model.sha256(directory),
+        requests=directory / saved_model.REQUESTS,
+        accuracy=float(record["accuracy"]),
+        data=str(record["data"]),
+    )
+
+
+def fixed_requests(held_out: Images, signature_keys: str) -> tuple[FixedRequest, ...]:
+    """The first held-out images as requests of one image each, labels known, answers not yet."""
+    key = {"names": "images", "tutorial": "inputs"}[signature_keys]
+    predict = [
+        FixedRequest(
+            "predict",
+            PREDICT_SIGNATURE,
+            inputs={key: held_out.images[row : row + 1]},
+            labels=(int(held_out.labels[row]),),
+        )
+        for row in range(min(FIXED_PREDICT, len(held_out)))
+    ]
+    classify = [
+        FixedRequest(
+            "classify",
+            saved_model.DEFAULT_SIGNATURE,
+            examples=({FEATURE: held_out.images[row]},),
+            labels=(int(held_out.labels[row]),),
+        )
+        for row in range(min(FIXED_CLASSIFY, len(held_out)))
+    ]
+    return (*predict, *classify)
+
+
+def _write(
+    target: Path,
+    result: Trained,
+    data: Dataset,
+    *,
+    name: str,
+    signature_keys: str,
+    fingerprint: str,
+    emit: Emit,
+) -> None:
+    asked = fixed_requests(data.held_out, signature_keys)
+    with tempfile.TemporaryDirectory(prefix="slipway-export-") as scratch:
+        weights, questions, answers = (Path(scratch) / part for part in ("w.npz", "q.jsonl", "a.jsonl"))
+        network.save_weights(weights, result.weights)
+        requests.write(questions, asked)
+        emit(Note("writing the SavedModel with TensorFlow"))
+        tasks.run(
+            "write_saved_model",
+            {
+                "weights": weights,
+                "target": target,
+                "signature_keys": signature_keys,
+                "requests": questions,
+                "out": answers,
+            },
+            emit,
+        )
+        extra = target / saved_model.REQUESTS.parent
+        extra.mkdir(exist_ok=True)
+        shutil.copyfile(answers, target / saved_model.REQUESTS)
+    first = [request for request in asked if request.method == "predict"][:WARMUP_EACH]
+    first += [request for request in asked if request.method == "classify"][:WARMUP_EACH]
+    (target / saved_model.WARMUP).write_bytes(warmup.encode(first, name))
+    record = {
+        "format": FORMAT,
+        "fingerprint": fingerprint,
+        "accuracy": result.accuracy,
+        "held_out_images": len(data.held_out),
+        "data": result.data,
+        "data_sha256": result.data_sha256,
+        "recipe": asdict(result.recipe),
+        "layers": network.LAYERS,
+        "signature_keys": signature_keys,
+        "versions": {
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "tensorflow": _tensorflow_version(),
+        },
+        "files_sha256": saved_model.sha256(target, without=saved_model.RECORD),
+    }
+    (target / saved_model.RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+
+
+def _tensorflow_version() -> str:
+    for package in ("tensorflow-cpu", "tensorflow"):
+        try:
+            return package_version(package)
+        except ModuleNotFoundError:  # importlib.metadata's PackageNotFoundError is one
+            continue
+    return "unknown"
+
+
+@contextmanager
+def _beside(folder: Path) -> Iterator[Path]:
+    """A place to write a version in, on the same file system; gone afterwards whatever happens."""
+    for left in folder.glob(f"{_BESIDE}*"):
+        if not _alive(left.name.removeprefix(_BESIDE)):
+            shutil.rmtree(left, ignore_errors=True)
+    outer = folder / f"{_BESIDE}{os.getpid()}"
+    shutil.rmtree(outer, ignore_errors=True)
+    outer.mkdir()
+    try:
+        yield outer / "model"
+    finally:
+        shutil.rmtree(outer, ignore_errors=True)
+
+
+def _alive(pid: str) -> bool:
+    return pid.isdigit() and Path("/proc", pid).exists()
+
+
+def _into_place(target: Path, folder: Path) -> Path:
+    """Rename to the next free version; a directory that appears meanwhile only costs a number."""
+    while True:
+        final = folder / str(_next(folder))
+        try:
+            target.rename(final)
+        except OSError:
+            if not final.exists():
+                raise
+        else:
+            return final
+
+
+def _next(folder: Path) -> int:
+    return max(saved_model.versions(folder), default=0) + 1
+
+
+def _place(value: ExportedModel) -> str:
+    return f"{value.name} version {value.version}"

@@ -1,0 +1,187 @@
+"""The perceptron 784-256-256-10 and its training, in plain numpy: repeatable, no start-up time."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import json
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
+
+from infra.core.errors import ModelError
+from infra.core.events import Emit, Note, progress, silent
+from infra.core.state import write_atomically
+from infra.mnist.data import CLASSES, PIXELS, Dataset, Floats, Images
+
+LAYERS = (PIXELS, 256, 256, CLASSES)
+# TensorFlow variable names, kernel and bias of each layer: what checkpoints and exports call them.
+NAMES = ("hidden1/kernel", "hidden1/bias", "hidden2/kernel", "hidden2/bias", "logits/kernel", "logits/bias")
+SHAPES: tuple[tuple[int, ...], ...] = tuple(
+    shape for rows, columns in itertools.pairwise(LAYERS) for shape in ((rows, columns), (columns,))
+)
+Weights = tuple[Floats, ...]  # in the order of NAMES
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the weights come about; with the data it decides every bit of them on one kind of machine."""
+
+    epochs: int = 50
+    batch_size: int = 16
+    learning_rate: float = 0.01
+    seed: int = 1
+
+    def fingerprint(self, data_sha256: str) -> str:
+        """Equal exactly when training would see the same recipe, network and data."""
+        text = json.dumps({**asdict(self), "layers": LAYERS, "data": data_sha256}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """weights in the order of NAMES; accuracy: share of 1 on the held-out images."""
+
+    weights: Weights
+    accuracy: float
+    recipe: Recipe
+    data: str
+    data_sha256: str
+
+
+def initial(seed: int) -> Weights:
+    """Fresh weights: Glorot uniform kernels, zero biases."""
+    random = np.random.default_rng([seed, 0])
+    out: list[Floats] = []
+    for shape in SHAPES:
+        if len(shape) == 1:
+            out.append(np.zeros(shape, np.float32))
+        else:
+            limit = np.sqrt(6.0 / sum(shape))
+            out.append(random.uniform(-limit, limit, shape).astype(np.float32))
+    return tuple(out)
+
+
+def scores(weights: Weights, images: Floats) -> Floats:
+    """Softmax probabilities, [n, 10]."""
+    return _softmax(_forward(weights, images)[-1])
+
+
+def accuracy(weights: Weights, of: Images) -> float:
+    """Share of images whose highest score is their label."""
+    return float(np.mean(scores(weights, of.images).argmax(axis=1) == of.labels))
+
+
+def orders(recipe: Recipe, count: int) -> Iterator[np.ndarray[tuple[int], np.dtype[np.int64]]]:
+    """The order of the images in each epoch, from the seed and the epoch's number alone."""
+    for epoch in range(recipe.epochs):
+        yield np.random.default_rng([recipe.seed, 1, epoch]).permutation(count)
+
+
+def train(recipe: Recipe, data: Dataset, emit: Emit = silent) -> Trained:
+    """Learn `data.train` by plain SGD on softmax cross-entropy and measure on `data.held_out`.
+
+    Same recipe, data and kind of machine give the same bits. Raises ModelError when the weights stop
+    being finite numbers (a learning rate too high), naming the epoch.
+    """
+    weights = initial(recipe.seed)
+    step = np.float32(recipe.learning_rate)
+    targets = np.eye(CLASSES, dtype=np.float32)[data.train.labels]
+    label = f"training {recipe.epochs} epochs on {len(data.train):,} images"
+    # One BLAS thread: how sums are cut among threads changes their last bits, and at this size
+    # (16 rows) more threads are slower.
+    with threadpool_limits(1, "blas"), progress(emit, label, recipe.epochs) as advance:
+        with np.errstate(over="ignore", invalid="ignore"):  # reported below, once, by epoch
+            for epoch, order in enumerate(orders(recipe, len(data.train)), 1):
+                for start in range(0, len(order), recipe.batch_size):
+                    rows = order[start : start + recipe.batch_size]
+                    _descend(weights, data.train.images[rows], targets[rows], step)
+                if not all(np.isfinite(values).all() for values in weights):
+                    raise ModelError(
+                        f"training diverged in epoch {epoch}: weights are no finite numbers",
+                        action=f"lower model.learning_rate (now {recipe.learning_rate:g})",
+                    )
+                advance(epoch)
+        reached = accuracy(weights, data.held_out)
+    return Trained(weights, reached, recipe, data.description, data.sha256)
+
+
+def trained(recipe: Recipe, data: Dataset, folder: Path, emit: Emit = silent) -> Trained:
+    """`train`, remembered in `folder` by recipe and data, so that export and save need not repeat it.
+
+    A remembered file that is damaged is trained anew and replaced.
+    """
+    path = folder / f"{recipe.fingerprint(data.sha256)[:16]}.npz"
+    weights = _read(path)
+    if weights is not None:
+        return Trained(weights, accuracy(weights, data.held_out), recipe, data.description, data.sha256)
+    result = train(recipe, data, emit)
+    emit(Note(f"accuracy {result.accuracy:.3f} on {len(data.held_out):,} held-out images"))
+    _write(path, result.weights)
+    return result
+
+
+def save_weights(path: Path, weights: Weights) -> None:
+    """The weights as a .npz of NAMES, written beside and renamed into place."""
+    _write(path, weights)
+
+
+def load_weights(path: Path) -> Weights:
+    """The weights of a .npz made by save_weights. Raises ModelError when it is not one."""
+    weights = _read(path)
+    if weights is None:
+        raise ModelError(f"{path} is no .npz with the arrays {', '.join(NAMES)} in their shapes")
+    return weights
+
+
+def _forward(weights: Weights, images: Floats) -> list[Floats]:
+    """Inputs, the activations of both hidden layers, logits."""
+    out = [images]
+    for layer in range(0, len(weights), 2):
+        values = out[-1] @ weights[layer] + weights[layer + 1]
+        out.append(np.maximum(values, 0) if layer + 2 < len(weights) else values)
+    return out
+
+
+def _softmax(logits: Floats) -> Floats:
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    result: Floats = shifted / shifted.sum(axis=1, keepdims=True)
+    return result
+
+
+def _descend(weights: Weights, images: Floats, targets: Floats, step: np.float32) -> None:
+    """One SGD step in place on the mean cross-entropy of this batch."""
+    *activations, logits = _forward(weights, images)
+    gradient = (_softmax(logits) - targets) / np.float32(len(images))
+    for layer in range(len(weights) - 2, -1, -2):
+        inputs = activations[layer // 2]
+        kernel, bias = inputs.T @ gradient, gradient.sum(axis=0)
+        if layer:
+            gradient = (gradient @ weights[layer].T) * (inputs > 0)
+        weights[layer][...] -= step * kernel
+        weights[layer + 1][...] -= step * bias
+
+
+def _write(path: Path, weights: Weights) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, **dict(zip(NAMES, weights, strict=True)))  # type: ignore[arg-type]  # names are the keywords
+    write_atomically(path, buffer.getvalue())
+
+
+def _read(path: Path) -> Weights | None:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            weights = tuple(file[name] for name in NAMES)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+    right = all(
+        values.shape == shape and values.dtype == np.float32
+        for values, shape in zip(weights, SHAPES, strict=True)
+    )
+    return weights if right else None

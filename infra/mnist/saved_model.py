@@ -1,0 +1,298 @@
+"""Reading any SavedModel without TensorFlow: signatures, versions, size, checksum, warm-up requests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from infra.core.errors import ModelError
+from infra.predict import stubs
+
+SERVE = "serve"
+DEFAULT_SIGNATURE = "serving_default"
+INIT_SIGNATURE = "__saved_model_init_op"  # written for loaders; no client can ask it
+METHODS = {f"tensorflow/serving/{name}": name for name in ("predict", "classify", "regress")}
+RECORD = Path("assets.extra/slipway.json")
+REQUESTS = Path("assets.extra/requests.jsonl")
+WARMUP = Path("assets.extra/tf_serving_warmup_requests")
+
+
+@dataclass(frozen=True)
+class TensorDescription:
+    """One input or output of a signature; -1 is any size, shape None any rank."""
+
+    key: str
+    dtype: str
+    shape: tuple[int, ...] | None
+    tensor: str
+
+
+@dataclass(frozen=True)
+class SignatureDescription:
+    name: str
+    method: str
+    inputs: tuple[TensorDescription, ...]
+    outputs: tuple[TensorDescription, ...]
+
+    @property
+    def servable(self) -> bool:
+        """Whether a model server answers it."""
+        return self.name != INIT_SIGNATURE and bool(self.outputs)
+
+
+@dataclass(frozen=True)
+class MetaGraphDescription:
+    tags: tuple[str, ...]
+    signatures: tuple[SignatureDescription, ...]
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """What a SavedModel's files say. accuracy and data are known of slipway's own exports only.
+
+    versions: those beside it, this one included; empty when its folder is not named by a version.
+    size in bytes over all `files`. intact: None without a record of the files' checksum.
+    """
+
+    path: Path
+    version: int | None
+    versions: tuple[int, ...]
+    size: int
+    files: tuple[str, ...]
+    sha256: str
+    tensorflow: str
+    meta_graphs: tuple[MetaGraphDescription, ...]
+    warmup_requests: int
+    accuracy: float | None = None
+    data: str = ""
+    intact: bool | None = None
+
+    def signatures(self, tag: str = SERVE) -> tuple[SignatureDescription, ...]:
+        """The servable signatures of the graph with this tag."""
+        for graph in self.meta_graphs:
+            if tag in graph.tags:
+                return tuple(signature for signature in graph.signatures if signature.servable)
+        return ()
+
+
+def locate(path: Path) -> Path:
+    """The SavedModel directory meant by `path`: itself, or the newest of its version folders.
+
+    Raises ModelError that says what is there instead.
+    """
+    if (path / "saved_model.pb").is_file():
+        return path
+    if not path.is_dir():
+        raise ModelError(f"{path} is no SavedModel: {_what(path)}", action=_EXPECTED)
+    numbers = versions(path)
+    if numbers:
+        newest = path / str(numbers[-1])
+        if not (newest / "saved_model.pb").is_file():
+            raise ModelError(f"{newest} is no SavedModel: it has no saved_model.pb", action=_EXPECTED)
+        return newest
+    if (path / "saved_model.pbtxt").is_file():
+        raise ModelError(f"{path} holds a SavedModel as text (saved_model.pbtxt)", action=_EXPECTED)
+    nested = sorted(child.name for child in path.iterdir() if child.is_dir() and versions(child))
+    also = f"; models in it: {', '.join(nested)} (name one of them)" if nested else ""
+    raise ModelError(f"{path} has no saved_model.pb and no version folders{also}", action=_EXPECTED)
+
+
+_EXPECTED = "give a directory with saved_model.pb, or its parent with folders 1, 2, ... as servers watch it"
+
+
+def versions(folder: Path) -> tuple[int, ...]:
+    """The version folders in `folder`, oldest first, by number as model servers read them."""
+    if not folder.is_dir():
+        return ()
+    return tuple(
+        sorted(
+            int(child.name)
+            for child in folder.iterdir()
+            if child.name.isascii() and child.name.isdigit() and child.is_dir()
+        )
+    )
+
+
+def inspect(path: Path) -> ModelDescription:
+    """Describe the SavedModel at `path` (or the newest of its versions) from its files alone.
+
+    TensorFlow is not loaded and nothing is written. Raises ModelError when there is none or
+    saved_model.pb cannot be parsed.
+    """
+    directory = locate(path)
+    message = parse(directory)
+    record = read_record(directory) or {}
+    files = tuple(sorted(name for name, _ in _files(directory)))
+    version = int(directory.name) if directory.name.isascii() and directory.name.isdigit() else None
+    recorded = record.get("files_sha256")
+    return ModelDescription(
+        path=directory,
+        version=version,
+        versions=versions(directory.parent) if version is not None else (),
+        size=sum((directory / name).stat().st_size for name in files),
+        files=files,
+        sha256=sha256(directory),
+        tensorflow=next((graph.meta_info_def.tensorflow_version for graph in message.meta_graphs), ""),
+        meta_graphs=tuple(_meta_graph(graph) for graph in message.meta_graphs),
+        warmup_requests=_count_records(directory / WARMUP),
+        accuracy=record.get("accuracy"),
+        data=str(record.get("data", "")),
+        intact=None if recorded is None else recorded == sha256(directory, without=RECORD),
+    )
+
+
+def parse(directory: Path) -> Any:
+    """saved_model.pb as a SavedModel message. Raises ModelError when it is none or damaged."""
+    stubs.load()
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    file = directory / "saved_model.pb"
+    message = saved_model_pb2.SavedModel()
+    try:
+        message.ParseFromString(file.read_bytes())
+    except (OSError, DecodeError) as error:
+        raise ModelError(f"cannot read {file}: {error}", action="export the model again") from error
+    if not message.meta_graphs:
+        raise ModelError(f"{file} holds no graph: empty, truncated, or no SavedModel at all")
+    return message
+
+
+def require_servable(description: ModelDescription) -> None:
+    """Raise ModelError unless a model server can answer for it: tag serve, a signature, its variables."""
+    tags = [tag for graph in description.meta_graphs for tag in graph.tags]
+    if SERVE not in tags:
+        raise ModelError(
+            f"{description.path} has no graph with the tag `serve`, it has: {', '.join(tags) or 'no tag'}",
+            action="export it for serving (tf.saved_model.save does)",
+        )
+    if not description.signatures():
+        raise ModelError(
+            f"{description.path} has no signature a server could answer",
+            action="export it with signatures=..., see tf.saved_model.save",
+        )
+    index = "variables/variables.index"
+    data = [name for name in description.files if name.startswith("variables/variables.data-")]
+    if (index in description.files) != bool(data):
+        missing = "variables/variables.data-*" if index in description.files else index
+        raise ModelError(
+            f"{description.path} is incomplete: {missing} is missing", action="copy it again, whole"
+        )
+
+
+def sha256(directory: Path, without: Path | None = None) -> str:
+    """One checksum over all files: names (relative, with `/`), sizes and contents, in name order."""
+    digest = hashlib.sha256()
+    for name, path in sorted(_files(directory)):
+        if without is not None and name == without.as_posix():
+            continue
+        encoded = name.encode()
+        digest.update(struct.pack(">QQ", len(encoded), path.stat().st_size) + encoded)
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def read_record(directory: Path) -> dict[str, Any] | None:
+    """slipway.json of an export, or None when it is absent or no JSON object."""
+    try:
+        record = json.loads((directory / RECORD).read_text())
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def as_text(description: ModelDescription) -> str:
+    """The description as users of saved_model_cli know it, below a few lines of our own."""
+    size = f"{description.size / 1e6:.1f} MB" if description.size >= 100_000 else f"{description.size} B"
+    lines = [
+        f"{description.path}: {size} in {len(description.files)} files, TensorFlow {description.tensorflow}"
+    ]
+    if description.version is not None:
+        others = ", ".join(map(str, description.versions))
+        lines.append(f"version {description.version} (present: {others})")
+    if description.accuracy is not None:
+        lines.append(f"accuracy {description.accuracy:.3f} on held-out images ({description.data})")
+    lines.append(f"warm-up requests: {description.warmup_requests}")
+    if description.intact is False:
+        lines.append("WARNING: its files are not those that were exported (checksum differs)")
+    lines.append(f"sha256 {description.sha256}")
+    for graph in description.meta_graphs:
+        tags = ", ".join(f"'{tag}'" for tag in graph.tags)
+        lines += ["", f"MetaGraphDef with tag-set: {tags} contains the following SignatureDefs:"]
+        for signature in graph.signatures:
+            lines += ["", f"signature_def['{signature.name}']:"]
+            for side, word, tensors in (
+                ("inputs", "input", signature.inputs),
+                ("outputs", "output", signature.outputs),
+            ):
+                lines.append(f"  The given SavedModel SignatureDef contains the following {word}(s):")
+                for tensor in tensors:
+                    shape = "unknown_rank" if tensor.shape is None else _tuple(tensor.shape)
+                    lines += [
+                        f"    {side}['{tensor.key}'] tensor_info:",
+                        f"        dtype: {tensor.dtype}",
+                        f"        shape: {shape}",
+                        f"        name: {tensor.tensor}",
+                    ]
+            lines.append(f"  Method name is: {signature.method}")
+    return "\n".join(lines)
+
+
+def _tuple(shape: tuple[int, ...]) -> str:
+    return f"({', '.join(map(str, shape))})"
+
+
+def _files(directory: Path) -> Iterator[tuple[str, Path]]:
+    for path in directory.rglob("*"):
+        if path.is_file():
+            yield path.relative_to(directory).as_posix(), path
+
+
+def _meta_graph(graph: Any) -> MetaGraphDescription:
+    return MetaGraphDescription(
+        tuple(graph.meta_info_def.tags),
+        tuple(
+            SignatureDescription(
+                name, signature.method_name, _tensors(signature.inputs), _tensors(signature.outputs)
+            )
+            for name, signature in sorted(graph.signature_def.items())
+        ),
+    )
+
+
+def _tensors(tensors: Any) -> tuple[TensorDescription, ...]:
+    from tensorflow.core.framework import types_pb2
+
+    out = []
+    for key, info in sorted(tensors.items()):
+        shape = None if info.tensor_shape.unknown_rank else tuple(dim.size for dim in info.tensor_shape.dim)
+        dtype = (
+            types_pb2.DataType.Name(info.dtype)
+            if info.dtype in types_pb2.DataType.values()
+            else str(info.dtype)
+        )
+        out.append(TensorDescription(key, dtype, shape, info.name))
+    return tuple(out)
+
+
+def _count_records(path: Path) -> int:
+    """Records by their lengths alone; a damaged file counts what comes before the damage."""
+    if not path.is_file():
+        return 0
+    raw, at, count = path.read_bytes(), 0, 0
+    while at + 12 <= len(raw):
+        (length,) = struct.unpack_from("<Q", raw, at)
+        at += 16 + length
+        count += at <= len(raw)
+    return count
+
+
+def _what(path: Path) -> str:
+    return "it is a file" if path.is_file() else "it does not exist"

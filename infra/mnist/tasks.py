@@ -1,0 +1,54 @@
+"""TensorFlow in a process of its own: slipway's own stays small, quick to start and free of its state.
+
+A task is a function in __main__.TASKS. Its arguments go in as JSON on stdin, its result comes back as
+JSON in a file; arrays travel as .npz and .jsonl files named in the arguments.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from infra.core import process
+from infra.core.errors import CommandError, ModelError, UsageError
+from infra.core.events import Detail, Emit, silent
+
+# Quiet start, no search for graphics cards, one thread for the BLAS of numpy.
+_ENVIRONMENT = {
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    "CUDA_VISIBLE_DEVICES": "-1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "KERAS_BACKEND": "tensorflow",
+}
+_TIMEOUT = 3600.0
+
+
+def run(task: str, arguments: Mapping[str, Any], emit: Emit = silent) -> dict[str, Any]:
+    """Run one task to its end and return its result; its log lines become Detail events.
+
+    Raises the task's own ModelError or UsageError, and ModelError with the last lines of its log when
+    the process itself fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="slipway-model-") as folder:
+        result = Path(folder) / "result.json"
+        try:
+            process.run(
+                [sys.executable, "-m", "infra.mnist", task, result],
+                input=json.dumps(arguments, default=str),
+                env=_ENVIRONMENT,
+                timeout=_TIMEOUT,
+                on_line=lambda line: emit(Detail(line)),
+            )
+        except CommandError as error:
+            raise ModelError(f"TensorFlow's process failed in `{task}`", tail=error.output) from error
+        document: dict[str, Any] = json.loads(result.read_text())
+    if "error" in document:
+        told = document["error"]
+        kind = UsageError if told["kind"] == "UsageError" else ModelError
+        raise kind(told["what"], where=told["where"], tail=told["tail"], action=told["action"])
+    answer: dict[str, Any] = document["result"]
+    return answer

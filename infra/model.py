@@ -1,0 +1,105 @@
+"""Stage 4: train and export the model, or take the SavedModel the user brought along."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from infra.core.context import Context
+from infra.core.errors import UsageError
+from infra.core.schema import Settings
+from infra.core.types import ExportedModel, Outcome
+from infra.mnist import data, export, saved_model, tasks
+from infra.mnist.network import Recipe
+
+
+class ExportModel:
+    """settings.model -> ExportedModel with fixed requests that every replica must answer alike."""
+
+    title: ClassVar[str] = "train and export the model"
+
+    def should_run(self, settings: Settings) -> str:
+        """Empty to train, else why not."""
+        return f"model.path brings {settings.model.path}" if settings.model.path is not None else ""
+
+    def run(self, ctx: Context, settings: Settings) -> Outcome[ExportedModel]:
+        """Train and export into the state's models folder; no-op when nothing changed.
+
+        Raises UsageError for bad image files, ModelError when training or export fails; then no
+        version appears.
+        """
+        images = data.load(settings.model.data)
+        return export.export(
+            ctx.state.models,
+            settings.model.name,
+            recipe(settings),
+            images,
+            settings.model.signature_keys,
+            emit=ctx.emit,
+        )
+
+    def plan(self, ctx: Context, settings: Settings) -> list[str]:
+        """What `run` would do; reads the images and the newest export, changes nothing."""
+        return export.planned(
+            ctx.state.models,
+            settings.model.name,
+            recipe(settings),
+            data.load(settings.model.data),
+            settings.model.signature_keys,
+        )
+
+    def provided(self, ctx: Context, settings: Settings) -> Outcome[ExportedModel]:
+        """The SavedModel of model.path, checked and left where it is; its version is its folder's, or 1.
+
+        Its requests: smoke.requests; else its own assets.extra/requests.jsonl; else its warm-up
+        requests answered once by TensorFlow, kept in the state's models folder.
+        Raises ModelError when no server could serve it, UsageError when nothing says what to ask it.
+        """
+        if settings.model.path is None:
+            raise UsageError("model.path is not set", where="model.path")
+        description = saved_model.inspect(settings.model.path)
+        saved_model.require_servable(description)
+        value = ExportedModel(
+            path=description.path.resolve(),
+            name=settings.model.name,
+            version=description.version or 1,
+            sha256=description.sha256,
+            requests=_requests(ctx, settings, description),
+            accuracy=description.accuracy,
+            data=description.data,
+        )
+        return Outcome(value, 0, f"{value.name} version {value.version} from {description.path}")
+
+
+def recipe(settings: Settings) -> Recipe:
+    """The training recipe of these settings."""
+    model = settings.model
+    return Recipe(model.epochs, model.batch_size, model.learning_rate, model.seed)
+
+
+def _requests(ctx: Context, settings: Settings, description: saved_model.ModelDescription) -> Path:
+    if settings.smoke.requests is not None:
+        return settings.smoke.requests.resolve()
+    own = description.path / saved_model.REQUESTS
+    if own.is_file():
+        return own.resolve()
+    warmup = description.path / saved_model.WARMUP
+    derived = ctx.state.models / ".requests" / f"{description.sha256[:16]}.jsonl"
+    if derived.is_file():
+        return derived
+    if warmup.is_file():
+        derived.parent.mkdir(parents=True, exist_ok=True)
+        beside = derived.with_suffix(".new")
+        answered = tasks.run(
+            "derive_requests", {"model": description.path, "warmup": warmup, "out": beside}, ctx.emit
+        )
+        if answered["requests"]:
+            beside.replace(derived)
+            return derived
+    found = "none of its warm-up requests is a Predict or Classify" if warmup.is_file() else "it has neither"
+    raise UsageError(
+        f"nothing says what to ask {description.path}: {found}",
+        where="model.path",
+        action="set smoke.requests to a JSONL file of requests and expected answers, or put warm-up "
+        f"requests (TFRecords of PredictionLog) into the model as {saved_model.WARMUP}",
+    )
