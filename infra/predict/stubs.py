@@ -26,6 +26,7 @@ class _Namespace(ModuleType):
 
     def __init__(self, spec: ModuleSpec) -> None:
         super().__init__(_NAME)
+        self._bare = True
         self.__spec__ = spec
         self.__path__ = list(spec.submodule_search_locations or ())
         self.__package__ = _NAME
@@ -38,12 +39,11 @@ class _Namespace(ModuleType):
         if name.startswith("__") and name != "__version__":
             raise AttributeError(f"module {_NAME!r} has no attribute {name!r}")
         with _loading:
-            if type(self) is _Namespace:
-                self.__class__ = ModuleType
-                spec = self.__spec__
-                if spec is None or spec.loader is None:
-                    raise AttributeError(f"module {_NAME!r} has no attribute {name!r}")
-                spec.loader.exec_module(self)
+            spec = self.__spec__
+            if not self._bare or spec is None or spec.loader is None:
+                raise AttributeError(f"module {_NAME!r} has no attribute {name!r}")
+            self._bare = False  # before it runs: its __init__ probes itself for what is not there yet
+            spec.loader.exec_module(self)
         return getattr(self, name)
 
 
@@ -67,4 +67,4 @@ def load() -> None:
 def full() -> bool:
     """Whether TensorFlow itself runs in this process."""
     module = sys.modules.get(_NAME)
-    return module is not None and type(module) is not _Namespace
+    return module is not None and not (isinstance(module, _Namespace) and module._bare)

@@ -1,0 +1,184 @@
+"""What a client of a model server can do, whichever transport carries it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Protocol
+
+from infra.core.errors import UsageError
+from infra.predict.errors import NotReady, RequestFailed, TimedOut, WrongModel, WrongSignature
+from infra.predict.requests import Array, FixedRequest
+
+Transport = Literal["grpc", "rest"]
+Examples = Sequence[Mapping[str, Array]]
+
+METHODS = {
+    "tensorflow/serving/predict": "predict",
+    "tensorflow/serving/classify": "classify",
+    "tensorflow/serving/regress": "regress",
+}
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """dtype by numpy's name; shape with None for an unknown size, None itself for an unknown rank."""
+
+    dtype: str
+    shape: tuple[int | None, ...] | None
+
+
+@dataclass(frozen=True)
+class Signature:
+    """One way to ask a model. method: predict, classify, regress, or the server's own name for it."""
+
+    name: str
+    method: str
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a model says of itself."""
+
+    model: str
+    version: int | None
+    signatures: Mapping[str, Signature]
+
+    def signature(self, name: str, server: str) -> Signature:
+        """One signature. Raises WrongSignature that names those there are."""
+        found = self.signatures.get(name)
+        if found is None:
+            there = ", ".join(sorted(self.signatures)) or "none"
+            raise WrongSignature(
+                f"model {self.model} has no signature {name!r}; it has: {there}",
+                where=server,
+                action="ask for one of these, or export the model with this signature",
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class VersionStatus:
+    """state: START, LOADING, AVAILABLE, UNLOADING, END. error: why it is not served, empty when it is."""
+
+    version: int
+    state: str
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """outputs: key -> array; for classify "classes" (bytes) and "scores", [examples, classes].
+
+    version: of the model that answered; None where the transport does not say (REST).
+    """
+
+    outputs: Mapping[str, Array]
+    version: int | None = None
+
+
+class Client(Protocol):
+    """A connection to one server. Every method raises the errors of infra.predict.errors."""
+
+    server: str
+    transport: Transport
+    timeout: float
+
+    def status(self, model: str) -> tuple[VersionStatus, ...]: ...
+
+    def metadata(self, model: str, version: int | None = None) -> Metadata: ...
+
+    def predict(
+        self,
+        model: str,
+        signature: str,
+        inputs: Mapping[str, Array],
+        *,
+        version: int | None = None,
+        output_filter: Sequence[str] = (),
+    ) -> Answer: ...
+
+    def classify(
+        self, model: str, signature: str, examples: Examples, *, version: int | None = None
+    ) -> Answer: ...
+
+    def prepare(self, model: str, request: FixedRequest) -> Callable[[], Answer]:
+        """A request written once, to be sent any number of times from any thread."""
+        ...
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Client: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+@dataclass(frozen=True)
+class Tls:
+    """ca_file: PEM of the CA, None for this machine's own trust."""
+
+    ca_file: Path | None = None
+    pem: bytes = field(default=b"", repr=False)
+
+    def __post_init__(self) -> None:
+        if self.ca_file is not None:
+            try:
+                object.__setattr__(self, "pem", self.ca_file.read_bytes())
+            except OSError as error:
+                raise UsageError(f"cannot read the CA: {error.strerror}", where=str(self.ca_file)) from error
+
+
+def connect(
+    server: str, transport: Transport = "grpc", *, timeout: float = 10.0, tls: Tls | None = None
+) -> Client:
+    """A client for HOST:PORT; nothing is sent before the first call. timeout: seconds for each request."""
+    if transport == "grpc":
+        from infra.predict.over_grpc import GrpcClient
+
+        return GrpcClient(server, timeout=timeout, tls=tls)
+    from infra.predict.over_rest import RestClient
+
+    return RestClient(server, timeout=timeout, tls=tls)
+
+
+def wait_available(client: Client, model: str, *, timeout: float, interval: float = 0.2) -> int:
+    """Wait until a version of the model is AVAILABLE and return the newest such version.
+
+    An address that does not answer yet is asked again until `timeout` seconds have passed; a server
+    that answers that it has no such model is believed at once. Raises WrongModel, NotReady with what
+    the server said last, or the error of the last attempt.
+    """
+    deadline = time.monotonic() + timeout
+    last: RequestFailed
+    while True:
+        try:
+            versions = client.status(model)
+        except WrongModel:
+            raise
+        except RequestFailed as error:
+            last = error
+        else:
+            available = [one.version for one in versions if one.state == "AVAILABLE"]
+            if available:
+                return max(available)
+            said = [f"version {one.version}: {one.state} {one.error}".rstrip() for one in versions]
+            last = NotReady(
+                f"no version of model {model} is AVAILABLE",
+                where=client.server,
+                tail="\n".join(said) or "the server knows the model and lists no version of it",
+                action="wait for it to load; the model server's log tells why it does not",
+            )
+        if time.monotonic() + interval > deadline:
+            if isinstance(last, TimedOut):
+                last.action = (
+                    last.action or "the server accepts connections and does not answer: read its log"
+                )
+            raise last
+        time.sleep(interval)

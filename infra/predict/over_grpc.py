@@ -1,0 +1,267 @@
+"""The client over gRPC, on tensorflow-serving-api's stubs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import grpc
+import numpy as np
+
+from infra.core.errors import SlipwayError
+from infra.predict import stubs
+from infra.predict.client import (
+    METHODS,
+    Answer,
+    Examples,
+    Metadata,
+    Signature,
+    TensorSpec,
+    Tls,
+    VersionStatus,
+)
+from infra.predict.errors import (
+    RequestFailed,
+    TimedOut,
+    WrongModel,
+    WrongSignature,
+    split_address,
+    why_unreachable,
+)
+from infra.predict.requests import Array, FixedRequest
+from infra.predict.tensors import dtype_name, from_proto, to_proto
+
+stubs.load()
+
+from tensorflow_serving.apis import (  # noqa: E402  # stubs.load() must come first
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+Message = Any  # the generated classes have no types
+
+_STATES = get_model_status_pb2.ModelVersionStatus.State
+_OPTIONS = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # A cluster's and a tunnel's addresses are not the proxy's to reach.
+    ("grpc.enable_http_proxy", 0),
+    # An error is an error: a retry would hide it from the statistics.
+    ("grpc.enable_retries", 0),
+    # Two clients of one address must not share a connection that one of them closes.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+]
+
+
+class GrpcClient:
+    """PredictionService and ModelService of one server."""
+
+    transport: Any = "grpc"
+
+    def __init__(self, server: str, *, timeout: float = 10.0, tls: Tls | None = None) -> None:
+        host, port = split_address(server)
+        self.server = server
+        self.timeout = timeout
+        self._tls = tls
+        target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        if tls is None:
+            self._channel = grpc.insecure_channel(target, _OPTIONS)
+        else:
+            trust = grpc.ssl_channel_credentials(tls.pem or None)
+            self._channel = grpc.secure_channel(target, trust, _OPTIONS)
+        self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
+        # The same methods for requests that are written already.
+        self._written = {
+            name: self._channel.unary_unary(
+                f"/tensorflow.serving.PredictionService/{name}", response_deserializer=answer.FromString
+            )
+            for name, answer in (
+                ("Predict", predict_pb2.PredictResponse),
+                ("Classify", classification_pb2.ClassificationResponse),
+            )
+        }
+
+    def status(self, model: str) -> tuple[VersionStatus, ...]:
+        request = get_model_status_pb2.GetModelStatusRequest()
+        request.model_spec.name = model
+        answer = self._call(self._models.GetModelStatus, request, model)
+        return tuple(
+            VersionStatus(one.version, _STATES.Name(one.state), one.status.error_message)
+            for one in answer.model_version_status
+        )
+
+    def metadata(self, model: str, version: int | None = None) -> Metadata:
+        request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+        _spec(request, model, "", version)
+        answer = self._call(self._predictions.GetModelMetadata, request, model)
+        packed = get_model_metadata_pb2.SignatureDefMap()
+        if not answer.metadata["signature_def"].Unpack(packed):
+            raise RequestFailed("the server's metadata holds no signature_def", where=self.server)
+        return Metadata(
+            answer.model_spec.name or model,
+            _version(answer),
+            {name: _signature(name, one) for name, one in packed.signature_def.items()},
+        )
+
+    def predict(
+        self,
+        model: str,
+        signature: str,
+        inputs: Mapping[str, Array],
+        *,
+        version: int | None = None,
+        output_filter: Sequence[str] = (),
+    ) -> Answer:
+        request = predict_request(model, signature, inputs, version=version, output_filter=output_filter)
+        return self._predicted(self._call(self._predictions.Predict, request, model))
+
+    def classify(
+        self, model: str, signature: str, examples: Examples, *, version: int | None = None
+    ) -> Answer:
+        request = classify_request(model, signature, examples, version=version)
+        return _classified(self._call(self._predictions.Classify, request, model))
+
+    def prepare(self, model: str, request: FixedRequest) -> Callable[[], Answer]:
+        if request.method == "predict":
+            wire = predict_request(model, request.signature, request.inputs).SerializeToString()
+            return lambda: self._predicted(self._call(self._written["Predict"], wire, model))
+        wire = classify_request(model, request.signature, request.examples).SerializeToString()
+        return lambda: _classified(self._call(self._written["Classify"], wire, model))
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def __enter__(self) -> GrpcClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _predicted(self, answer: Message) -> Answer:
+        try:
+            outputs = {name: from_proto(one) for name, one in answer.outputs.items()}
+        except ValueError as error:
+            raise RequestFailed(
+                f"the answer cannot be read: {error}", where=self.server, status="DATA_LOSS"
+            ) from error
+        return Answer(outputs, _version(answer))
+
+    def _call(self, method: Any, request: Message | bytes, model: str) -> Message:
+        try:
+            return method(request, timeout=self.timeout)
+        except grpc.RpcError as error:
+            raise self._failure(error, model) from error
+
+    def _failure(self, error: Any, model: str) -> SlipwayError:
+        code, said = error.code().name, error.details() or ""
+        if code == "UNAVAILABLE":
+            return why_unreachable(self.server, tls=self._tls is not None, transport="grpc", said=said)
+        return failure(code, said, model=model, server=self.server, timeout=self.timeout)
+
+
+def failure(code: str, said: str, *, model: str, server: str, timeout: float) -> RequestFailed:
+    """What a server's status means for the one who asked; its own words are the tail."""
+    if code == "DEADLINE_EXCEEDED":
+        return TimedOut(f"no answer within {timeout:g} s", where=server)
+    if code in ("NOT_FOUND", "INVALID_ARGUMENT", "FAILED_PRECONDITION") and "signature" in said.lower():
+        return WrongSignature("the server does not know what was asked", where=server, tail=said, status=code)
+    if code == "NOT_FOUND":
+        return WrongModel(
+            f"the server has no model {model!r} (or not this version of it)",
+            where=server,
+            tail=said,
+            action="give the name it serves with --model_name",
+        )
+    if code == "UNIMPLEMENTED":
+        action = "ask the port of a TensorFlow Serving, 8500 by default"
+        return RequestFailed("what answers there is not a model server", where=server, tail=said,
+                             action=action, status=code)  # fmt: skip
+    return RequestFailed(f"the server answered {code}", where=server, tail=said, status=code)
+
+
+def predict_request(
+    model: str,
+    signature: str,
+    inputs: Mapping[str, Array],
+    *,
+    version: int | None = None,
+    output_filter: Sequence[str] = (),
+) -> Message:
+    """A PredictRequest, the one TensorFlow's own functions would make."""
+    request = predict_pb2.PredictRequest(output_filter=output_filter)
+    _spec(request, model, signature, version)
+    for name, array in inputs.items():
+        request.inputs[name].CopyFrom(to_proto(array))
+    return request
+
+
+def classify_request(
+    model: str, signature: str, examples: Examples, *, version: int | None = None
+) -> Message:
+    """A ClassificationRequest with one tf.Example per example."""
+    request = classification_pb2.ClassificationRequest()
+    _spec(request, model, signature, version)
+    listed = request.input.example_list.examples
+    for example in examples:
+        features = listed.add().features.feature
+        for name, values in example.items():
+            flat = np.asarray(values).ravel()
+            if flat.dtype.kind in "OSU":
+                features[name].bytes_list.value.extend(
+                    item.encode() if isinstance(item, str) else item for item in flat.tolist()
+                )
+            elif flat.dtype.kind in "iub":
+                features[name].int64_list.value.extend(flat.tolist())
+            else:
+                features[name].float_list.value.extend(flat.tolist())
+    return request
+
+
+def _spec(request: Message, model: str, signature: str, version: int | None) -> None:
+    request.model_spec.name = model
+    if signature:
+        request.model_spec.signature_name = signature
+    if version is not None:
+        request.model_spec.version.value = version
+
+
+def _version(answer: Message) -> int | None:
+    spec = answer.model_spec
+    return int(spec.version.value) if spec.HasField("version") else None
+
+
+def _classified(answer: Message) -> Answer:
+    rows = [list(one.classes) for one in answer.result.classifications]
+    width = max((len(row) for row in rows), default=0)
+    classes = np.full((len(rows), width), b"", dtype=object)
+    scores = np.full((len(rows), width), np.nan, dtype=np.float32)
+    for index, row in enumerate(rows):
+        for place, one in enumerate(row):
+            classes[index, place] = one.label.encode()
+            scores[index, place] = one.score
+    return Answer({"classes": classes, "scores": scores}, _version(answer))
+
+
+def _signature(name: str, one: Message) -> Signature:
+    return Signature(
+        name,
+        METHODS.get(one.method_name, one.method_name),
+        {key: _tensor(info) for key, info in one.inputs.items()},
+        {key: _tensor(info) for key, info in one.outputs.items()},
+    )
+
+
+def _tensor(info: Message) -> TensorSpec:
+    shape = info.tensor_shape
+    sizes = None if shape.unknown_rank else tuple(None if d.size < 0 else int(d.size) for d in shape.dim)
+    return TensorSpec(dtype_name(info.dtype), sizes)

@@ -1,0 +1,317 @@
+"""The client over TensorFlow Serving's REST API (/v1/models/...)."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import math
+import ssl
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from infra.core.errors import UsageError
+from infra.predict.client import (
+    METHODS,
+    Answer,
+    Examples,
+    Metadata,
+    Signature,
+    TensorSpec,
+    Tls,
+    VersionStatus,
+)
+from infra.predict.errors import (
+    RequestFailed,
+    TimedOut,
+    WrongModel,
+    WrongSignature,
+    split_address,
+    why_unreachable,
+)
+from infra.predict.requests import Array, FixedRequest
+from infra.predict.tensors import dtype_named
+
+# The HTTP codes TensorFlow Serving gives its statuses.
+_STATUSES = {
+    400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND",
+    409: "ABORTED", 412: "FAILED_PRECONDITION", 429: "RESOURCE_EXHAUSTED", 499: "CANCELLED",
+    500: "INTERNAL", 501: "UNIMPLEMENTED", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED",
+}  # fmt: skip
+
+
+class RestClient:
+    """The REST port of one server; one kept-alive connection per thread."""
+
+    transport: Any = "rest"
+
+    def __init__(self, server: str, *, timeout: float = 10.0, tls: Tls | None = None) -> None:
+        self.server = server
+        self.timeout = timeout
+        self._host, self._port = split_address(server)
+        self._tls = tls
+        self._trust: ssl.SSLContext | None = None
+        if tls is not None:
+            try:
+                self._trust = ssl.create_default_context(cadata=tls.pem.decode() if tls.pem else None)
+            except (ssl.SSLError, UnicodeDecodeError) as error:
+                raise UsageError(
+                    "this is not a PEM file with certificates", where=str(tls.ca_file)
+                ) from error
+        self._local = threading.local()
+        self._open: list[http.client.HTTPConnection] = []
+        self._opening = threading.Lock()
+
+    def status(self, model: str) -> tuple[VersionStatus, ...]:
+        answer = self._ask("GET", _path(model, None), None, model)
+        return tuple(
+            VersionStatus(
+                int(one["version"]), str(one["state"]), str(one.get("status", {}).get("error_message", ""))
+            )
+            for one in answer.get("model_version_status", [])
+        )
+
+    def metadata(self, model: str, version: int | None = None) -> Metadata:
+        answer = self._ask("GET", f"{_path(model, version)}/metadata", None, model)
+        try:
+            listed = answer["metadata"]["signature_def"]["signature_def"]
+            spec = answer["model_spec"]
+            return Metadata(
+                str(spec.get("name") or model),
+                int(spec["version"]) if spec.get("version") else None,
+                {name: _signature(name, one) for name, one in listed.items()},
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise self._unreadable(f"metadata without {error}") from error
+
+    def predict(
+        self,
+        model: str,
+        signature: str,
+        inputs: Mapping[str, Array],
+        *,
+        version: int | None = None,
+        output_filter: Sequence[str] = (),
+    ) -> Answer:
+        if output_filter:
+            raise UsageError("the REST API has no output_filter", action="use --transport grpc")
+        wanted = self.metadata(model, version).signature(signature, self.server).outputs
+        body = json.dumps(_predict_body(signature, inputs)).encode()
+        return self._predicted(self._ask("POST", f"{_path(model, version)}:predict", body, model), wanted)
+
+    def classify(
+        self, model: str, signature: str, examples: Examples, *, version: int | None = None
+    ) -> Answer:
+        body = json.dumps(_classify_body(signature, examples)).encode()
+        return self._classified(self._ask("POST", f"{_path(model, version)}:classify", body, model))
+
+    def prepare(self, model: str, request: FixedRequest) -> Callable[[], Answer]:
+        if request.method == "predict":
+            wanted = self.metadata(model).signature(request.signature, self.server).outputs
+            body = json.dumps(_predict_body(request.signature, request.inputs)).encode()
+            path = f"{_path(model, None)}:predict"
+            return lambda: self._predicted(self._ask("POST", path, body, model), wanted)
+        body = json.dumps(_classify_body(request.signature, request.examples)).encode()
+        path = f"{_path(model, None)}:classify"
+        return lambda: self._classified(self._ask("POST", path, body, model))
+
+    def close(self) -> None:
+        with self._opening:
+            for connection in self._open:
+                connection.close()
+            self._open.clear()
+
+    def __enter__(self) -> RestClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _predicted(self, answer: Mapping[str, Any], wanted: Mapping[str, TensorSpec]) -> Answer:
+        if "outputs" not in answer:
+            raise self._unreadable("an answer without `outputs`")
+        outputs = answer["outputs"]
+        # The column form leaves the key out where a signature has one output.
+        named = {next(iter(wanted)): outputs} if len(wanted) == 1 else outputs
+        try:
+            return Answer({name: _array(named[name], spec) for name, spec in wanted.items() if name in named})
+        except (TypeError, ValueError) as error:
+            raise self._unreadable(str(error)) from error
+
+    def _classified(self, answer: Mapping[str, Any]) -> Answer:
+        try:
+            rows = answer["result"]
+            width = max((len(row) for row in rows), default=0)
+            classes = np.full((len(rows), width), b"", dtype=object)
+            scores = np.full((len(rows), width), np.nan, dtype=np.float32)
+            for index, row in enumerate(rows):
+                for place, (label, score) in enumerate(row):
+                    classes[index, place] = str(label).encode()
+                    scores[index, place] = float(score)
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._unreadable(f"a classification without {error}") from error
+        return Answer({"classes": classes, "scores": scores})
+
+    def _ask(self, verb: str, path: str, body: bytes | None, model: str) -> dict[str, Any]:
+        kept = getattr(self._local, "connection", None)
+        try:
+            code, text = self._send(verb, path, body)
+        except (ConnectionError, http.client.HTTPException) as error:
+            # A server may close a kept connection at any time; a fresh one decides.
+            if kept is None:
+                raise self._unreachable(error) from error
+            try:
+                code, text = self._send(verb, path, body)
+            except (OSError, http.client.HTTPException) as again:
+                raise self._failed(again) from again
+        except OSError as error:
+            raise self._failed(error) from error
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            answer = None
+        if code == 200 and isinstance(answer, dict):
+            return answer
+        said = str(answer["error"]) if isinstance(answer, dict) and "error" in answer else ""
+        if not said:
+            said = text[:300].decode(errors="replace")
+        status = _STATUSES.get(code, f"HTTP {code}")
+        raise self._refused(status, said, model)
+
+    def _refused(self, status: str, said: str, model: str) -> RequestFailed:
+        if status == "DEADLINE_EXCEEDED":
+            return TimedOut("the server gave up on the request", where=self.server, tail=said)
+        known = status in ("NOT_FOUND", "INVALID_ARGUMENT", "FAILED_PRECONDITION")
+        if known and "signature" in said.lower():
+            return WrongSignature(
+                "the server does not know what was asked", where=self.server, tail=said, status=status
+            )
+        if status == "NOT_FOUND":
+            return WrongModel(
+                f"the server has no model {model!r} (or not this version of it)",
+                where=self.server,
+                tail=said,
+                action="give the name it serves with --model_name",
+            )
+        return RequestFailed(f"the server answered {status}", where=self.server, tail=said, status=status)
+
+    def _send(self, verb: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            if self._trust is not None:
+                connection = http.client.HTTPSConnection(
+                    self._host, self._port, timeout=self.timeout, context=self._trust
+                )
+            else:
+                connection = http.client.HTTPConnection(self._host, self._port, timeout=self.timeout)
+            self._local.connection = connection
+            with self._opening:
+                self._open.append(connection)
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        try:
+            connection.request(verb, path, body, headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        except BaseException:
+            connection.close()
+            self._local.connection = None
+            raise
+
+    def _failed(self, error: Exception) -> RequestFailed:
+        if isinstance(error, TimeoutError):
+            return TimedOut(f"no answer within {self.timeout:g} s", where=self.server)
+        return self._unreachable(error)
+
+    def _unreachable(self, error: Exception) -> RequestFailed:
+        said = str(error) or type(error).__name__
+        return why_unreachable(self.server, tls=self._tls is not None, transport="rest", said=said)
+
+    def _unreadable(self, why: str) -> RequestFailed:
+        return RequestFailed(f"the answer cannot be read: {why}", where=self.server, status="DATA_LOSS")
+
+
+def _path(model: str, version: int | None) -> str:
+    path = f"/v1/models/{quote(model, safe='')}"
+    return path if version is None else f"{path}/versions/{version}"
+
+
+def _predict_body(signature: str, inputs: Mapping[str, Array]) -> dict[str, Any]:
+    return {
+        "signature_name": signature,
+        "inputs": {name: _values(np.asarray(array)) for name, array in inputs.items()},
+    }
+
+
+def _classify_body(signature: str, examples: Examples) -> dict[str, Any]:
+    listed = [{name: _values(np.asarray(v)) for name, v in example.items()} for example in examples]
+    return {"signature_name": signature, "examples": listed}
+
+
+def _values(array: Array) -> Any:
+    """Nested lists; TensorFlow Serving's JSON reads NaN and Infinity as Python's does."""
+    if array.dtype.kind in "OSU":
+        return _texts(array.tolist())
+    if array.dtype == np.float32:
+        # The shortest decimal of a float32 is half as long as that of the same double.
+        shortest = np.array([float(str(item)) for item in array.ravel()], dtype=object)
+        return shortest.reshape(array.shape).tolist()
+    if array.dtype.kind == "c":
+        raise UsageError("the REST API has no complex numbers", action="use --transport grpc")
+    return array.tolist()
+
+
+def _texts(nested: Any) -> Any:
+    if isinstance(nested, list):
+        return [_texts(item) for item in nested]
+    raw = nested.encode() if isinstance(nested, str) else nested
+    return {"b64": base64.b64encode(raw).decode()}
+
+
+def _array(nested: Any, spec: TensorSpec) -> Array:
+    if spec.dtype != "string":
+        return np.array(nested, dtype=spec.dtype)
+    sizes: list[int] = []
+    probe = nested
+    while isinstance(probe, list):
+        sizes.append(len(probe))
+        if not probe:
+            break
+        probe = probe[0]
+    flat = np.empty(math.prod(sizes), dtype=object)
+    flat[:] = [_raw(item) for item in _leaves(nested)]
+    return flat.reshape(sizes)
+
+
+def _leaves(nested: Any) -> list[Any]:
+    if isinstance(nested, list):
+        return [leaf for item in nested for leaf in _leaves(item)]
+    return [nested]
+
+
+def _raw(item: Any) -> bytes:
+    return base64.b64decode(item["b64"]) if isinstance(item, dict) else str(item).encode()
+
+
+def _signature(name: str, one: Mapping[str, Any]) -> Signature:
+    method = str(one.get("method_name", ""))
+    inputs, outputs = one.get("inputs", {}), one.get("outputs", {})
+    return Signature(
+        name,
+        METHODS.get(method, method),
+        {key: _tensor(info) for key, info in inputs.items()},
+        {key: _tensor(info) for key, info in outputs.items()},
+    )
+
+
+def _tensor(info: Mapping[str, Any]) -> TensorSpec:
+    shape = info.get("tensor_shape", {})
+    sizes = tuple(int(dim["size"]) for dim in shape.get("dim", []))
+    known = None if shape.get("unknown_rank") else tuple(None if size < 0 else size for size in sizes)
+    return TensorSpec(dtype_named(str(info.get("dtype", "DT_INVALID"))), known)
