@@ -1,0 +1,134 @@
+"""The chain for real: what `slipway up` leaves is asked from the cluster itself, not from its report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from infra.predict.requests import read
+from tests.e2e.conftest import Project
+
+pytestmark = pytest.mark.lab
+
+
+def pods(lab: Project) -> list[dict]:
+    items = lab.get("pods", "-n", "serving", "-l", "app=mnist-server")["items"]
+    return [pod for pod in items if "deletionTimestamp" not in pod["metadata"]]
+
+
+def test_up_succeeds_after_a_kill_half_way(lab: Project) -> None:
+    assert lab.first is not None
+    assert lab.first.code == 0, lab.first.err[-6000:]
+    run = lab.report()
+    assert run["ok"] is True
+    assert [stage["name"] for stage in run["stages"]] == [
+        "settings",
+        "hosts",
+        "provision",
+        "model",
+        "image",
+        "deploy",
+        "smoke",
+    ]
+    for name in ("run.json", "smoke.json", "junit.xml", "index.html"):
+        assert (lab.latest / name).stat().st_size > 200
+
+
+def test_the_last_lines_tell_what_where_how_well_how_long_and_what_next(lab: Project) -> None:
+    assert lab.first is not None
+    tail = "\n".join(lab.first.err.splitlines()[-14:])
+    for word in ("deployed: mnist-deployment", "@sha256:", "accuracy 0.9", "times: ", "report: ", "next: "):
+        assert word in tail
+
+
+def test_three_nodes_are_ready(lab: Project) -> None:
+    nodes = lab.get("nodes")["items"]
+    ready = [c["status"] for node in nodes for c in node["status"]["conditions"] if c["type"] == "Ready"]
+    assert ready == ["True"] * 3
+    assert {node["status"]["nodeInfo"]["kubeletVersion"] for node in nodes} == {"v1.36.3"}
+
+
+def test_three_replicas_are_ready_on_two_nodes_by_digest(lab: Project) -> None:
+    deployment = lab.get("deployment", "mnist-deployment", "-n", "serving")
+    assert deployment["status"]["readyReplicas"] == 3
+    image = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
+    assert image.endswith(lab.value("image")["digest"])
+    running = pods(lab)
+    assert len({pod["spec"]["nodeName"] for pod in running}) >= 2
+    for pod in running:
+        status = pod["status"]["containerStatuses"][0]
+        assert status["ready"]
+        assert status["imageID"].endswith(lab.value("image")["digest"])
+
+
+def test_pods_have_no_privileges(lab: Project) -> None:
+    for pod in pods(lab):
+        name = pod["metadata"]["name"]
+        status = lab.kubectl("exec", "-n", "serving", name, "--", "cat", "/proc/1/status")
+        fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+        assert fields["Uid"].split()[0] != "0"
+        assert int(fields["CapEff"], 16) == 0
+        assert int(fields["CapBnd"], 16) == 0
+        assert fields["NoNewPrivs"] == "1"
+        assert fields["Seccomp"] == "2"
+        mounts = lab.kubectl("exec", "-n", "serving", name, "--", "cat", "/proc/1/mounts")
+        root = next(line for line in mounts.splitlines() if line.split()[1] == "/")
+        assert "ro" in root.split()[3].split(",")
+
+
+def test_each_replica_answers_right(lab: Project) -> None:
+    """Asked without slipway's smoke: TensorFlow Serving's stubs inside each pod, answers compared here."""
+    requests = [r for r in read(Path(lab.value("model")["requests"])) if r.method == "predict"][:20]
+    ask = (
+        "import json,sys;from infra.predict import stubs;stubs.load();import grpc\n"
+        "from tensorflow_serving.apis import predict_pb2,prediction_service_pb2_grpc as p\n"
+        "s=p.PredictionServiceStub(grpc.insecure_channel('127.0.0.1:8500'))\n"
+        "for line in sys.stdin:\n"
+        "  r=predict_pb2.PredictRequest();r.model_spec.name='mnist';r.model_spec.signature_name='predict_images'\n"
+        "  t=r.inputs['images'];t.dtype=1\n"
+        "  for n in (1,784): t.tensor_shape.dim.add(size=n)\n"
+        "  t.float_val.extend(json.loads(line))\n"
+        "  print(json.dumps(list(s.Predict(r,20).outputs['scores'].float_val)))\n"
+    )
+    lines = "".join(json.dumps([float(x) for x in np.asarray(r.inputs["images"]).ravel()]) + "\n" for r in requests)
+    for pod in pods(lab):
+        answer = lab.kubectl(
+            "exec", "-i", "-n", "serving", pod["metadata"]["name"], "--", "python3", "-c", ask, input=lines
+        )
+        scores = [json.loads(line) for line in answer.splitlines()]
+        assert len(scores) == len(requests)
+        for got, request in zip(scores, requests, strict=True):
+            assert request.expected is not None
+            np.testing.assert_array_equal(np.float32(got), np.asarray(request.expected["scores"]).ravel())
+        right = [int(np.argmax(got)) == request.labels[0] for got, request in zip(scores, requests, strict=True)]
+        assert sum(right) >= 17
+
+
+def test_smoke_proved_every_replica_and_the_service(lab: Project) -> None:
+    smoke = lab.report("smoke.json")
+    assert smoke["ok"] is True
+    assert smoke["errors"] == smoke["differences"] == 0
+    assert {replica["pod"] for replica in smoke["replicas"]} >= {pod["metadata"]["name"] for pod in pods(lab)}
+    assert smoke["accuracy"] >= 0.9
+
+
+def test_up_again_changes_nothing_and_says_so(lab: Project) -> None:
+    before = {pod["metadata"]["uid"] for pod in pods(lab)}
+    digest = lab.value("image")["digest"]
+    again = lab.run("up")
+    assert again.code == 0, again.err[-4000:]
+    run = lab.report()
+    assert {stage["name"]: stage["changed"] for stage in run["stages"] if stage["changed"]} == {}
+    assert all(play["changed"] == 0 for play in lab.value("provision")["plays"].values())
+    assert lab.value("image")["digest"] == digest
+    assert {pod["metadata"]["uid"] for pod in pods(lab)} == before
+    assert "nothing changed: 0 changed tasks on 3 hosts, same image digest, same pods" in again.err
+
+
+def test_plan_says_nothing_would_change(lab: Project) -> None:
+    done = lab.run("plan", "--json")
+    assert done.code == 0, done.err[-4000:]
+    assert done.document()["changes"] == 0, done.out

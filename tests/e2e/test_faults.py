@@ -1,0 +1,175 @@
+"""Three ways a deployment lies: smoke must exit 1 and name pod and node; and what else goes wrong in a chain."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Project
+from tests.e2e.test_chain import pods
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture
+def healthy(lab: Project) -> Iterator[list[dict[str, Any]]]:
+    """Three good pods before; what a test spoilt is deleted and replaced after."""
+    yield pods(lab)
+    lab.kubectl("delete", "pod", "-n", "serving", "--all", "--grace-period=1", "--wait=true")
+    lab.kubectl("rollout", "status", "deployment/mnist-deployment", "-n", "serving", "--timeout=120s")
+
+
+def container(lab: Project, pod: dict[str, Any]) -> tuple[str, str]:
+    """(host, container id) of a pod's server."""
+    identity = pod["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
+    return pod["spec"]["nodeName"], identity
+
+
+def failed_smoke(lab: Project, pod: dict[str, Any]) -> tuple[str, Any]:
+    done = lab.run("smoke", limit=300)
+    assert done.code == 1, done.err[-4000:]
+    assert pod["metadata"]["name"] in done.err
+    assert pod["spec"]["nodeName"] in done.err
+    smoke = lab.report("smoke.json")
+    assert smoke["ok"] is False
+    assert any(not gate["ok"] for gate in smoke["gates"])
+    assert lab.report()["ok"] is False
+    assert pod["metadata"]["name"] in (lab.latest / "junit.xml").read_text()
+    return done.err, smoke
+
+
+def test_a_wrong_model_in_one_pod(lab: Project, healthy: list[dict[str, Any]]) -> None:
+    victim = healthy[0]
+    host, identity = container(lab, victim)
+    root = f"/run/containerd/io.containerd.runtime.v2.task/k8s.io/{identity}/rootfs/models/mnist"
+    # the node's own view of the container's root is writable: a second version with spoilt weights
+    variables = "variables/variables.data-00000-of-00001"
+    lab.on_host(
+        host,
+        f"cd {root} && v=$(ls | sort -n | tail -1) && cp -r $v 900 && "
+        f"python3 - 900/{variables} <<'P'\n"
+        "import random, struct, sys\n"
+        "data = bytearray(open(sys.argv[1], 'rb').read()); rng = random.Random(1)\n"
+        "for at in range(0, len(data) // 4 * 4, 4):\n"
+        "    if rng.random() < 0.2: data[at:at + 4] = struct.pack('<f', rng.uniform(-1, 1))\n"
+        "open(sys.argv[1], 'wb').write(data)\n"
+        "P",
+    )
+    name = victim["metadata"]["name"]
+    for _ in range(120):  # until the server has found it
+        if '"900"' in lab.kubectl("exec", "-n", "serving", name, "--", "python3", "-c", STATUS):
+            break
+        time.sleep(0.5)
+    _, smoke = failed_smoke(lab, victim)
+    bad = [replica for replica in smoke["replicas"] if replica["pod"] == name]
+    assert bad
+    assert bad[0]["differences"] > 0 or bad[0]["model_version"] == 900
+    good = [replica for replica in smoke["replicas"] if replica["pod"] in {p["metadata"]["name"] for p in healthy[1:]}]
+    assert len(good) == 2
+    assert all(replica["differences"] == replica["errors"] == 0 for replica in good)
+
+
+STATUS = "import urllib.request as u;print(u.urlopen('http://127.0.0.1:8501/v1/models/mnist').read().decode())"
+
+
+def test_a_stopped_server_in_one_pod(lab: Project, healthy: list[dict[str, Any]]) -> None:
+    victim = healthy[1]
+    host, identity = container(lab, victim)
+    pid = f"/run/containerd/io.containerd.runtime.v2.task/k8s.io/{identity}/init.pid"
+    lab.on_host(host, f"kill -STOP $(cat {pid})")
+    failed_smoke(lab, victim)
+    lab.on_host(host, f"kill -CONT $(cat {pid}) || true")
+
+
+def test_a_pod_taken_out_of_the_service(lab: Project, healthy: list[dict[str, Any]]) -> None:
+    victim = healthy[2]
+    selector = lab.get("service", "mnist-service", "-n", "serving")["spec"]["selector"]
+    key = "run" if "run" in selector else next(iter(selector))
+    lab.kubectl("label", "pod", victim["metadata"]["name"], "-n", "serving", f"{key}=elsewhere", "--overwrite")
+    failed_smoke(lab, victim)
+
+
+def test_an_image_that_does_not_pull_ends_early_with_the_reason(lab: Project, tmp_path: Path) -> None:
+    """A saved image that the registry does not have: deploy must say so, and the old pods keep serving."""
+    path = lab.state / "values" / "image.json"
+    good = path.read_text()
+    image = json.loads(good)
+    image["digest"] = "sha256:" + "0" * 64
+    path.write_text(json.dumps(image))
+    try:
+        done = lab.run("deploy", limit=300)
+    finally:
+        path.write_text(good)
+    assert done.code == 6, done.err[-4000:]
+    assert "ErrImagePull" in done.err or "ImagePullBackOff" in done.err
+    assert "mnist-" in done.err
+    run = lab.report()
+    failed = next(stage for stage in run["stages"] if stage["name"] == "deploy")
+    assert failed["status"] == "failed"
+    assert failed["evidence"]
+    again = lab.run("up", limit=600)
+    assert again.code == 0, again.err[-4000:]
+
+
+def test_a_playbook_task_that_fails_names_host_and_task(lab: Project) -> None:
+    """The registry's port is taken on the host: the play must say which task failed there."""
+    lab.on_host("cp", "systemctl stop docker-registry && systemctl mask --runtime docker-registry")
+    try:
+        done = lab.run("provision", limit=600)
+        assert done.code == 4, done.err[-4000:]
+        assert "cp" in done.err
+        assert "what to do" in done.err
+    finally:
+        lab.on_host("cp", "systemctl unmask --runtime docker-registry && systemctl start docker-registry")
+    assert lab.run("up", limit=600).code == 0
+
+
+def test_no_secret_is_in_logs_reports_or_process_lists(lab: Project) -> None:
+    secrets = {
+        "registry password": (lab.state / "registry" / "password").read_text().strip(),
+        "ssh key": (lab.state / "ssh" / "id_ed25519").read_text().splitlines()[2],
+        "kubeconfig key": next(
+            line.split()[1] for line in (lab.state / "kubeconfig").read_text().splitlines() if "client-key-data" in line
+        )[:200],
+    }
+    for path in (lab.state / "registry" / "password", lab.state / "ssh" / "id_ed25519", lab.state / "kubeconfig"):
+        assert path.stat().st_mode & 0o777 == 0o600
+
+    def leaks(secret: str) -> list[str]:
+        files = [p for p in (lab.state / "runs").rglob("*") if p.is_file() and secret.encode() in p.read_bytes()]
+        return [str(p) for p in files] + [argv for argv in lab.seen_argv if secret in argv]
+
+    canary = "canary-7f3a"
+    planted = lab.latest / "evidence" / "canary.log"
+    planted.parent.mkdir(parents=True, exist_ok=True)
+    planted.write_text(f"password is {canary}\n")
+    lab.run("hosts", "ssh", "cp", f"sh -c 'sleep 1; true {canary}'")
+    found = leaks(canary)
+    assert str(planted.resolve()) in [str(Path(f).resolve()) for f in found if f.startswith("/")]
+    assert any("sleep 1" in f for f in found)
+    planted.unlink()
+    assert lab.seen_argv
+    for name, secret in secrets.items():
+        assert len(secret) >= 16, name
+        assert leaks(secret) == [], name
+
+
+def test_a_second_run_is_told_who_holds_the_lock(lab: Project) -> None:
+    first = lab.start("plan")
+    try:
+        for _ in range(100):
+            if (lab.state / "lock").exists() and (lab.state / "lock").read_text():
+                done = lab.run("up", limit=60)
+                if done.code == 3:
+                    break
+            time.sleep(0.05)
+        assert done.code == 3
+        assert "slipway plan" in done.err
+        assert str(first.pid) in done.err
+    finally:
+        first.wait(300)
