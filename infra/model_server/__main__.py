@@ -1,0 +1,34 @@
+"""`slipway-model-server`, `python -m infra.model_server`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+
+from infra.core.errors import SlipwayError, UsageError
+from infra.model_server import flags, log
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM. The exit code: 0 drained, 2 wrong flags or files, 3 what the machine lacks."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if "--help" in words or "-h" in words:
+        sys.stdout.write(flags.usage() + "\n")
+        return 0
+    try:
+        parsed = flags.parse(words)
+        from infra.model_server.server import serve  # wrong flags are answered before gRPC is imported
+
+        asyncio.run(serve(parsed))
+    except UsageError as error:
+        sys.stderr.write("\n".join(error.lines()) + "\n")
+        return 2
+    except SlipwayError as error:
+        log.event("not_started", level="error", error="\n".join(error.lines()))
+        return error.exit_code or 3
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

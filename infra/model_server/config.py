@@ -1,0 +1,132 @@
+"""The model and monitoring configurations, in protobuf's text format, as TensorFlow Serving reads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+
+from infra.core.errors import UsageError
+from infra.model_server.models import ModelConfig, Policy
+from infra.model_server.status import Code, StatusError, invalid
+from infra.predict import stubs
+
+stubs.load()
+from tensorflow_serving.config import model_server_config_pb2  # noqa: E402  # needs the bare namespace
+
+PLATFORM = "tensorflow"
+METRICS_PATH = "/monitoring/prometheus/metrics"
+
+
+@dataclass(frozen=True)
+class Monitoring:
+    """Where the metrics are served; enabled only when the monitoring file says so."""
+
+    enabled: bool = False
+    path: str = METRICS_PATH
+
+
+def read_models(path: Path) -> list[ModelConfig]:
+    """The models of a --model_config_file. Raises UsageError naming the file and what is wrong."""
+    config = _read_text(path, model_server_config_pb2.ModelServerConfig())
+    try:
+        return models_of(config)
+    except StatusError as error:
+        raise UsageError(error.message, where=str(path)) from error
+
+
+def models_of(config: Any) -> list[ModelConfig]:
+    """The models of a ModelServerConfig message.
+
+    Raises StatusError with TensorFlow Serving's codes and texts (model_servers/server_core.cc).
+    """
+    if config.WhichOneof("config") == "custom_model_config":
+        raise invalid("ModelServer does not yet support custom model config.")
+    out: list[ModelConfig] = []
+    for item in config.model_config_list.config:
+        if any(known.name == item.name for known in out):
+            raise invalid(f"Illegal to list model {item.name} multiple times in config list")
+        if not item.name:
+            raise invalid("a model in the config list has no name")
+        if not Path(item.base_path).is_absolute():
+            raise invalid(
+                f"Expected model {item.name} to have an absolute path or URI; got base_path()={item.base_path}"
+            )
+        out.append(ModelConfig(item.name, Path(item.base_path), _policy(item)))
+    return out
+
+
+def read_monitoring(path: Path) -> Monitoring:
+    """A --monitoring_config_file. Raises UsageError naming the file and what is wrong."""
+    config = _read_text(path, _monitoring_message())
+    prometheus = config.prometheus_config
+    if prometheus.path and not prometheus.path.startswith("/"):
+        raise UsageError(f"prometheus_config.path {prometheus.path!r} must begin with /", where=str(path))
+    return Monitoring(prometheus.enable, prometheus.path or METRICS_PATH)
+
+
+def _policy(item: Any) -> Policy:
+    """The version policy of a ModelConfig, its other fields checked."""
+    platform = item.model_platform
+    if not platform and item.model_type == model_server_config_pb2.TENSORFLOW:
+        platform = PLATFORM  # the older way to say the same
+    if not platform:
+        raise invalid(
+            "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
+            f"ModelServerConfig::model_platform, model name is {item.name}"
+        )
+    if platform != PLATFORM:
+        raise _refused(f"PlatformConfigMap has no entry for platform {platform}")
+    if item.version_labels:
+        raise _refused("Model version labels are not currently allowed by the server.")
+    if item.HasField("logging_config"):
+        raise _refused(f"model {item.name}: this server does not log requests (logging_config)")
+    policy = item.model_version_policy
+    match policy.WhichOneof("policy_choice"):
+        case "all":
+            return Policy("all")
+        case "specific":
+            return Policy("specific", versions=tuple(policy.specific.versions))
+        case "latest":
+            return Policy("latest", max(policy.latest.num_versions, 1))
+        case _:
+            return Policy()
+
+
+def _refused(message: str) -> StatusError:
+    return StatusError(Code.FAILED_PRECONDITION, message)
+
+
+def _monitoring_message() -> Any:
+    """tensorflow.serving.MonitoringConfig; tensorflow-serving-api's wheel has no class for it."""
+    kinds = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(
+        name="infra/model_server/monitoring_config.proto", package="slipway.model_server", syntax="proto3"
+    )
+    prometheus = file.message_type.add(name="PrometheusConfig")
+    prometheus.field.add(name="enable", number=1, type=kinds.TYPE_BOOL, label=kinds.LABEL_OPTIONAL)
+    prometheus.field.add(name="path", number=2, type=kinds.TYPE_STRING, label=kinds.LABEL_OPTIONAL)
+    file.message_type.add(name="MonitoringConfig").field.add(
+        name="prometheus_config",
+        number=1,
+        type=kinds.TYPE_MESSAGE,
+        label=kinds.LABEL_OPTIONAL,
+        type_name=".slipway.model_server.PrometheusConfig",
+    )
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    descriptor = pool.FindMessageTypeByName("slipway.model_server.MonitoringConfig")
+    return message_factory.GetMessageClass(descriptor)()
+
+
+def _read_text(path: Path, message: Any) -> Any:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot be read: {error}", where=str(path)) from error
+    try:
+        return text_format.Parse(text, message)
+    except text_format.ParseError as error:
+        raise UsageError(f"not a text-format {message.DESCRIPTOR.name}: {error}", where=str(path)) from error
