@@ -329,3 +329,322 @@ def _hosts(session: Session) -> Any:
     if hosts is None:
         raise UsageError("there are no hosts yet", action="`slipway hosts up` makes them")
     return hosts
+
+
+@app.command()
+def provision(
+    config: Config = None,
+    set_: Set = None,
+    check: Annotated[bool, typer.Option("--check", help="Change nothing, say what would change.")] = False,
+    diff: Annotated[bool, typer.Option("--diff", help="Show the differences in files.")] = False,
+    tags: Annotated[
+        str, typer.Option("--tags", help="Only tasks with these tags, e.g. docker_configure.")
+    ] = "",
+    limit: Annotated[str, typer.Option("--limit", help="Only these hosts or groups.")] = "",
+    json: Json = False,
+    verbose: Verbose = False,
+) -> int:
+    """Bring the machines to a Kubernetes cluster with Docker and a registry: playbooks/site.yml."""
+    session = Session(config, set_, verbose=verbose)
+    if not (check or diff or tags or limit):
+        return _chain("provision", session, first="provision", last="provision", as_json=json)
+    from dataclasses import asdict
+
+    from infra.provision import play
+
+    hosts = _hosts(session)
+    with session.owning("provision") as ctx:
+        played = play(ctx, session.settings, hosts, check=check, diff=diff, tags=tags, limit=limit)
+    rows = {name: asdict(each) for name, each in played.hosts.items()}
+    _print(
+        rows,
+        json,
+        lambda: [
+            f"{name:<12} ok {h.ok}  changed {h.changed}  failed {h.failed}"
+            for name, h in played.hosts.items()
+        ],
+    )
+    return 0
+
+
+@image_app.command("build")
+def image_build(config: Config = None, set_: Set = None, json: Json = False, verbose: Verbose = False) -> int:
+    """Build the serving image, try it under Docker and push it; a no-op when the registry has it."""
+    return _chain(
+        "image build", Session(config, set_, verbose=verbose), first="image", last="image", as_json=json
+    )
+
+
+@app.command("deploy")
+def deploy_(config: Config = None, set_: Set = None, json: Json = False, verbose: Verbose = False) -> int:
+    """Apply the deployment and wait until every replica is ready."""
+    return _chain(
+        "deploy", Session(config, set_, verbose=verbose), first="deploy", last="deploy", as_json=json
+    )
+
+
+@app.command()
+def preview(config: Config = None, set_: Set = None, json: Json = False, verbose: Verbose = False) -> int:
+    """Say what `deploy` would change in the cluster; change nothing."""
+    from infra.deploy import Deploy
+
+    session, cluster, image = _deployable(config, set_, verbose)
+    lines = Deploy().plan(session.context, session.settings, cluster, image)
+    _print(lines, json, lambda: lines or ["nothing would change"])
+    return 0
+
+
+@app.command()
+def render(config: Config = None, set_: Set = None, json: Json = False) -> int:
+    """Print the deployment's manifests, for review or GitOps; they hold no secret."""
+    import yaml
+
+    from infra.deploy import manifests
+
+    session, cluster, image = _deployable(config, set_, False)
+    documents = manifests(session.settings, cluster, image)
+    if json:
+        _print(documents, True, list)
+    else:
+        sys.stdout.write(yaml.safe_dump_all(documents, sort_keys=False))
+    return 0
+
+
+@app.command()
+def destroy(config: Config = None, set_: Set = None, json: Json = False, verbose: Verbose = False) -> int:
+    """Remove the deployment from the cluster; the cluster stays."""
+    from infra.deploy import destroy as remove
+
+    session, cluster, _ = _deployable(config, set_, verbose)
+    with session.owning("destroy") as ctx:
+        removed = remove(ctx, session.settings, cluster)
+    _print({"removed": removed}, json, lambda: removed or ["nothing to remove"])
+    return 0
+
+
+def _deployable(config: Path | None, set_: list[str] | None, verbose: bool) -> tuple[Session, Any, Any]:
+    from infra.core.errors import UsageError
+    from infra.core.types import Cluster, ImageRef
+    from infra.pipeline import STAGES, produces, saved_value
+
+    session = Session(config, set_, verbose=verbose, keep=False)
+    cluster, image = saved_value(session.context, Cluster), saved_value(session.context, ImageRef)
+    if cluster is None and session.settings.cluster.kubeconfig is not None:
+        stage: Any = next(stage for stage in STAGES if produces(stage) is Cluster)
+        cluster = stage.provided(session.context, session.settings).value
+    if cluster is None or image is None:
+        missing, verb = (
+            ("cluster", "slipway provision") if cluster is None else ("image", "slipway image build")
+        )
+        raise UsageError(
+            f"there is no {missing} yet", action=f"`{verb}` makes it, `slipway up` does the whole chain"
+        )
+    return session, cluster, image
+
+
+@app.command()
+def smoke(
+    config: Config = None,
+    set_: Set = None,
+    server: Annotated[
+        str,
+        typer.Option(
+            "--server", metavar="HOST:PORT", help="Any TensorFlow Serving, instead of the deployment."
+        ),
+    ] = "",
+    requests: Annotated[
+        Path | None,
+        typer.Option("--requests", metavar="FILE", help="JSONL of requests and expected answers."),
+    ] = None,
+    num_tests: Annotated[
+        int | None, typer.Option("--num-tests", "--num_tests", help="Requests to each replica.")
+    ] = None,
+    concurrency: Annotated[int | None, typer.Option("--concurrency", help="Requests in flight.")] = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> int:
+    """Prove every replica: right answers, none missing, none that does not belong."""
+    given = {"smoke.requests": requests, "smoke.num_tests": num_tests, "smoke.concurrency": concurrency}
+    flags = [*(set_ or []), *(f"{key}={value}" for key, value in given.items() if value is not None)]
+    session = Session(config, flags, verbose=verbose, keep=not server)
+    if not server:
+        return _chain("smoke", session, first="smoke", last="smoke", as_json=json)
+    import json as json_module
+
+    from infra.core.types import dump
+    from infra.smoke import prove_server
+
+    proof = prove_server(server, session.settings, emit=session.console)
+    document = json_module.loads(dump(proof))
+    _print(
+        document,
+        json,
+        lambda: [
+            *(
+                f"{'ok    ' if gate.ok else 'FAILED'}  {gate.name}: {gate.value:g} (limit {gate.limit:g})"
+                for gate in proof.gates
+            ),
+            f"{server}: {'proved' if proof.ok else 'NOT proved'}, {proof.requests} requests",
+        ],
+    )
+    return 0 if proof.ok else 1
+
+
+@app.command()
+def report(config: Config = None, set_: Set = None, json: Json = False) -> int:
+    """Say how the last run ended and where its report is."""
+    import json as json_module
+
+    from infra.core.errors import UsageError
+
+    session = Session(config, set_, keep=False)
+    latest = session.context.state.runs / "latest"
+    if not (latest / "run.json").is_file():
+        raise UsageError("no run has been reported yet", action="`slipway up` makes one")
+    document = json_module.loads((latest / "run.json").read_text(encoding="utf-8"))
+    _print(
+        document,
+        json,
+        lambda: [
+            *(
+                f"{stage['name']:<10} {stage['status']:<10} {stage['seconds']:7.1f} s  {(stage['reason'] or '').splitlines()[:1]}"
+                for stage in document["stages"]
+            ),
+            f"{'ok' if document['ok'] else 'failed'}: {latest.resolve() / 'index.html'}",
+        ],
+    )
+    return 0 if document["ok"] else 1
+
+
+@model_app.command("train")
+def model_train(config: Config = None, set_: Set = None, json: Json = False, verbose: Verbose = False) -> int:
+    """Train and export the next version; a no-op when nothing changed."""
+    return _chain(
+        "model train", Session(config, set_, verbose=verbose), first="model", last="model", as_json=json
+    )
+
+
+@model_app.command("export")
+def model_export(
+    config: Config = None, set_: Set = None, json: Json = False, verbose: Verbose = False
+) -> int:
+    """Export the trained model; trains first where nothing is trained with these settings."""
+    return _chain(
+        "model export", Session(config, set_, verbose=verbose), first="model", last="model", as_json=json
+    )
+
+
+@model_app.command("inspect")
+def model_inspect(path: Path, json: Json = False) -> int:
+    """Describe any SavedModel: signatures, versions, size, accuracy."""
+    from dataclasses import asdict
+
+    from infra.mnist import saved_model
+
+    description = saved_model.inspect(path)
+    _print(asdict(description), json, lambda: saved_model.as_text(description).splitlines())
+    return 0
+
+
+Variables = Annotated[
+    list[str] | None, typer.Option("--variable", help="Checkpoints: a name or pattern; may be repeated.")
+]
+Rename = Annotated[
+    list[str] | None,
+    typer.Option("--rename", metavar="IN_FILE=VARIABLE", help="Checkpoints: another name in the file."),
+]
+
+
+@model_app.command("save")
+def model_save(
+    path: Path,
+    variable: Variables = None,
+    rename: Rename = None,
+    config: Config = None,
+    set_: Set = None,
+    json: Json = False,
+) -> int:
+    """Save the trained model; the form follows from the name: .keras, .h5, .json, .yaml, .weights.h5, else a
+    tf.train.Saver checkpoint."""
+    from dataclasses import asdict
+
+    from infra.mnist import data, network, saved_files
+    from infra.model import recipe
+
+    session = Session(config, set_, keep=False)
+    with session.console.recording(None):
+        images = data.load(session.settings.model.data)
+        emit, ctx = session.console, session.context
+        trained = network.trained(recipe(session.settings), images, ctx.state.models, emit)
+        saved = saved_files.save(
+            trained,
+            path,
+            images=len(images.train.labels),
+            variables=variable or (),
+            rename=_renames(rename),
+            emit=emit,
+        )
+    _print(asdict(saved), json, lambda: [f"{saved.kind}: {file}" for file in saved.files])
+    return 0
+
+
+@model_app.command("restore")
+def model_restore(
+    path: Path,
+    variable: Variables = None,
+    rename: Rename = None,
+    architecture: Annotated[
+        Path | None, typer.Option("--architecture", help=".json or .yaml, for weights alone.")
+    ] = None,
+    epochs: Annotated[
+        int, typer.Option("--epochs", help="Whole models: train on from where it stopped.")
+    ] = 0,
+    to: Annotated[Path | None, typer.Option("--to", help="Save the outcome there.")] = None,
+    config: Config = None,
+    set_: Set = None,
+    json: Json = False,
+) -> int:
+    """Restore a saved model in a fresh process and measure it on held-out images."""
+    from infra.mnist import data, saved_files
+    from infra.model import recipe
+
+    session = Session(config, set_, keep=False)
+    with session.console.recording(None):
+        outcome = saved_files.restore(
+            path,
+            recipe(session.settings),
+            data.load(session.settings.model.data),
+            variables=variable or (),
+            rename=_renames(rename),
+            architecture=architecture,
+            epochs=epochs,
+            to=to,
+            emit=session.console,
+        )
+    document = {
+        "path": path,
+        "kind": outcome.kind,
+        "restored": outcome.restored,
+        "kept": outcome.kept,
+        "accuracy": outcome.accuracy,
+        "steps": outcome.steps,
+    }
+    _print(
+        document,
+        json,
+        lambda: [
+            f"restored: {', '.join(outcome.restored) or 'nothing'}",
+            f"kept:     {', '.join(outcome.kept) or 'nothing'}",
+            f"accuracy: {outcome.accuracy:.3f} on held-out images",
+        ],
+    )
+    return 0
+
+
+def _renames(given: list[str] | None) -> dict[str, str] | None:
+    from infra.core.errors import UsageError
+
+    pairs = [each.partition("=") for each in given or ()]
+    if wrong := [name for name, equals, variable in pairs if not (name and equals and variable)]:
+        raise UsageError(f"--rename {wrong[0]}: expected NAME_IN_FILE=VARIABLE")
+    return {name: variable for name, _, variable in pairs} or None

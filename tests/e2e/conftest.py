@@ -81,7 +81,9 @@ class Project:
             for entry in Path("/proc").iterdir():
                 if entry.name.isdigit():
                     try:
-                        self.seen_argv.add((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+                        self.seen_argv.add(
+                            (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                        )
                     except OSError:
                         continue
             time.sleep(0.05)
@@ -94,10 +96,16 @@ class Project:
         try:
             while time.monotonic() < deadline:
                 log = self.latest / "slipway.log"
-                if log.exists() and log.stat().st_mtime >= begun - 1 and marker in log.read_text(errors="replace"):
+                if (
+                    log.exists()
+                    and log.stat().st_mtime >= begun - 1
+                    and marker in log.read_text(errors="replace")
+                ):
                     return
                 if child.poll() is not None:
-                    pytest.fail(f"slipway ended with {child.returncode} before {marker!r}: {child.communicate()[1][-4000:]}")
+                    pytest.fail(
+                        f"slipway ended with {child.returncode} before {marker!r}: {child.communicate()[1][-4000:]}"
+                    )
                 time.sleep(0.05)
             pytest.fail(f"no {marker!r} within {limit} s")
         finally:

@@ -93,7 +93,9 @@ def test_each_replica_answers_right(lab: Project) -> None:
         "  t.float_val.extend(json.loads(line))\n"
         "  print(json.dumps(list(s.Predict(r,20).outputs['scores'].float_val)))\n"
     )
-    lines = "".join(json.dumps([float(x) for x in np.asarray(r.inputs["images"]).ravel()]) + "\n" for r in requests)
+    lines = "".join(
+        json.dumps([float(x) for x in np.asarray(r.inputs["images"]).ravel()]) + "\n" for r in requests
+    )
     for pod in pods(lab):
         answer = lab.kubectl(
             "exec", "-i", "-n", "serving", pod["metadata"]["name"], "--", "python3", "-c", ask, input=lines
@@ -103,7 +105,9 @@ def test_each_replica_answers_right(lab: Project) -> None:
         for got, request in zip(scores, requests, strict=True):
             assert request.expected is not None
             np.testing.assert_array_equal(np.float32(got), np.asarray(request.expected["scores"]).ravel())
-        right = [int(np.argmax(got)) == request.labels[0] for got, request in zip(scores, requests, strict=True)]
+        right = [
+            int(np.argmax(got)) == request.labels[0] for got, request in zip(scores, requests, strict=True)
+        ]
         assert sum(right) >= 17
 
 

@@ -69,12 +69,18 @@ def test_a_wrong_model_in_one_pod(lab: Project, healthy: list[dict[str, Any]]) -
     bad = [replica for replica in smoke["replicas"] if replica["pod"] == name]
     assert bad
     assert bad[0]["differences"] > 0 or bad[0]["model_version"] == 900
-    good = [replica for replica in smoke["replicas"] if replica["pod"] in {p["metadata"]["name"] for p in healthy[1:]}]
+    good = [
+        replica
+        for replica in smoke["replicas"]
+        if replica["pod"] in {p["metadata"]["name"] for p in healthy[1:]}
+    ]
     assert len(good) == 2
     assert all(replica["differences"] == replica["errors"] == 0 for replica in good)
 
 
-STATUS = "import urllib.request as u;print(u.urlopen('http://127.0.0.1:8501/v1/models/mnist').read().decode())"
+STATUS = (
+    "import urllib.request as u;print(u.urlopen('http://127.0.0.1:8501/v1/models/mnist').read().decode())"
+)
 
 
 def test_a_stopped_server_in_one_pod(lab: Project, healthy: list[dict[str, Any]]) -> None:
@@ -90,7 +96,9 @@ def test_a_pod_taken_out_of_the_service(lab: Project, healthy: list[dict[str, An
     victim = healthy[2]
     selector = lab.get("service", "mnist-service", "-n", "serving")["spec"]["selector"]
     key = "run" if "run" in selector else next(iter(selector))
-    lab.kubectl("label", "pod", victim["metadata"]["name"], "-n", "serving", f"{key}=elsewhere", "--overwrite")
+    lab.kubectl(
+        "label", "pod", victim["metadata"]["name"], "-n", "serving", f"{key}=elsewhere", "--overwrite"
+    )
     failed_smoke(lab, victim)
 
 
@@ -134,14 +142,22 @@ def test_no_secret_is_in_logs_reports_or_process_lists(lab: Project) -> None:
         "registry password": (lab.state / "registry" / "password").read_text().strip(),
         "ssh key": (lab.state / "ssh" / "id_ed25519").read_text().splitlines()[2],
         "kubeconfig key": next(
-            line.split()[1] for line in (lab.state / "kubeconfig").read_text().splitlines() if "client-key-data" in line
+            line.split()[1]
+            for line in (lab.state / "kubeconfig").read_text().splitlines()
+            if "client-key-data" in line
         )[:200],
     }
-    for path in (lab.state / "registry" / "password", lab.state / "ssh" / "id_ed25519", lab.state / "kubeconfig"):
+    for path in (
+        lab.state / "registry" / "password",
+        lab.state / "ssh" / "id_ed25519",
+        lab.state / "kubeconfig",
+    ):
         assert path.stat().st_mode & 0o777 == 0o600
 
     def leaks(secret: str) -> list[str]:
-        files = [p for p in (lab.state / "runs").rglob("*") if p.is_file() and secret.encode() in p.read_bytes()]
+        files = [
+            p for p in (lab.state / "runs").rglob("*") if p.is_file() and secret.encode() in p.read_bytes()
+        ]
         return [str(p) for p in files] + [argv for argv in lab.seen_argv if secret in argv]
 
     canary = "canary-7f3a"

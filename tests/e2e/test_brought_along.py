@@ -1,0 +1,189 @@
+"""What users bring along is taken: machines over SSH, a cluster, a registry, a SavedModel."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.e2e.conftest import Project, new_project
+
+pytestmark = pytest.mark.lab
+
+HALF_PLUS_TWO = """
+import sys, tensorflow as tf
+class Model(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def __call__(self, x):
+        return {"y": 0.5 * x + 2.0}
+model = Model()
+tf.saved_model.save(model, sys.argv[1], signatures={"serving_default": model.__call__})
+"""
+
+
+def inventory(owner: Project, groups: dict[str, list[str]]) -> dict[str, Any]:
+    """An Ansible inventory of a lab's hosts as a stranger would write it."""
+    hosts = {host["name"]: host for host in owner.value("hosts")["hosts"]}
+    used = {name for names in groups.values() for name in names}
+    children: dict[str, Any] = {group: {"hosts": dict.fromkeys(names, {})} for group, names in groups.items()}
+    return {
+        "all": {
+            "hosts": {
+                name: {
+                    "ansible_host": hosts[name]["address"],
+                    "ansible_user": "root",
+                    "ansible_ssh_private_key_file": str(owner.state / "ssh" / "id_ed25519"),
+                    "slipway_host_key": hosts[name]["host_key"],
+                }
+                for name in sorted(used)
+            },
+            "children": children,
+        }
+    }
+
+
+@pytest.fixture(scope="module")
+def half_plus_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "half_plus_two" / "7"
+    subprocess.run(
+        [sys.executable, "-c", HALF_PLUS_TWO, folder], check=True, capture_output=True, timeout=300
+    )
+    return folder.parent
+
+
+@pytest.fixture(scope="module")
+def guest(lab: Project, half_plus_two: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Somebody with a cluster, a registry, a build machine and a model of their own."""
+    folder = tmp_path_factory.mktemp("guest")
+    project = new_project(folder)
+    (folder / "inventory.yml").write_text(yaml.safe_dump(inventory(lab, {"docker": ["cp"]})))
+    requests = [
+        {
+            "method": "predict",
+            "signature": "serving_default",
+            "inputs": {"x": {"dtype": "float32", "shape": [3], "values": [1.0, 2.0, float(n)]}},
+            "expected": {"y": {"dtype": "float32", "shape": [3], "values": [2.5, 3.0, 0.5 * n + 2.0]}},
+        }
+        for n in range(20)
+    ]
+    (folder / "requests.jsonl").write_text("".join(json.dumps(each) + "\n" for each in requests))
+    registry = lab.value("provision")["registry"]
+    project.configure(
+        yaml.safe_dump(
+            {
+                "hosts": {"backend": "ssh", "inventory": "inventory.yml"},
+                "cluster": {"kubeconfig": str(lab.state / "kubeconfig")},
+                "image": {
+                    "registry": registry["address"],
+                    "repository": "guest/half-plus-two",
+                    "username": registry["username"],
+                    "password_file": registry["password_file"],
+                    "ca_file": registry["ca_file"],
+                },
+                "model": {"path": str(half_plus_two), "name": "half_plus_two"},
+                "smoke": {"requests": "requests.jsonl"},
+                "deploy": {"namespace": "guest", "replicas": 2},
+            }
+        )
+    )
+    return project
+
+
+def test_an_existing_cluster_registry_machine_and_model(lab: Project, guest: Project) -> None:
+    tasks_before = lab.get("nodes")["items"]
+    done = guest.run("up")
+    assert done.code == 0, done.err[-5000:]
+    statuses = {stage["name"]: stage["status"] for stage in guest.report()["stages"]}
+    assert statuses["provision"] == "not_run"
+    assert statuses["model"] == "not_run"
+    assert statuses["smoke"] in ("changed", "unchanged")
+    smoke = guest.report("smoke.json")
+    assert smoke["ok"]
+    assert len({replica["pod"] for replica in smoke["replicas"]}) >= 2
+    assert smoke["differences"] == 0
+    image = lab.get("deployment", "mnist-deployment", "-n", "guest")["spec"]["template"]["spec"][
+        "containers"
+    ][0]["image"]
+    assert "/guest/half-plus-two@sha256:" in image
+    assert [node["metadata"]["uid"] for node in lab.get("nodes")["items"]] == [
+        node["metadata"]["uid"] for node in tasks_before
+    ]
+
+
+def test_a_wrong_expected_answer_fails_the_proof(guest: Project) -> None:
+    path = guest.root / "requests.jsonl"
+    good = path.read_text()
+    path.write_text(good.replace("[2.5, 3.0, 2.0]", "[2.5, 3.0, 2.25]"))
+    try:
+        done = guest.run("smoke")
+    finally:
+        path.write_text(good)
+    assert done.code == 1, done.err[-3000:]
+    assert guest.report("smoke.json")["differences"] >= 2
+
+
+def test_a_model_with_warm_up_requests_only(lab: Project, guest: Project, tmp_path: Path) -> None:
+    """Its own warm-up requests are what every replica must answer alike."""
+    exported = Path(lab.value("model")["path"])
+    copy = tmp_path / "mine" / "3"
+    shutil.copytree(exported, copy)
+    for extra in ("requests.jsonl", "slipway.json"):
+        (copy / "assets.extra" / extra).unlink()
+    settings = yaml.safe_load((guest.root / "slipway.yaml").read_text())
+    before = (guest.root / "slipway.yaml").read_text()
+    settings["model"] = {"path": str(copy.parent), "name": "mine"}
+    settings["smoke"] = {}
+    guest.configure(yaml.safe_dump(settings))
+    try:
+        done = guest.run("up")
+        assert done.code == 0, done.err[-5000:]
+        smoke = guest.report("smoke.json")
+        assert smoke["ok"]
+        assert smoke["requests"] > 0
+        assert smoke["differences"] == 0
+    finally:
+        guest.configure(before)
+
+
+def test_down_of_a_guest_takes_its_deployment_and_nothing_else(lab: Project, guest: Project) -> None:
+    done = guest.run("down")
+    assert done.code == 0, done.err
+    names = {item["metadata"]["name"] for item in lab.get("namespaces")["items"]}
+    assert "guest" not in names or not lab.get("pods", "-n", "guest")["items"]
+    assert lab.get("deployment", "mnist-deployment", "-n", "serving")["status"]["readyReplicas"] == 3
+    assert [host["state"] for host in lab.run("status", "--json").document()["hosts"]] == ["reachable"] * 3
+
+
+@pytest.fixture(scope="module")
+def strangers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """Two bare machines that somebody else made."""
+    owner = new_project(tmp_path_factory.mktemp("strangers"), "hosts: {workers: 1}\n")
+    try:
+        made = owner.run("hosts", "up")
+        assert made.code == 0, made.err[-4000:]
+        yield owner
+    finally:
+        owner.run("down", limit=300)
+
+
+def test_existing_machines_over_ssh(strangers: Project, tmp_path: Path) -> None:
+    project = new_project(
+        tmp_path / "mine", "hosts: {backend: ssh, inventory: inventory.yml}\ndeploy: {replicas: 1}\n"
+    )
+    groups = {"control_plane": ["cp"], "worker": ["worker-1"], "docker": ["cp"], "registry": ["cp"]}
+    (project.root / "inventory.yml").write_text(yaml.safe_dump(inventory(strangers, groups)))
+    done = project.run("up")
+    assert done.code == 0, done.err[-5000:]
+    assert project.report("smoke.json")["ok"]
+    assert len(project.get("nodes")["items"]) == 2
+    assert project.run("down").code == 0
+    assert [host["state"] for host in strangers.run("status", "--json").document()["hosts"]] == [
+        "reachable"
+    ] * 2
