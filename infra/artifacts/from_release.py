@@ -1,0 +1,108 @@
+"""Source `release`: the projects' official releases, checked against artifacts.lock."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+from infra.artifacts import answers, cache, download, lock, machine
+from infra.artifacts.values import KUBERNETES, PYTHON, BaseImage, KubernetesArtifacts
+from infra.core.context import Context
+from infra.core.errors import ArtifactError
+
+NODE_BINARIES = ("kubelet", "kubeadm", "kubectl")
+# What kubeadm 1.36.3 asks for (`kubeadm config images list`); nodes pull these themselves.
+SANDBOX_IMAGE = "registry.k8s.io/pause:3.10.2"
+ETCD_TAG, COREDNS_TAG = "3.6.8-0", "v1.14.2"
+FLANNEL = "ghcr.io/flannel-io/flannel:v0.28.10"
+_NODES_PULL_FROM = ("https://registry.k8s.io/v2/", "https://ghcr.io/v2/")
+_PYTHON_REGISTRY = "https://registry-1.docker.io/v2/"
+
+
+def kubernetes(ctx: Context, *, network: bool) -> KubernetesArtifacts | None:
+    """The official node binaries; nodes pull the images from the official registries.
+
+    None when they are not cached and `network` is False. Raises ArtifactError when an official host does
+    not answer or gives another file than the pinned one.
+    """
+    rows = [lock.row(name).pinned() for name in NODE_BINARIES]
+    key = cache.key_of(*(row.sha256 for row in rows))
+    name = f"kubernetes-{KUBERNETES}-release"
+    folder = cache.find(ctx, name, key)
+    if folder is None and not network:
+        return None
+
+    def make(beside: Path) -> None:
+        for url in (rows[0].url, *_NODES_PULL_FROM):
+            _must_answer(url)
+        (beside / "bin").mkdir()
+        for row in rows:
+            to = beside / "bin" / row.name
+            download.fetch(ctx, row, to)
+            to.chmod(0o755)
+
+    folder = folder or cache.entry(ctx, name, key, make)
+    return KubernetesArtifacts(
+        source="release",
+        version=KUBERNETES,
+        binaries=folder / "bin",
+        kubectl=folder / "bin" / "kubectl",
+        images=(),
+        worker_images=(),
+        flannel_image=FLANNEL,
+        sandbox_image=SANDBOX_IMAGE,
+        etcd_tag=ETCD_TAG,
+        coredns_tag=COREDNS_TAG,
+    )
+
+
+def base_image() -> BaseImage:
+    """The official Python image by digest; the build host pulls it. Raises ArtifactError when it cannot."""
+    row = lock.row("python-image").pinned()
+    _must_answer(_PYTHON_REGISTRY)
+    return BaseImage("release", f"docker.io/library/python@sha256:{row.sha256}", None, PYTHON)
+
+
+def pulumi(ctx: Context) -> Path:
+    """The Pulumi CLI; beside it in `home/` a PULUMI_HOME with the kubernetes plugin.
+
+    Raises ArtifactError when it cannot be had or has no pinned hash.
+    """
+    cli, plugin = lock.row("pulumi").pinned(), lock.row("pulumi-resource-kubernetes").pinned()
+
+    def make(beside: Path) -> None:
+        _must_answer(cli.url)
+        for row, to in (
+            (cli, beside / "bin"),
+            (plugin, beside / "home" / "plugins" / f"resource-kubernetes-v{plugin.version}"),
+        ):
+            archive = beside / "archive"
+            download.fetch(ctx, row, archive)
+            _unpack(archive, to)
+            archive.unlink()
+        if not (beside / "bin" / "pulumi").is_file():
+            raise ArtifactError(f"the archive of pulumi {cli.version} has no program `pulumi`", where=cli.url)
+
+    key = cache.key_of(cli.sha256, plugin.sha256, machine.architecture())
+    return cache.entry(ctx, f"pulumi-{cli.version}", key, make) / "bin" / "pulumi"
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """All regular files of an archive, without their leading folders, into one folder."""
+    folder.mkdir(parents=True)
+    try:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                file = tar.extractfile(member) if member.isfile() else None
+                if file is not None:
+                    to = folder / Path(member.name).name
+                    to.write_bytes(file.read())
+                    to.chmod(0o755 if member.mode & 0o100 else 0o644)
+    except tarfile.TarError as error:
+        raise ArtifactError(f"cannot unpack the archive: {error}", where=str(folder.name)) from error
+
+
+def _must_answer(url: str) -> None:
+    reason = answers.silence(url)
+    if reason:
+        raise ArtifactError(reason)
