@@ -123,6 +123,7 @@ class Project:
         cluster = self.value("provision")
         done = subprocess.run(
             [cluster["kubectl"], f"--kubeconfig={cluster['kubeconfig']}", *words],
+            check=False,
             input=input,
             capture_output=True,
             text=True,

@@ -32,7 +32,9 @@ def inventory(owner: Project, groups: dict[str, list[str]]) -> dict[str, Any]:
     """An Ansible inventory of a lab's hosts as a stranger would write it."""
     hosts = {host["name"]: host for host in owner.value("hosts")["hosts"]}
     used = {name for names in groups.values() for name in names}
-    children: dict[str, Any] = {group: {"hosts": dict.fromkeys(names, {})} for group, names in groups.items()}
+    children: dict[str, Any] = {
+        group: {"hosts": {name: {} for name in names}} for group, names in groups.items()
+    }
     return {
         "all": {
             "hosts": {
