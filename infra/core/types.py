@@ -184,10 +184,13 @@ class ReplicaProof:
 
 @dataclass(frozen=True)
 class Gate:
+    """note: what the numbers cannot say, e.g. that no answers were recorded to compare with."""
+
     name: str
     limit: float
     value: float
     ok: bool
+    note: str = ""
 
 
 @dataclass(frozen=True)

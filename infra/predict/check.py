@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from infra.predict.client import Client, Metadata, wait_available
+from infra.predict.client import Answer, Client, Metadata, wait_available
 from infra.predict.compare import difference, disagreement, predicted_classes
 from infra.predict.errors import RequestFailed, WrongSignature
 from infra.predict.loop import Ended, Load, each, load
@@ -122,17 +122,23 @@ def check(
     return _report(client, metadata, requests, ended, statistics=statistics, steady=steady)
 
 
-def agreement(one: Client, other: Client, model: str, requests: Sequence[FixedRequest]) -> tuple[int, str]:
-    """Ask two transports of one server the same requests. Returns how many, and the first disagreement."""
-    asked = _some(requests)
-    for number, request in enumerate(asked, 1):
-        answers = [client.prepare(model, request)() for client in (one, other)]
-        found = difference(
-            answers[0].outputs, answers[1].outputs, request.tolerance, word=f"over {one.transport}"
-        )
+def sample(client: Client, model: str, requests: Sequence[FixedRequest]) -> list[tuple[FixedRequest, Answer]]:
+    """The answers to a few of the requests of each method, to be held against those of someone else."""
+    asked: list[FixedRequest] = []
+    for method in ("predict", "classify"):
+        asked += [one for one in requests if one.method == method][:AGREE_ON]
+    return [(one, client.prepare(model, one)()) for one in asked]
+
+
+def unlike(
+    ours: Sequence[tuple[FixedRequest, Answer]], theirs: Sequence[tuple[FixedRequest, Answer]], word: str
+) -> str:
+    """The first answer of one sample that is not that of the other; empty when all are alike."""
+    for number, ((request, one), (_, other)) in enumerate(zip(ours, theirs, strict=True), 1):
+        found = difference(other.outputs, one.outputs, request.tolerance, word=word)
         if found:
-            return number, f"over {other.transport}: request {number} ({request.method}): {found}"
-    return len(asked), ""
+            return f"request {number} ({request.method}): {found}"
+    return ""
 
 
 def methods_agree(client: Client, model: str, requests: Sequence[FixedRequest]) -> tuple[int, str]:
@@ -164,13 +170,6 @@ def methods_agree(client: Client, model: str, requests: Sequence[FixedRequest]) 
         if found:
             return asked, found
     return asked, ""
-
-
-def _some(requests: Sequence[FixedRequest]) -> list[FixedRequest]:
-    out: list[FixedRequest] = []
-    for method in ("predict", "classify"):
-        out += [one for one in requests if one.method == method][:AGREE_ON]
-    return out
 
 
 def _prepared(client: Client, model: str, requests: Sequence[FixedRequest]) -> list[Callable[[], Any]]:

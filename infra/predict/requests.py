@@ -19,8 +19,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import gzip
 import json
 import math
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +43,7 @@ DTYPES = (
 )
 _KEYS = ("method", "signature", "inputs", "expected", "labels", "tolerance")
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_GZIP = b"\x1f\x8b"
 _WHOLE_RANGE = (-(2**63), 2**63 - 1)
 
 
@@ -73,14 +76,15 @@ class _Bad(Exception):
 
 
 def read(path: Path) -> tuple[FixedRequest, ...]:
-    """Read a file of fixed requests; blank lines are passed over.
+    """Read a file of fixed requests, gzipped or not; blank lines are passed over.
 
     Raises UsageError that names file, line, key and what was expected for every bad line (the first
     20 of them), and when the file cannot be read or holds no request.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        data = path.read_bytes()
+        text = (gzip.decompress(data) if data[:2] == _GZIP else data).decode("utf-8")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise UsageError(
             f"cannot read the fixed requests: {error}", where=str(path), action="give a JSONL file"
         ) from error
