@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.core.errors import SlipwayError, UsageError
+from infra.mnist import tasks
 
 Arguments = dict[str, Any]
 
@@ -44,8 +45,36 @@ def derive_requests(arguments: Arguments) -> Arguments:
     return {"requests": len(asked)}
 
 
+def save(arguments: Arguments) -> Arguments:
+    """kind, path, weights, recipe, steps, variables or rename -> files and variables."""
+    from infra.mnist import forms, network
+
+    return forms.save(
+        arguments["kind"],
+        Path(arguments["path"]),
+        network.load_weights(Path(arguments["weights"])),
+        network.Recipe(**arguments["recipe"]),
+        steps=arguments["steps"],
+        selection=arguments["rename"] or arguments["variables"] or None,
+    )
+
+
+def restore(arguments: Arguments) -> Arguments:
+    """The fields of forms.RestoreArguments -> restored, kept, accuracy, steps, files, variables."""
+    from infra.mnist import forms, network
+
+    chosen = arguments.pop("rename") or arguments.pop("variables") or None
+    arguments.pop("variables", None)
+    recipe = network.Recipe(**arguments.pop("recipe"))
+    for key in ("path", "fresh", "images", "weights", "architecture", "to"):
+        arguments[key] = None if arguments[key] is None else Path(arguments[key])
+    return forms.restore(
+        forms.RestoreArguments(recipe=recipe, selection=chosen, **arguments), tasks.report_progress
+    )
+
+
 TASKS: dict[str, Callable[[Arguments], Arguments]] = {
-    task.__name__: task for task in (write_saved_model, answer, derive_requests)
+    task.__name__: task for task in (write_saved_model, answer, derive_requests, save, restore)
 }
 
 

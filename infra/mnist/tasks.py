@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from infra.core import process
 from infra.core.errors import CommandError, ModelError, UsageError
-from infra.core.events import Detail, Emit, silent
+from infra.core.events import Detail, Emit, progress, silent
 
 # Quiet start, no search for graphics cards, one thread for the BLAS of numpy.
 _ENVIRONMENT = {
@@ -27,12 +27,39 @@ _ENVIRONMENT = {
 _TIMEOUT = 3600.0
 
 
-def run(task: str, arguments: Mapping[str, Any], emit: Emit = silent) -> dict[str, Any]:
+_PROGRESS = "slipway-progress "
+
+
+def report_progress(done: int) -> None:
+    """In the task's process: so many steps are done."""
+    sys.stdout.write(f"{_PROGRESS}{done}\n")
+    sys.stdout.flush()
+
+
+def run(
+    task: str, arguments: Mapping[str, Any], emit: Emit = silent, *, label: str = "", total: int = 0
+) -> dict[str, Any]:
     """Run one task to its end and return its result; its log lines become Detail events.
+
+    With a label there is a progress bar of `total` steps.
 
     Raises the task's own ModelError or UsageError, and ModelError with the last lines of its log when
     the process itself fails.
     """
+    if not label:
+        return _run(task, arguments, lambda line: emit(Detail(line)))
+    with progress(emit, label, total) as advance:
+
+        def on_line(line: str) -> None:
+            if line.startswith(_PROGRESS):
+                advance(int(line.removeprefix(_PROGRESS)))
+            else:
+                emit(Detail(line))
+
+        return _run(task, arguments, on_line)
+
+
+def _run(task: str, arguments: Mapping[str, Any], on_line: Callable[[str], None]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="slipway-model-") as folder:
         result = Path(folder) / "result.json"
         try:
@@ -41,7 +68,7 @@ def run(task: str, arguments: Mapping[str, Any], emit: Emit = silent) -> dict[st
                 input=json.dumps(arguments, default=str),
                 env=_ENVIRONMENT,
                 timeout=_TIMEOUT,
-                on_line=lambda line: emit(Detail(line)),
+                on_line=on_line,
             )
         except CommandError as error:
             raise ModelError(f"TensorFlow's process failed in `{task}`", tail=error.output) from error

@@ -1,0 +1,244 @@
+"""Keras files: whole models with optimizer state, architectures alone, weights alone. Loads TensorFlow.
+
+The kind of a file is its suffix: .keras and .h5/.hdf5 are whole models, .json and .yaml/.yml the
+architecture, .weights.h5 the weights.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import tensorflow as tf
+
+from infra.core.errors import ModelError, UsageError
+from infra.mnist import architecture
+from infra.mnist.data import CLASSES, PIXELS, Images
+from infra.mnist.network import LAYERS, NAMES, Recipe, Weights, orders
+
+_MEMBERS = ("config.json", "metadata.json", "model.weights.h5")
+
+
+def repeatable(seed: int) -> None:
+    """Make this process compute the same bits every time: seeds, ordered sums, one thread an operation.
+
+    Call it before TensorFlow computes anything; the thread number cannot change later.
+    """
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+
+
+def perceptron(recipe: Recipe, weights: Weights | None = None, steps_done: int = 0) -> Any:
+    """The network as a compiled Keras model with the recipe's SGD; `steps_done` is its optimizer's count."""
+    hidden = [
+        keras.layers.Dense(units, activation="relu", name=name.partition("/")[0])
+        for units, name in zip(LAYERS[1:-1], NAMES[::2], strict=False)
+    ]
+    model = keras.Sequential(
+        [
+            keras.Input((PIXELS,), name="images"),
+            *hidden,
+            keras.layers.Dense(CLASSES, activation="softmax", name="logits"),
+        ],
+        name="perceptron",
+    )
+    model.compile(
+        optimizer=keras.optimizers.SGD(recipe.learning_rate),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    if weights is not None:
+        model.set_weights(list(weights))
+    model.optimizer.build(model.trainable_variables)
+    model.optimizer.iterations.assign(steps_done)
+    return model
+
+
+def train(
+    model: Any, of: Images, recipe: Recipe, epochs: int, advance: Callable[[int], None] = lambda _done: None
+) -> None:
+    """Train on for `epochs` more passes, in the order the recipe gives to the epochs after those done.
+
+    How many are done is the optimizer's own count of steps: what a whole-model file brings back.
+    """
+    per_epoch = -(-len(of) // recipe.batch_size)
+    done = int(model.optimizer.iterations.numpy()) // per_epoch
+    whole = Recipe(done + epochs, recipe.batch_size, recipe.learning_rate, recipe.seed)
+    for number, order in enumerate(orders(whole, len(of))):
+        if number >= done:
+            model.fit(
+                of.images[order],
+                of.labels[order],
+                batch_size=recipe.batch_size,
+                shuffle=False,  # the order is the recipe's
+                verbose=0,
+            )
+            advance(number + 1 - done)
+
+
+def save_model(model: Any, path: Path) -> None:
+    """The whole model, optimizer state included; .keras or .h5/.hdf5. Written beside, then renamed."""
+    with _beside(path) as target:
+        model.save(target)
+
+
+def save_architecture(model: Any, path: Path) -> None:
+    """The architecture alone, as JSON or YAML by the suffix. Written beside, then renamed."""
+    text = model.to_json()
+    with _beside(path) as target:
+        target.write_text(text if path.suffix == ".json" else architecture.to_yaml(text))
+
+
+def save_weights(model: Any, path: Path) -> None:
+    """The weights alone, without optimizer state, as .weights.h5. Written beside, then renamed."""
+    if not path.name.endswith(".weights.h5"):
+        raise UsageError(f"{path}: a file of weights alone is called NAME.weights.h5")
+    # An uncompiled copy: Keras writes a compiled model's optimizer into the file as well.
+    copy = keras.models.model_from_json(model.to_json())
+    copy.set_weights(model.get_weights())
+    with _beside(path) as target:
+        copy.save_weights(target)
+
+
+def load_model(path: Path) -> Any:
+    """A whole model as it was saved, compiled, its optimizer where it stopped.
+
+    Raises ModelError naming the file when it is missing, truncated or no whole model.
+    """
+    _exists(path)
+    if path.suffix == ".keras":
+        _check_archive(path)
+    elif not _h5_has(path, "model_config"):
+        raise ModelError(
+            f"{path} holds no whole model: no model_config",
+            action="a file of weights alone is called NAME.weights.h5 and needs its architecture",
+        )
+    with _as_model_error(path):
+        model = keras.models.load_model(path)
+    if getattr(model, "optimizer", None) is not None:
+        model.optimizer.build(model.trainable_variables)  # a file that was never trained on has no state
+    return model
+
+
+def load_architecture(path: Path) -> Any:
+    """A model of this architecture with fresh weights, not compiled.
+
+    Raises ModelError naming the file when it is missing or no architecture.
+    """
+    _exists(path)
+    with _as_model_error(path):
+        text = architecture.to_json(path.read_text(encoding="utf-8"), str(path))
+        return keras.models.model_from_json(text)
+
+
+def load_weights(model: Any, path: Path) -> None:
+    """Give the model the weights of a .weights.h5 file.
+
+    Raises ModelError naming the file and every variable that is missing, left over or of another
+    shape; then the model has not changed.
+    """
+    _exists(path)
+    with tempfile.TemporaryDirectory(prefix="slipway-keras-") as scratch:
+        own = Path(scratch) / "own.weights.h5"
+        model.save_weights(own)
+        wanted = _variables(own)
+    held = _variables(path)
+    odds = [
+        f"{name}: {_shape(held.get(name))} in the file, {_shape(wanted.get(name))} in the model"
+        for name in sorted({*held, *wanted})
+        if held.get(name) != wanted.get(name)
+    ]
+    if odds:
+        raise ModelError(
+            f"the weights of {path} do not fit this model: {len(odds)} variables at odds",
+            tail="\n".join(odds),
+            action="build the model from the architecture these weights were saved with",
+        )
+    with _as_model_error(path):
+        model.load_weights(path)
+
+
+def _variables(path: Path) -> dict[str, tuple[int, ...]]:
+    """layer/kernel, layer/bias, ... -> shape, of the model's own variables in a .weights.h5 file."""
+    out: dict[str, tuple[int, ...]] = {}
+
+    def visit(name: str, item: Any) -> None:
+        if not isinstance(item, h5py.Dataset) or name.startswith("optimizer/"):
+            return
+        holder, _, number = name.rpartition("/")
+        layer = item.parent.attrs.get("name") or holder
+        word = {"0": "kernel", "1": "bias"}.get(number, number) if name.startswith("layers/dense") else number
+        out[f"{layer}/{word}"] = tuple(item.shape)
+
+    try:
+        with h5py.File(path) as file:
+            file.visititems(visit)
+    except OSError as error:
+        raise ModelError(f"{path} is truncated or no HDF5 file", tail=str(error), action=_AGAIN) from error
+    return out
+
+
+_AGAIN = "copy or save the file again"
+
+
+def _exists(path: Path) -> None:
+    if not path.is_file():
+        raise ModelError(f"{path} does not exist" if not path.exists() else f"{path} is no file")
+
+
+def _check_archive(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            missing = [name for name in _MEMBERS if name not in archive.namelist()]
+            broken = None if missing else archive.testzip()
+    except (zipfile.BadZipFile, OSError) as error:
+        raise ModelError(
+            f"{path} is truncated or no .keras archive", tail=str(error), action=_AGAIN
+        ) from error
+    if missing:
+        raise ModelError(f"{path} is no Keras model: {', '.join(missing)} missing in it")
+    if broken:
+        raise ModelError(f"{path} is damaged: {broken} in it", action=_AGAIN)
+
+
+def _h5_has(path: Path, attribute: str) -> bool:
+    try:
+        with h5py.File(path) as file:
+            return attribute in file.attrs
+    except OSError as error:
+        raise ModelError(f"{path} is truncated or no HDF5 file", tail=str(error), action=_AGAIN) from error
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A file beside `path` with the same suffixes (Keras goes by them), renamed to it at the end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    target = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        yield target
+        target.replace(path)
+    finally:
+        target.unlink(missing_ok=True)
+
+
+@contextmanager
+def _as_model_error(path: Path) -> Iterator[None]:
+    """Keras raises nearly every class there is; each means that this file is not what it should be."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(f"Keras cannot load {path}", tail=str(error)[:1000], action=_AGAIN) from error
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "absent" if shape is None else f"[{', '.join(map(str, shape))}]"
