@@ -1,0 +1,33 @@
+"""Host backends: where the machines come from.
+
+In: Settings. Out: Hosts that answer SSH with a pinned key. Never here: what is installed on them.
+"""
+
+from __future__ import annotations
+
+from infra.backends.base import Backend, recorded
+from infra.core.context import Context
+from infra.core.schema import Settings
+
+__all__ = ["Backend", "backend", "made_here"]
+
+
+def backend(settings: Settings) -> Backend:
+    """The backend these settings ask for."""
+    return _named(settings.hosts.backend)
+
+
+def made_here(ctx: Context) -> Backend:
+    """The backend whose hosts this state folder has; nspawn when none were recorded, for it may be half-way."""
+    hosts = recorded(ctx.state)
+    return _named(hosts.backend if hosts is not None else "nspawn")
+
+
+def _named(name: str) -> Backend:
+    if name == "ssh":
+        from infra.backends.ssh import Existing
+
+        return Existing()
+    from infra.backends.nspawn import Nspawn
+
+    return Nspawn()

@@ -1,0 +1,217 @@
+"""The contract of a host backend, and the half that every backend shares."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from infra.clients import ssh
+from infra.core.context import Context
+from infra.core.errors import SlipwayError
+from infra.core.schema import Settings
+from infra.core.state import State, write_atomically
+from infra.core.types import Host, Hosts, Outcome, dump, load
+
+# What decides how a host is provisioned, asked on the host itself; one "name=value" a line.
+FACTS_SCRIPT = r"""
+. /etc/os-release
+case $(stat -fc %T /sys/fs/cgroup) in cgroup2fs) echo cgroup=v2;; *) echo cgroup=v1;; esac
+bounding=$(sed -n 's/^CapBnd:[[:space:]]*//p' /proc/1/status)
+if [ $((0x$bounding >> 24 & 1)) = 1 ]; then echo sys_resource=yes; else echo sys_resource=no; fi
+device=$(ip -4 route show default | sed -n 's/.* dev \([^ ]*\).*/\1/p' | head -n 1)
+echo mtu=$(cat "/sys/class/net/${device:-lo}/mtu")
+echo suite=${VERSION_CODENAME:-unknown}
+echo distribution=$ID
+echo machine=$(uname -m)
+echo python=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo none)
+"""
+FACTS = ("cgroup", "sys_resource", "mtu", "suite", "distribution", "machine", "python")
+
+
+@dataclass(frozen=True)
+class HostStatus:
+    """One line of `slipway hosts list`: state is "running", "stopped", "unreachable" or "absent"."""
+
+    name: str
+    address: str
+    state: str
+    detail: str = ""
+
+
+class Backend(Protocol):
+    """Where machines come from.
+
+    plan: one line per thing `up` would change on this machine; changes nothing.
+    up: hosts that answer SSH with a pinned key and have their facts; a second call changes nothing.
+    On failure it leaves what exists recorded, so that `up` goes on from there and `down` removes it.
+    down: take away everything `up` made and return what was removed, one line each; hosts that the
+    backend did not make are left alone. Safe to call at any time, twice, and after a kill.
+    status: what is there now. collect: save each host's logs as evidence, return the files.
+    """
+
+    name: str
+
+    def plan(self, ctx: Context, settings: Settings) -> list[str]: ...
+    def up(self, ctx: Context, settings: Settings) -> Outcome[Hosts]: ...
+    def down(self, ctx: Context) -> list[str]: ...
+    def status(self, ctx: Context) -> tuple[HostStatus, ...]: ...
+    def collect(self, ctx: Context, hosts: Hosts | None) -> tuple[Path, ...]: ...
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """A private key in OpenSSH's format and its public line "ssh-ed25519 AAAA..."."""
+
+    private: bytes
+    public: str
+
+
+def ed25519() -> KeyPair:
+    """A new key pair, without a passphrase."""
+    key = Ed25519PrivateKey.generate()
+    return KeyPair(
+        private=key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.OpenSSH,
+            serialization.NoEncryption(),
+        ),
+        public=key.public_key()
+        .public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+        .decode(),
+    )
+
+
+def key_pair(folder: Path, name: str) -> KeyPair:
+    """The key pair kept as folder/name and folder/name.pub; made (private 0600) when missing."""
+    private, public = folder / name, folder / f"{name}.pub"
+    if not private.is_file() or not public.is_file():
+        made = ed25519()
+        # public first: once the private half exists, the pair is whole
+        private.unlink(missing_ok=True)
+        write_atomically(public, made.public + "\n")
+        write_atomically(private, made.private, 0o600)
+    return KeyPair(private.read_bytes(), public.read_text().strip())
+
+
+def private_folder(path: Path) -> Path:
+    """The folder, made when missing, readable by its owner alone."""
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(0o700)
+    return path
+
+
+def identity(state: State) -> Path:
+    """The lab's own private SSH key."""
+    return state.ssh / "id_ed25519"
+
+
+def known_hosts(state: State) -> Path:
+    """The pinned keys of this lab's hosts, for Ansible's ssh."""
+    return state.ssh / "known_hosts"
+
+
+def gather(host: Host, key: Path | None) -> Host:
+    """The host with its facts, asked over SSH as root. Raises when it cannot be reached or lacks root."""
+    with ssh.connect(host, key) as connection:
+        # piped to sh: no quoting, and sudo needs to allow no more than a shell
+        printed = connection.run(["sh", "-s"], input=FACTS_SCRIPT, timeout=30).stdout
+    facts = dict(line.split("=", 1) for line in printed.splitlines() if "=" in line)
+    return replace(host, facts={name: facts[name] for name in FACTS if name in facts})
+
+
+def gather_all(hosts: Iterable[Host], key: Path | None) -> tuple[Host, ...]:
+    """`gather` for all hosts at once; one error that names every host that failed."""
+    wanted = tuple(hosts)
+    errors: list[SlipwayError] = []
+    done: list[Host] = []
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        for asked in [pool.submit(gather, host, key) for host in wanted]:
+            try:
+                done.append(asked.result())
+            except SlipwayError as error:
+                errors.append(error)
+    if errors:
+        raise joined(errors)
+    return tuple(done)
+
+
+def joined(errors: list[SlipwayError]) -> SlipwayError:
+    """One error for several hosts: the first one's kind and advice, every one's first lines."""
+    if len(errors) == 1:
+        return errors[0]
+    first = errors[0]
+    whole = type(first)(
+        f"{len(errors)} hosts failed: {first.where}: {first.what}" if first.where else first.what,
+        tail="\n".join(
+            [*first.tail.splitlines()[-6:], *(line for error in errors[1:] for line in error.lines()[:7])]
+        ),
+        action=first.action,
+        evidence=tuple(path for error in errors for path in error.evidence),
+    )
+    whole.__cause__ = first
+    return whole
+
+
+def record(state: State, hosts: Hosts) -> bool:
+    """Write known_hosts and hosts.json of this state folder; whether anything differs from before."""
+    private_folder(state.ssh)
+    lines = "".join(f"{ssh.known_hosts_line(host)}\n" for host in hosts.hosts)
+    changed = write_atomically(known_hosts(state), lines, 0o600)
+    return write_atomically(state.hosts / "hosts.json", dump(hosts) + b"\n") or changed
+
+
+def recorded(state: State) -> Hosts | None:
+    """The hosts of the last successful `up` of this state folder."""
+    path = state.hosts / "hosts.json"
+    if not path.is_file():
+        return None
+    with contextlib.suppress(ValueError):  # unreadable: `up` writes it anew
+        return load(Hosts, path.read_bytes())
+    return None
+
+
+JOURNAL_SCRIPT = r"""
+echo "== failed units"; systemctl --failed --no-legend --plain --no-pager
+for unit in $(systemctl --failed --no-legend --plain --no-pager | awk '{print $1}'); do
+  echo "== status of $unit"; systemctl status --no-pager --lines=40 "$unit"
+done
+echo "== memory and disk"; free -m 2>/dev/null; df -h / 2>/dev/null
+echo "== addresses and routes"; ip -brief address; ip route
+echo "== journal"; journalctl --no-pager --lines=1500 --output=short-iso
+"""
+
+
+def collect_host(ctx: Context, host: Host, key: Path | None, console: Path | None = None) -> Path:
+    """Save a host's failed units, journal and console; what cannot be had is said in the file."""
+    parts: list[str] = []
+    try:
+        with ssh.connect(host, key, timeout=5) as connection:
+            done = connection.run(["sh", "-s"], input=JOURNAL_SCRIPT, timeout=30, check=False)
+            parts.append(done.stdout + done.stderr)
+    except SlipwayError as error:
+        parts.append("\n".join(["== no journal over SSH", *error.lines(), ""]))
+    if console is not None and console.is_file():
+        parts.append("== console\n" + tail(console, 400))
+    path = ctx.evidence(f"hosts/{host.name}.log")
+    path.write_text("\n".join(parts), errors="replace")
+    return path
+
+
+def tail(path: Path, lines: int) -> str:
+    """The last lines of a text file; empty when there is none."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 400 * lines))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])

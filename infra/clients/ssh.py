@@ -1,0 +1,389 @@
+"""SSH through paramiko: pinned host keys only, commands, files, tunnels."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shlex
+import socket
+import tarfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import paramiko
+
+from infra.core.errors import CommandError, HostError
+from infra.core.process import Completed
+from infra.core.types import Host
+
+CONNECT_SECONDS = 10.0
+_BLOCK = 1 << 16
+
+
+class Unreachable(HostError):
+    """Nothing answers SSH at the host's address (yet)."""
+
+
+class HostKeyRejected(HostError):
+    """The machine at the host's address shows another key than the pinned one."""
+
+
+class LoginRefused(HostError):
+    """The machine answers but does not let this key in."""
+
+
+class Connection:
+    """An open, verified connection to one host. Commands run as root: through sudo for other users."""
+
+    def __init__(self, host: Host, client: paramiko.SSHClient) -> None:
+        self.host = host
+        self._client = client
+
+    @property
+    def _transport(self) -> Any:
+        transport = self._client.get_transport()
+        if transport is None or not transport.is_active():
+            raise Unreachable("the SSH connection was lost", where=self.host.name)
+        return transport
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        input: str | bytes | None = None,
+        timeout: float | None = None,
+        check: bool = True,
+        on_line: Callable[[str], None] | None = None,
+        become: bool = True,
+    ) -> Completed:
+        """Run a program on the host to its end and return what it printed.
+
+        input goes to its stdin. on_line gets each line of stdout and stderr as it comes. become:
+        as root, the default, or as the login user. Raises CommandError when it fails (and `check`)
+        or runs past `timeout` seconds; it is ended on the host then.
+        """
+        data = input.encode() if isinstance(input, str) else input
+        return self._run(
+            argv,
+            lambda stdin: _send(stdin, data),
+            timeout=timeout,
+            check=check,
+            on_line=on_line,
+            become=become,
+        )
+
+    def stream_in(
+        self, argv: Sequence[str], local: Path, *, timeout: float | None = None, check: bool = True
+    ) -> Completed:
+        """Run a program on the host with the bytes of a local file as its stdin."""
+
+        def feed(stdin: _Stdin) -> None:
+            with local.open("rb") as file:
+                while block := file.read(_BLOCK):
+                    stdin.write(block)
+
+        return self._run(argv, feed, timeout=timeout, check=check, on_line=None, become=True)
+
+    def put(self, local: Path, remote: str, mode: int = 0o644) -> None:
+        """Copy one file to the host, whole or not at all; parents are made."""
+        script = (
+            'set -e; mkdir -p -- "$(dirname -- "$1")"; new="$1.$$.new"; '
+            'trap \'rm -f -- "$new"\' EXIT; umask 077; cat >"$new"; '
+            'chmod "$2" -- "$new"; mv -T -- "$new" "$1"; trap - EXIT'
+        )
+        # a cut stream must not look like a whole file: cat ends without an error then
+        size = local.stat().st_size
+        script = script.replace(
+            'chmod "$2"',
+            'test "$(stat -c %s -- "$new")" = "$3" || { echo "cut short" >&2; exit 1; }; chmod "$2"',
+        )
+        self.stream_in(["sh", "-c", script, "put", remote, f"{mode:o}", str(size)], local)
+
+    def put_tree(self, local: Path, remote: str) -> None:
+        """Copy a folder's content into a folder of the host, as a tar stream; files there stay otherwise."""
+
+        def feed(stdin: _Stdin) -> None:
+            with tarfile.open(fileobj=stdin, mode="w|", format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]  # a write-only stream is all mode "w|" needs
+                archive.add(local, arcname=".", filter=_as_root)
+
+        script = 'mkdir -p -- "$1" && exec tar -x --no-same-owner -C "$1" -f -'
+        self._run(
+            ["sh", "-c", script, "put_tree", remote],
+            feed,
+            timeout=None,
+            check=True,
+            on_line=None,
+            become=True,
+        )
+
+    def get(self, remote: str, local: Path) -> None:
+        """Copy one file from the host, whole or not at all."""
+        local.parent.mkdir(parents=True, exist_ok=True)
+        beside = local.with_name(f".{local.name}.{os.getpid()}.new")
+        try:
+            with beside.open("wb") as file:
+                self._run(
+                    ["cat", "--", remote],
+                    lambda _stdin: None,
+                    timeout=None,
+                    check=True,
+                    on_line=None,
+                    become=True,
+                    sink=file,
+                )
+            beside.replace(local)
+        finally:
+            beside.unlink(missing_ok=True)
+
+    @contextmanager
+    def tunnel(self, address: str, port: int) -> Iterator[tuple[str, int]]:
+        """A local port that leads to address:port as the host sees them; closed at the end of the block."""
+        listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        stopping = threading.Event()
+        transport = self._transport
+
+        def serve() -> None:
+            while not stopping.is_set():
+                ready, _, _ = select.select([listener], [], [], 0.2)
+                if not ready:
+                    continue
+                try:
+                    taken, peer = listener.accept()
+                except OSError:
+                    return
+                threading.Thread(
+                    target=_pump, args=(transport, taken, (address, port), peer, stopping), daemon=True
+                ).start()
+
+        server = threading.Thread(target=serve, daemon=True)
+        server.start()
+        try:
+            yield ("127.0.0.1", listener.getsockname()[1])
+        finally:
+            stopping.set()
+            server.join(2)
+            listener.close()
+
+    def _run(
+        self,
+        argv: Sequence[str],
+        feed: Callable[[_Stdin], None],
+        *,
+        timeout: float | None,
+        check: bool,
+        on_line: Callable[[str], None] | None,
+        become: bool,
+        sink: BinaryIO | None = None,
+    ) -> Completed:
+        words = tuple(argv)
+        started = words
+        if timeout is not None:
+            # closing the channel alone leaves the program running on the host
+            started = ("timeout", "--kill-after=5", f"{timeout:g}", *started)
+        if become and self.host.user != "root":
+            started = ("sudo", "-n", "--", *started)
+        try:
+            channel = self._transport.open_session(timeout=CONNECT_SECONDS)
+            channel.exec_command(shlex.join(started))
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise Unreachable(f"cannot start a command over SSH: {error}", where=self.host.name) from error
+        out: list[str] = []
+        err: list[str] = []
+        readers = [
+            threading.Thread(target=_read, args=(channel.makefile("rb"), out, on_line, sink), daemon=True),
+            threading.Thread(
+                target=_read, args=(channel.makefile_stderr("rb"), err, on_line, None), daemon=True
+            ),
+        ]
+        try:
+            for reader in readers:
+                reader.start()
+            # the program may end, or the connection break, before it has read everything
+            with contextlib.suppress(_Closed):
+                feed(_Stdin(channel))
+            with contextlib.suppress(OSError):
+                channel.shutdown_write()
+            limit = None if timeout is None else timeout + 10
+            if not channel.status_event.wait(limit):
+                raise CommandError(words, -9, "".join(err or out) + "\nno end", where=self.host.name)
+            for reader in readers:
+                reader.join(None if sink is not None else 5)  # a daemon it left may hold the stream open
+            code = int(channel.recv_exit_status())
+        finally:
+            channel.close()
+        if code == -1:
+            raise Unreachable(
+                f"the connection broke while `{' '.join(words)[:200]}` ran",
+                where=self.host.name,
+                tail="".join(err or out),
+            )
+        if timeout is not None and code == 124:
+            err.append(f"\nno end after {timeout:g} s")
+        done = Completed(words, code, "".join(out), "".join(err))
+        if check and code != 0:
+            raise CommandError(words, code, done.output, where=self.host.name)
+        return done
+
+
+@contextmanager
+def connect(host: Host, identity: Path | None, timeout: float = CONNECT_SECONDS) -> Iterator[Connection]:
+    """Open a connection to a host whose key is the pinned one; closed at the end of the block.
+
+    identity: the private key file, None for an agent's and the user's own keys. timeout in seconds
+    for each step of the handshake. Raises HostKeyRejected, LoginRefused or Unreachable.
+    """
+    kind, _, blob = host.host_key.partition(" ")
+    client = paramiko.SSHClient()
+    # without a pinned key of this kind in here paramiko refuses: nothing is accepted unseen
+    client.set_missing_host_key_policy(paramiko.RejectPolicy())
+    known = host.address if host.port == 22 else f"[{host.address}]:{host.port}"
+    try:
+        entry = paramiko.hostkeys.HostKeyEntry.from_line(f"{known} {kind} {blob}")
+    except (ValueError, paramiko.SSHException) as error:
+        raise HostKeyRejected(
+            f"the pinned host key is not one: {host.host_key[:60]!r}", where=host.name
+        ) from error
+    if entry is None or entry.key is None:
+        raise HostKeyRejected(f"the pinned host key is not one: {host.host_key[:60]!r}", where=host.name)
+    client.get_host_keys().add(known, kind, entry.key)
+    try:
+        try:
+            client.connect(
+                host.address,
+                port=host.port,
+                username=host.user,
+                key_filename=str(identity) if identity is not None else None,
+                allow_agent=identity is None,
+                look_for_keys=identity is None,
+                timeout=timeout,
+                banner_timeout=timeout,
+                auth_timeout=timeout,
+            )
+        except paramiko.BadHostKeyException as error:
+            raise HostKeyRejected(
+                f"the machine at {host.address}:{host.port} shows another host key than the pinned one",
+                where=host.name,
+                tail=f"pinned {fingerprint(host.host_key)}\nshown  {error.key.get_name()} {error.key.fingerprint}",
+                action="if the machine was really reinstalled, record its new key; else someone is in between",
+            ) from error
+        except paramiko.AuthenticationException as error:
+            raise LoginRefused(
+                f"{host.user}@{host.address}:{host.port} refuses the login: {error}",
+                where=host.name,
+                action=f"put the public half of {identity or 'your key'} into the user's authorized_keys",
+            ) from error
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            if "not found in known_hosts" in str(error):
+                raise HostKeyRejected(
+                    f"the machine at {host.address}:{host.port} shows no {kind} host key, which is the pinned kind",
+                    where=host.name,
+                ) from error
+            raise Unreachable(
+                f"no SSH at {host.address}:{host.port}: {error or type(error).__name__}",
+                where=host.name,
+                action="check that the machine runs, its address and port, and that nothing filters them",
+            ) from error
+        transport = client.get_transport()
+        if transport is not None:
+            transport.set_keepalive(15)
+        yield Connection(host, client)
+    finally:
+        client.close()
+
+
+def fingerprint(host_key: str) -> str:
+    """The SHA256 fingerprint of a public key line, as ssh prints it; the line itself when it is none."""
+    kind, _, blob = host_key.partition(" ")
+    entry = paramiko.hostkeys.HostKeyEntry.from_line(f"x {kind} {blob}")
+    return f"{kind} {entry.key.fingerprint}" if entry is not None and entry.key is not None else host_key
+
+
+def known_hosts_line(host: Host) -> str:
+    """The host's pinned key as a line of known_hosts."""
+    name = host.address if host.port == 22 else f"[{host.address}]:{host.port}"
+    return f"{name} {host.host_key}"
+
+
+class _Closed(Exception):
+    """The host's end of a channel takes no more bytes."""
+
+
+class _Stdin:
+    """A channel as the write-only file that tarfile wants too."""
+
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
+
+    def write(self, data: bytes) -> int:
+        try:
+            self._channel.sendall(data)
+        except OSError as error:  # apart from errors of reading the local file, which must be seen
+            raise _Closed from error
+        return len(data)
+
+
+def _as_root(info: tarfile.TarInfo) -> tarfile.TarInfo:
+    info.uid = info.gid = 0
+    info.uname = info.gname = "root"
+    return info
+
+
+def _send(stdin: _Stdin, data: bytes | None) -> None:
+    if data:
+        stdin.write(data)
+
+
+def _read(
+    stream: Any, lines: list[str], on_line: Callable[[str], None] | None, sink: BinaryIO | None
+) -> None:
+    if sink is not None:
+        while block := stream.read(_BLOCK):
+            sink.write(block)
+        return
+    for raw in stream:
+        line = raw.decode(errors="replace")
+        lines.append(line)
+        if on_line is not None:
+            on_line(line.rstrip("\n"))
+
+
+def _pump(
+    transport: Any,
+    taken: socket.socket,
+    target: tuple[str, int],
+    peer: tuple[str, int],
+    stopping: threading.Event,
+) -> None:
+    """Move bytes both ways between an accepted socket and a channel until both ends are done."""
+    try:
+        channel = transport.open_channel("direct-tcpip", target, peer, timeout=CONNECT_SECONDS)
+    except (paramiko.SSHException, OSError, EOFError):
+        taken.close()  # the client sees what it would see without the tunnel: a closed connection
+        return
+    taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    open_ends = {taken, channel}
+    try:
+        while open_ends and not stopping.is_set():
+            ready, _, _ = select.select(list(open_ends), [], [], 0.2)
+            for end in ready:
+                data = end.recv(_BLOCK)
+                if end is taken:
+                    if data:
+                        channel.sendall(data)
+                    else:
+                        channel.shutdown_write()
+                        open_ends.discard(taken)
+                elif data:
+                    taken.sendall(data)
+                else:
+                    taken.shutdown(socket.SHUT_WR)
+                    open_ends.discard(channel)
+    except (OSError, EOFError):
+        pass  # one end is gone; closing both tells the other
+    finally:
+        channel.close()
+        taken.close()

@@ -1,0 +1,45 @@
+"""Stage hosts: ask a backend for machines and pin their keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from infra.backends import backend, base, made_here
+from infra.core.context import Context
+from infra.core.schema import Settings
+from infra.core.types import Hosts, Outcome
+
+
+class MakeHosts:
+    """Settings -> Hosts that answer SSH. On failure what exists stays recorded for `up` and `down`."""
+
+    title: ClassVar[str] = "Hosts"
+
+    def should_run(self, settings: Settings) -> str:
+        """Not wanted for an existing cluster."""
+        if settings.cluster.kubeconfig is not None:
+            return f"cluster.kubeconfig brings an existing cluster ({settings.cluster.kubeconfig})"
+        return ""
+
+    def provided(self, ctx: Context, settings: Settings) -> Outcome[Hosts]:
+        """No hosts: an existing cluster needs none."""
+        del ctx, settings
+        return Outcome(Hosts("none", ()), 0, "no hosts needed")
+
+    def plan(self, ctx: Context, settings: Settings) -> list[str]:
+        """What `run` would change on this machine."""
+        return backend(settings).plan(ctx, settings)
+
+    def run(self, ctx: Context, settings: Settings) -> Outcome[Hosts]:
+        """Bring the hosts up, or find them up."""
+        return backend(settings).up(ctx, settings)
+
+    def collect(self, ctx: Context) -> tuple[Path, ...]:
+        """Journals, failed units and consoles of the hosts, whatever state they are in."""
+        return made_here(ctx).collect(ctx, base.recorded(ctx.state))
+
+
+def take_down(ctx: Context) -> list[str]:
+    """Remove every host that was made for this state folder, whatever the settings say by now."""
+    return made_here(ctx).down(ctx)
