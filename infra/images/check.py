@@ -1,0 +1,92 @@
+"""The proof before the push: the image runs under Docker once and answers the export's fixed requests."""
+
+from __future__ import annotations
+
+import hashlib
+
+from infra.clients.docker import Docker
+from infra.core.context import Context
+from infra.core.errors import ImageError, SlipwayError, Timeout
+from infra.core.retry import Pending, wait_for
+from infra.core.types import ExportedModel
+
+USER = "65532:65532"  # as in the Dockerfiles and in the pod
+PORT = 8500
+STARTS_WITHIN = 120.0  # seconds; a cold host first reads 700 MB of libraries from disk
+_TAIL = 20
+
+
+def run_and_ask(ctx: Context, docker: Docker, reference: str, model: ExportedModel) -> int:
+    """Start the image locked up as in the cluster, ask every fixed request; returns how many were right.
+
+    Raises ImageError when the container ends, never serves the model, or answers a request otherwise
+    than the export did. The container is removed and its log kept as evidence whatever happens.
+    """
+    from infra.predict import requests as fixed
+    from infra.predict.check import check
+    from infra.predict.client import connect
+
+    wanted = fixed.read(model.requests)
+    name = f"slipway-check-{hashlib.sha256(str(ctx.state.root.resolve()).encode()).hexdigest()[:12]}"
+    log = ctx.evidence("image-check.log")
+    with docker.running(reference, name, user=USER, port=PORT, to=PORT):
+        try:
+            with docker.shell.tunnel("127.0.0.1", PORT) as (host, port), connect(f"{host}:{port}") as client:
+                _wait(docker, name, lambda: client.status(model.name))
+                report = check(client, model.name, wanted)
+        except ImageError:
+            raise
+        except SlipwayError as error:
+            raise ImageError(
+                f"the image's server does not answer as it must: {error.what}",
+                where=docker.where,
+                tail=error.tail or docker.logs(name, _TAIL),
+                action=error.action or "read the container's log",
+                evidence=(log,),
+            ) from error
+        finally:
+            log.write_text(f"{docker.logs(name)}\n", encoding="utf-8")
+    if not report.ok or report.versions != (model.version,):
+        served = ", ".join(map(str, report.versions)) or "none"
+        raise ImageError(
+            f"the image answers wrongly: of {report.requests} fixed requests {report.errors} failed and "
+            f"{report.differences} differ from the export's answers (model version {served})",
+            where=docker.where,
+            tail="\n".join(report.failures),
+            action="the image is not pushed; compare the server's and the export's TensorFlow versions",
+            evidence=(log,),
+        )
+    return report.requests
+
+
+def _wait(docker: Docker, name: str, status: object) -> None:
+    """Until a version is AVAILABLE; a container that has ended is not waited for."""
+    from infra.predict.errors import NotReachable, TimedOut
+
+    assert callable(status)
+
+    def attempt() -> None:
+        state = docker.state(name)
+        if not state.running:
+            raise ImageError(
+                f"the image's container ended with exit code {state.exit_code} at its start",
+                where=docker.where,
+                tail=docker.logs(name, _TAIL) or state.error,
+                action="the lines above are its log; the whole log is in the run's evidence",
+            )
+        try:
+            states = [one.state for one in status()]
+        except (NotReachable, TimedOut) as error:
+            raise Pending(f"{error.what}\n{docker.logs(name, _TAIL)}") from error
+        if "AVAILABLE" not in states:
+            raise Pending(f"versions are {', '.join(states) or 'none'}\n{docker.logs(name, _TAIL)}")
+
+    try:
+        wait_for("serving the model", attempt, timeout=STARTS_WITHIN, interval=0.25)
+    except Timeout as error:
+        raise ImageError(
+            f"the image's server did not serve the model within {STARTS_WITHIN:g} s",
+            where=docker.where,
+            tail=error.tail,
+            action="the lines above are the container's log",
+        ) from error
