@@ -124,7 +124,7 @@ class Kubectl:
 
     def find(self, kind: str, name: str, *, namespace: str | None = None) -> dict[str, Any] | None:
         """One object, or None when it does not exist."""
-        args = ["get", kind, name, "-o", "json", "--ignore-not-found"]
+        args = ["get", kind, name, "-o", "json", "--show-managed-fields", "--ignore-not-found"]
         text = self.run([*args, *(["-n", namespace] if namespace else [])], timeout=30).stdout
         return json.loads(text) if text.strip() else None
 
@@ -133,6 +133,7 @@ class Kubectl:
         manifests: Sequence[Manifest],
         *,
         field_manager: str = "slipway",
+        force: bool = False,
         applyset: str | None = None,
         namespace: str | None = None,
         timeout: float = 120.0,
@@ -140,10 +141,11 @@ class Kubectl:
         """Server-side apply, manifests through stdin.
 
         With `applyset` (kind/name, in `namespace`) objects that an earlier apply of the same set made
-        and this one no longer has are removed. A field another manager owns is a conflict, never
-        taken by force. Raises KubectlError; what was applied before the failing object stays.
+        and this one no longer has are removed. A field another manager owns is a conflict unless
+        `force` takes it. Raises KubectlError; what was applied before the failing object stays.
         """
         args = ["apply", "--server-side", f"--field-manager={field_manager}", "-f", "-"]
+        args += ["--force-conflicts"] if force else []
         args += ["-n", namespace] if namespace else []
         env = {}
         if applyset is not None:

@@ -201,8 +201,15 @@ class Applied:
 
     @property
     def changed(self) -> int:
-        """Resources that were not left as they were; the stack itself and our component do not count."""
-        return sum(count for kind, count in self.steps.items() if kind not in ("same", "read", "refresh"))
+        """Resources that were not left as they were."""
+        return sum(self._moves().values())
+
+    def lines(self, prefix: str) -> list[str]:
+        """One line per kind of step that changes something."""
+        return [f"{prefix}{kind} {count} resources" for kind, count in self._moves().items()]
+
+    def _moves(self) -> dict[str, int]:
+        return {kind: count for kind, count in self.steps.items() if kind not in ("same", "read", "refresh")}
 
 
 def stack_name(project: Path, state: Path) -> str:
@@ -220,16 +227,18 @@ def stack_file(project: Path, stack: str) -> Path:
     return Path(project / settings.get("stackConfigDir", "."), f"Pulumi.{stack}.yaml")
 
 
-def write_config(file: Path, config: Mapping[str, str], context: str | None) -> bool:
-    """Set the stack's configuration to these values, keeping what is Pulumi's own in the file.
+def write_config(
+    file: Path, config: Mapping[str, str], context: str | None, target: Path | None = None
+) -> bool:
+    """Set a stack's configuration to these values, keeping what is Pulumi's own in its file.
 
-    Returns whether the file changed.
+    With `target` the result goes there and `file` stays as it is. Returns whether anything changed.
     """
     held = yaml.safe_load(file.read_text(encoding="utf-8")) or {} if file.is_file() else {}
     held["config"] = {f"{outputs.PROJECT}:{key}": value for key, value in sorted(config.items())}
     if context is not None:
         held["config"]["kubernetes:context"] = context
-    return write_atomically(file, yaml.safe_dump(held, sort_keys=False))
+    return write_atomically(target or file, yaml.safe_dump(held, sort_keys=False))
 
 
 def environment(folder: Path, kubeconfig: Path, stack: str) -> dict[str, str]:
@@ -286,17 +295,24 @@ class Engine:
         self.variables = dict(variables)
         if has_plugin(root / "bin" / "pulumi"):
             self.variables["PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"] = "true"
+        # a field changed by hand is set back, as render does; whose the objects are is asked before
+        self.variables["PULUMI_K8S_ENABLE_PATCH_FORCE"] = "true"
         self.on_line = on_line
 
-    def preview(self) -> Applied:
-        """What `up` would do; changes nothing but a new, empty stack's entry in the state folder."""
+    def preview(self, config: Path | None = None) -> Applied:
+        """What `up` would do with the configuration of this file; changes nothing."""
         with self._errors("preview"):
-            done = self._open().preview(refresh=True, color="never", on_output=self._output)
+            done = self._open().preview(
+                refresh=True,
+                color="never",
+                on_output=self._output,
+                config_file=str(config) if config is not None else None,
+            )
             return Applied({_word(kind): count for kind, count in done.change_summary.items()})
 
     def up(self) -> Applied:
         """Make the cluster what the program says. State is saved step by step: a second call goes on."""
-        if self._resources()[1]:
+        if self._state()[1]:
             # a run was killed between asking for an object and noting it down: it may exist already,
             # and is ours, which the provider cannot know
             self.variables["PULUMI_K8S_UPSERT_EXISTING_OBJECTS"] = "true"
@@ -318,11 +334,12 @@ class Engine:
         with self._errors("stack output"):
             return {key: value.value for key, value in self._open().outputs().items()}
 
-    def owns(self, wanted: Resource) -> bool:
-        """Whether the stack's state lists this object, finished or begun."""
-        return any(wanted in held for held in self._resources())
+    def resources(self) -> set[Resource]:
+        """What the stack's state lists, finished or begun."""
+        done, begun = self._state()
+        return done | begun
 
-    def _resources(self) -> tuple[set[Resource], set[Resource]]:
+    def _state(self) -> tuple[set[Resource], set[Resource]]:
         with self._errors("stack export"):
             held = self._open().export_stack().deployment or {}
         done = {_resource(item) for item in held.get("resources") or []}

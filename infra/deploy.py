@@ -1,0 +1,156 @@
+"""Stage 6: the image into the cluster, by Pulumi's engine or by its rendered manifests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from infra.clients.kubectl import Kubectl, Manifest, find_endpoints
+from infra.core.context import Context
+from infra.core.errors import DeployError, EnvironmentFault
+from infra.core.events import Note
+from infra.core.schema import Settings
+from infra.core.types import Cluster, Endpoints, ImageRef, Outcome
+from infra.rollout import choosing, watching
+from infra.rollout.applying import Applier, Change
+from infra.rollout.choosing import Declared, Earlier
+from stacks import outputs
+
+
+class Deploy:
+    """Make the cluster run the image, wait until every replica is ready, say where each answers."""
+
+    title: ClassVar[str] = "Deploy the model server to Kubernetes"
+
+    def __init__(self) -> None:
+        self._watched: tuple[Kubectl, str] | None = None
+
+    def run(self, ctx: Context, settings: Settings, cluster: Cluster, image: ImageRef) -> Outcome[Endpoints]:
+        """Apply, wait at most deploy.timeout seconds, find the endpoints.
+
+        Nothing is overwritten that something else made. A failure leaves in the cluster what was applied
+        so far, and the next run goes on there. Raises DeployError, UsageError for wrong stack inputs.
+        """
+        declared = choosing.declare(ctx, settings, cluster, image)
+        self._watched = declared.kubectl, declared.namespace
+        for warning in declared.rendered.warnings:
+            ctx.emit(Note(warning))
+        way = choosing.way(ctx, settings, declared.applier)
+        _refuse_leaving(ctx, declared)
+        engine = choosing.engine_of(ctx, declared.kubectl) if way == "engine" else None
+        choosing.refuse_strangers(declared, engine)
+        changes = declared.applier.ensure_namespace()
+        if declared.login is not None:
+            changes += declared.applier.ensure_pull_secret(declared.login)
+        choosing.remember(ctx, Earlier(declared.namespace, way))
+        choosing.configure(ctx, declared, way)
+        if engine is not None:
+            engine.unlock()
+            count = engine.up().changed + len(changes)
+        else:
+            changes += declared.applier.apply(declared.rendered.manifests)
+            count = len(changes)
+        for change in changes:
+            ctx.emit(Note(change.line()))
+        watching.wait_ready(
+            ctx, declared.kubectl, declared.namespace, outputs.DEPLOYMENT, settings.deploy.timeout
+        )
+        found = find_endpoints(
+            declared.kubectl, declared.namespace, outputs.DEPLOYMENT, outputs.SERVICE, way
+        ).endpoints
+        nodes = {replica.node for replica in found.replicas}
+        return Outcome(
+            found,
+            count,
+            f"{len(found.replicas)} replicas on {len(nodes)} nodes behind "
+            f"{found.service}.{found.namespace}:{found.grpc_port}, by {way}, "
+            + (f"{count} object{'s' * (count > 1)} changed" if count else "nothing changed"),
+        )
+
+    def plan(
+        self, ctx: Context, settings: Settings, cluster: Cluster | None, image: ImageRef | None
+    ) -> list[str]:
+        """One line per object `run` would create, change or remove; asks the API server or Pulumi."""
+        if cluster is None or image is None:
+            missing = "the cluster" if cluster is None else "the image"
+            return [f"deploy {outputs.DEPLOYMENT}: what changes is known once {missing} exists"]
+        declared = choosing.declare(ctx, settings, cluster, image)
+        applier, manifests = declared.applier, declared.rendered.manifests
+        way = choosing.way(ctx, settings, applier)
+        fresh = applier.namespace_is_missing()
+        changes = [Change("create", "Namespace", declared.namespace)] if fresh else []
+        if declared.login is not None:
+            changes += applier.pull_secret_differs(declared.login)
+        engine = choosing.engine_of(ctx, declared.kubectl) if way == "engine" else None
+        if engine is not None and choosing.remembered(ctx) is not None:
+            steps = engine.preview(choosing.configure(ctx, declared, way, preview=True))
+            return [change.line() for change in changes] + steps.lines("pulumi preview: would ")
+        if fresh or way == "engine":
+            changes += [Change("create", item["kind"], item["metadata"]["name"]) for item in manifests]
+        else:
+            changes += applier.plan(manifests)
+        return [change.line() for change in changes]
+
+    def collect(self, ctx: Context) -> tuple[Path, ...]:
+        """Objects, events, descriptions and pod logs of the namespace this run deployed to."""
+        return watching.collect(ctx, *self._watched) if self._watched is not None else ()
+
+    def remove(self, ctx: Context, settings: Settings) -> list[str]:
+        """Part of `down`: an existing cluster is left as it was; a lab's own ends with its hosts."""
+        removed = []
+        kubeconfig = settings.cluster.kubeconfig
+        if kubeconfig is not None and choosing.remembered(ctx) is not None:
+            kubectl = choosing.kubectl_for(ctx, kubeconfig, settings.cluster.context)
+            removed = _take_away(ctx, kubectl)
+        return removed + choosing.forget(ctx)
+
+
+def _refuse_leaving(ctx: Context, declared: Declared) -> None:
+    """An earlier deployment in another namespace is not left running without anybody noticing."""
+    earlier = choosing.remembered(ctx)
+    if earlier is None or earlier.namespace == declared.namespace:
+        return
+    if declared.kubectl.find("deployment", outputs.DEPLOYMENT, namespace=earlier.namespace) is not None:
+        raise DeployError(
+            f"{outputs.DEPLOYMENT} runs in namespace {earlier.namespace}; deploying to {declared.namespace} "
+            "would leave it there",
+            action="take it away first: `slipway destroy`",
+        )
+
+
+def destroy(ctx: Context, settings: Settings, cluster: Cluster) -> list[str]:
+    """Remove what `run` made: objects, pull secret, the namespace where it was made here; one line each."""
+    kubectl = Kubectl(cluster.kubectl, cluster.kubeconfig, settings.cluster.context)
+    return _take_away(ctx, kubectl) if choosing.remembered(ctx) is not None else []
+
+
+def _take_away(ctx: Context, kubectl: Kubectl) -> list[str]:
+    earlier = choosing.remembered(ctx)
+    assert earlier is not None  # both callers asked
+    applier = Applier(kubectl, earlier.namespace)
+    lines: list[str] = []
+    if earlier.by == "engine":
+        engine = choosing.engine_of(ctx, kubectl)
+        if engine is None:
+            raise EnvironmentFault(
+                "the deployment was made by Pulumi, and there is no `pulumi` on PATH now",
+                action="install the Pulumi CLI again and repeat this",
+            )
+        engine.unlock()
+        lines = engine.destroy().lines("pulumi destroy: ")
+        changes = applier.remove_rest()
+    else:
+        changes = applier.remove()
+    choosing.forget(ctx)
+    return lines + [change.line() for change in changes]
+
+
+def render(settings: Settings, image: ImageRef) -> list[Manifest]:
+    """The manifests for other tools (GitOps, review): with the namespace, the pull secret by name only."""
+    return choosing.manifests_for_others(settings, image)
+
+
+def env(ctx: Context, settings: Settings) -> dict[str, str]:
+    """Variables with which kubectl and `pulumi up` at the project's root work on this deployment."""
+    kubeconfig = settings.cluster.kubeconfig or ctx.state.kubeconfig
+    return {"PATH": str(ctx.state.bin), **choosing.variables(ctx, kubeconfig)}

@@ -1,0 +1,250 @@
+"""What a deployment is made from: the way, the stack's configuration, the clients, what was done before."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from infra.clients import pulumi_stack
+from infra.clients.kubectl import Kubectl, Manifest
+from infra.clients.pulumi_stack import Engine, Rendered, Resource
+from infra.core.context import Context
+from infra.core.errors import DeployError, EnvironmentFault
+from infra.core.events import Detail, Note
+from infra.core.schema import Settings
+from infra.core.state import write_atomically
+from infra.core.types import Cluster, ImageRef, Registry
+from infra.rollout.applying import FIELD_MANAGER, PULL_SECRET, Applier, key_of, manager, owner
+from stacks import outputs
+
+Way = Literal["engine", "render"]
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What a run deploys, before it is known how: clients, configuration, manifests."""
+
+    kubectl: Kubectl
+    registry: Registry | None
+    config: dict[str, str]
+    rendered: Rendered
+    applier: Applier
+
+    @property
+    def namespace(self) -> str:
+        """Namespace of the deployment."""
+        return self.applier.namespace
+
+    @property
+    def login(self) -> Registry | None:
+        """The registry, where pulling from it takes a login."""
+        return self.registry if self.registry is not None and self.registry.username is not None else None
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What this state folder deployed last."""
+
+    namespace: str
+    by: Way
+
+
+def declare(ctx: Context, settings: Settings, cluster: Cluster, image: ImageRef) -> Declared:
+    """Render the stack for these settings. Raises UsageError when its inputs are wrong."""
+    registry = registry_of(settings, cluster)
+    config = config_of(settings, image, registry)
+    rendered = pulumi_stack.render(config)
+    namespace = next(
+        item["metadata"]["namespace"] for item in rendered.manifests if item["kind"] == "Deployment"
+    )
+    kubectl = Kubectl(cluster.kubectl, cluster.kubeconfig, settings.cluster.context)
+    _link(ctx, "kubectl", cluster.kubectl)
+    return Declared(kubectl, registry, config, rendered, Applier(kubectl, namespace))
+
+
+def registry_of(settings: Settings, cluster: Cluster | None) -> Registry | None:
+    """The registry nodes pull from: the cluster's own, or the existing one of the settings."""
+    if cluster is not None and cluster.registry is not None:
+        return cluster.registry
+    image = settings.image
+    if image.registry is None:
+        return None
+    return Registry(image.registry, image.username, image.password_file, image.ca_file)
+
+
+def config_of(settings: Settings, image: ImageRef, registry: Registry | None) -> dict[str, str]:
+    """The stack's configuration: what somebody set, and nothing that has its default in stacks/inputs.py.
+
+    The namespace is made by this stage, not by the stack: the pull secret must be in it first, and a
+    stack that owns a namespace takes everything in it along when it is destroyed.
+    """
+    wanted = {
+        "image": image.reference,
+        "modelName": image.model_name,
+        "createNamespace": "false",
+        "namespace": settings.deploy.namespace,
+        "replicas": settings.deploy.replicas,
+        "serviceType": settings.deploy.service_type,
+        "pullSecret": PULL_SECRET if registry is not None and registry.username is not None else None,
+    }
+    return {key: str(value) for key, value in wanted.items() if value is not None}
+
+
+def way(ctx: Context, settings: Settings, applier: Applier) -> Way:
+    """Engine or render, said in a Note with the reason.
+
+    Raises EnvironmentFault when the engine is asked for and there is no Pulumi CLI.
+    """
+    by, cli = settings.deploy.by, pulumi_stack.find_cli()
+    if by == "engine" and cli is None:
+        raise EnvironmentFault(
+            "deploy.by is engine, and there is no `pulumi` on PATH",
+            action="install the Pulumi CLI, or set deploy.by: render (the same objects through kubectl)",
+        )
+    held = applier.kubectl.find("deployment", outputs.DEPLOYMENT, namespace=applier.namespace)
+    if by != "auto":
+        chosen, why = by, f"deploy.by is {by}"
+    elif cli is None:
+        chosen, why = "render", "there is no `pulumi` on PATH"
+    elif held is not None and manager(held) == FIELD_MANAGER:
+        chosen, why = "render", "the deployment there was made by render"
+    else:
+        chosen, why = "engine", f"`pulumi` is {cli}"
+    ctx.emit(Note(f"deploy by {chosen}: {why}"))
+    return chosen
+
+
+def engine_of(ctx: Context, kubectl: Kubectl) -> Engine | None:
+    """Pulumi's engine for this state folder and cluster; None without a Pulumi CLI."""
+    cli = pulumi_stack.find_cli()
+    if cli is None:
+        return None
+    _link(ctx, "pulumi", cli)
+    project = project_of(ctx)
+    stack = pulumi_stack.stack_name(project, ctx.state.root)
+    return Engine(
+        ctx.state.root,
+        project,
+        stack,
+        pulumi_stack.environment(ctx.state.pulumi, kubectl.kubeconfig, stack),
+        on_line=lambda line: ctx.emit(Detail(line)),
+    )
+
+
+def configure(ctx: Context, declared: Declared, by: Way, *, preview: bool = False) -> Path | None:
+    """Write the stack's configuration, so that `pulumi up` by hand takes the same inputs.
+
+    For a preview it is a file of the state folder, for then nothing else may change. None where the
+    project lies elsewhere and render needs no file.
+    """
+    project = project_of(ctx)
+    stack = pulumi_stack.stack_name(project, ctx.state.root)
+    if by != "engine" and stack != "lab":
+        return None
+    # With the engine this stage waits itself: it tells why a pod does not start, and a wait that is
+    # killed leaves nothing pending in Pulumi's state.
+    waiting = {"await": "false"} if by == "engine" else {}
+    file = pulumi_stack.stack_file(project, stack)
+    target = ctx.state.pulumi / "preview.yaml" if preview else file
+    pulumi_stack.write_config(file, {**declared.config, **waiting}, declared.kubectl.context, target)
+    return target
+
+
+def project_of(ctx: Context) -> Path:
+    """The folder of Pulumi.yaml: that of slipway.yaml, or the checkout slipway is installed from."""
+    here = ctx.project / "Pulumi.yaml"
+    return ctx.project if here.is_file() else pulumi_stack.PROGRAM.parent
+
+
+def variables(ctx: Context, kubeconfig: Path) -> dict[str, str]:
+    """What a shell needs for kubectl and `pulumi up` at the project's root."""
+    stack = pulumi_stack.stack_name(project_of(ctx), ctx.state.root)
+    return pulumi_stack.environment(ctx.state.pulumi, kubeconfig, stack)
+
+
+def refuse_strangers(declared: Declared, engine: Engine | None) -> None:
+    """Raise DeployError when an object of these names exists that this way did not make."""
+    held = declared.applier.held(declared.rendered.manifests)
+    ours = engine.resources() if engine is not None else set()
+    strangers = [
+        (key, item)
+        for key, item in held.items()
+        if not (
+            (manager(item).startswith("pulumi") and Resource(*key_of(item)) in ours)
+            if engine is not None
+            else manager(item) == FIELD_MANAGER
+        )
+    ]
+    if not strangers:
+        return
+    own = all(manager(item) == FIELD_MANAGER for _, item in strangers)
+    raise DeployError(
+        f"{strangers[0][0][0]} {strangers[0][0][2]} exists already and was made by something else",
+        where=f"namespace {declared.namespace}",
+        tail="\n".join(f"{kind} {name}: {owner(item)}" for (kind, _, name), item in strangers),
+        action="slipway made it by render: `slipway destroy` first, or set deploy.by: render"
+        if own
+        else "set deploy.namespace to another one, or take these away with the tool that made them",
+    )
+
+
+def remember(ctx: Context, earlier: Earlier) -> None:
+    """Keep what was deployed where and how, for `destroy` and the next run."""
+    write_atomically(_memory(ctx), json.dumps(asdict(earlier)))
+
+
+def remembered(ctx: Context) -> Earlier | None:
+    """What this state folder deployed last, None when nothing or unreadable."""
+    try:
+        return Earlier(**json.loads(_memory(ctx).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def forget(ctx: Context) -> list[str]:
+    """Drop the memory and the stack's configuration file; one line per file removed."""
+    project = project_of(ctx)
+    stack = pulumi_stack.stack_name(project, ctx.state.root)
+    removed = []
+    if (project / "Pulumi.yaml").is_file():
+        file = pulumi_stack.stack_file(project, stack)
+        if file.is_file():
+            file.unlink()
+            removed.append(f"{file.relative_to(project)}")
+    _memory(ctx).unlink(missing_ok=True)
+    return removed
+
+
+def _memory(ctx: Context) -> Path:
+    return ctx.state.root / "deployed.json"
+
+
+def kubectl_for(ctx: Context, kubeconfig: Path, context: str | None) -> Kubectl:
+    """The client that deployed, or the one on PATH. Raises EnvironmentFault without any."""
+    kept = ctx.state.bin / "kubectl"
+    found = str(kept) if kept.exists() else shutil.which("kubectl")
+    if found is None:
+        raise EnvironmentFault("there is no kubectl", action="put kubectl on PATH")
+    return Kubectl(Path(found), kubeconfig, context)
+
+
+def _link(ctx: Context, name: str, target: Path) -> None:
+    """Put a program where `slipway env` finds it; a file somebody else put there stays."""
+    link = ctx.state.bin / name
+    if link.is_symlink() and link.readlink() == target.absolute():
+        return
+    if link.exists() and not link.is_symlink():
+        return
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(target.absolute())
+
+
+def manifests_for_others(settings: Settings, image: ImageRef) -> list[Manifest]:
+    """The manifests with their namespace, the pull secret by name only."""
+    config = config_of(settings, image, registry_of(settings, None))
+    del config["createNamespace"]
+    return list(pulumi_stack.render(config).manifests)
