@@ -1,0 +1,68 @@
+#!/usr/bin/python
+"""Ansible module: remove iptables chains by the prefixes of their names, and the rules that lead to them."""
+
+from __future__ import annotations
+
+import re
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: netfilter_chains
+short_description: Remove iptables chains and the rules that use them
+description:
+  - Leaves every rule and chain alone that neither has nor names one of the prefixes. Looks at IPv4 and
+    IPv6, in the nft and in the legacy tables.
+options:
+  prefixes: {description: Prefixes of the chains that go., type: list, elements: str, required: true}
+author: [slipway]
+"""
+
+EXAMPLES = r"""
+- name: Remove kube-proxy's rules
+  netfilter_chains:
+    prefixes: [KUBE-]
+"""
+
+RETURN = r"""
+removed:
+  description: How many chains and rules went, by program.
+  returned: always
+  type: dict
+"""
+
+
+PROGRAMS = ("iptables-nft", "ip6tables-nft", "iptables-legacy", "ip6tables-legacy")
+
+
+def without(saved: str, prefixes: list[str]) -> tuple[str, int]:
+    """The rules without chains of these prefixes and rules that name one, and how many lines went."""
+    name = "(?:" + "|".join(re.escape(prefix) for prefix in prefixes) + r")\S*"
+    goes = re.compile(rf"^:{name} |^-A {name}(?: |$)|.* -[jg] {name}(?: |$)")
+    lines = saved.splitlines(keepends=True)
+    kept = [line for line in lines if not goes.match(line)]
+    return "".join(kept), len(lines) - len(kept)
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={"prefixes": {"type": "list", "elements": "str", "required": True}},
+        supports_check_mode=True,
+    )
+    removed = {}
+    for program in PROGRAMS:
+        if not module.get_bin_path(f"{program}-save"):
+            continue
+        code, saved, _err = module.run_command([f"{program}-save"])
+        if code != 0:  # the kernel lacks this kind of table
+            continue
+        left, count = without(saved, module.params["prefixes"])
+        if count and not module.check_mode:
+            module.run_command([f"{program}-restore"], data=left, check_rc=True)
+        if count:
+            removed[program] = count
+    module.exit_json(changed=bool(removed), removed=removed)
+
+
+if __name__ == "__main__":
+    main()
