@@ -20,7 +20,6 @@ from typing import Any, Literal
 from infra.model_server import log
 from infra.model_server.servable import Servable
 from infra.model_server.status import Code, StatusError, invalid, not_found
-from infra.model_server.warmup import warm_up
 
 
 class State(IntEnum):
@@ -86,7 +85,7 @@ class Models:
     """All models. Made and used in one event loop; only loads and frees run in threads of its own."""
 
     def __init__(self, load: Load) -> None:
-        """load: makes a Servable of (model name, version, folder) or raises StatusError."""
+        """load: makes a warmed Servable of (model name, version, folder) or raises StatusError."""
         self._load = load
         self._models: dict[str, _Model] = {}
         self._changing = asyncio.Lock()
@@ -213,8 +212,8 @@ class Models:
         started = time.monotonic()
         files = files or await asyncio.to_thread(_files, path)
         try:
-            servable, warmed = await asyncio.get_running_loop().run_in_executor(
-                self._threads, self._load_and_warm, name, number, path
+            servable = await asyncio.get_running_loop().run_in_executor(
+                self._threads, self._load, name, number, path
             )
         except StatusError as error:
             version.state, version.error, version.seen = State.END, error, files
@@ -230,15 +229,13 @@ class Models:
         version.servable, version.state = servable, State.AVAILABLE
         model.was_available = True
         seconds = round(time.monotonic() - started, 3)
-        log.event("version_available", model=name, version=number, warmup_requests=warmed, seconds=seconds)
-
-    def _load_and_warm(self, name: str, number: int, path: Path) -> tuple[Servable, int]:
-        servable = self._load(name, number, path)
-        try:
-            return servable, warm_up(servable)
-        except BaseException:
-            servable.close()
-            raise
+        log.event(
+            "version_available",
+            model=name,
+            version=number,
+            warmup_requests=servable.warmed,
+            seconds=seconds,
+        )
 
     def _retire(self, model: _Model, number: int) -> None:
         version = model.versions[number]

@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import struct
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from infra.model_server import runtime as rt
 from infra.model_server import tensors
+from infra.model_server.metrics import Metrics
 from infra.model_server.status import Code, StatusError, invalid, not_found
 from infra.predict import stubs
 
@@ -52,16 +53,17 @@ class Servable:
         name: str,
         version: int,
         path: Path,
-        on_run: Callable[[str, str, float], None] = lambda _model, _api, _seconds: None,
+        metrics: Metrics,
     ) -> None:
-        """Load the SavedModel in `path`. on_run is told model, API and seconds of each session run.
+        """Load the SavedModel in `path`. metrics: told of each session run.
 
         Raises StatusError with the loader's code and text; leaves nothing loaded then.
         """
         self.name = name
         self.version = version
         self.path = path
-        self._on_run = on_run
+        self.warmed = 0  # requests answered before serving
+        self._metrics = metrics
         self._runtime = runtime
         self._session, meta_graph = rt.load_saved_model(runtime, path)
         try:
@@ -247,6 +249,8 @@ class Servable:
         examples = _examples(given)
         if not examples:
             raise invalid("Input is empty.")
+        self._metrics.examples.add(self.name, amount=len(examples))
+        self._metrics.example_counts.observe(len(examples), self.name)
         proto = tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING, string_val=examples)
         proto.tensor_shape.dim.add(size=len(examples))
         target = signature.inputs["inputs"]
@@ -262,7 +266,7 @@ class Servable:
     ) -> list[rt.Tensor]:
         started = time.perf_counter()
         results = self._session.run(feeds, fetches)
-        self._on_run(self.name, api, time.perf_counter() - started)
+        self._metrics.runtime_latency.observe((time.perf_counter() - started) * 1e6, self.name, api, "TF1")
         return results
 
 

@@ -14,9 +14,10 @@ from infra.model_server import runtime as rt
 from infra.model_server.config import Monitoring, read_models, read_monitoring
 from infra.model_server.flags import Flags
 from infra.model_server.grpc_api import GrpcServer, Health
+from infra.model_server.loading import Loader
 from infra.model_server.metrics import Metrics
-from infra.model_server.models import Load, ModelConfig, Models
-from infra.model_server.servable import Servable
+from infra.model_server.models import ModelConfig, Models
+from infra.model_server.rest import RestServer
 from infra.model_server.service import Service
 from infra.model_server.status import StatusError
 
@@ -37,7 +38,7 @@ async def serve(flags: Flags) -> None:
         if flags.model_config_file
         else [ModelConfig(flags.model_name, Path(flags.model_base_path).absolute())]
     )
-    _monitoring = (
+    monitoring = (
         read_monitoring(Path(flags.monitoring_config_file)) if flags.monitoring_config_file else Monitoring()
     )
     stopping = asyncio.Event()
@@ -47,13 +48,16 @@ async def serve(flags: Flags) -> None:
     runtime = rt.load()
     log.event("runtime_loaded", tensorflow=runtime.version, seconds=round(time.monotonic() - started, 3))
     metrics = Metrics()
-    models = Models(_loader(runtime, metrics))
+    models = Models(Loader(runtime, metrics))
     service = Service(models, metrics)
     health = Health()
     grpc_server = GrpcServer(service, health if flags.enable_grpc_healthcheck_service else None, flags.port)
     with contextlib.suppress(StatusError):  # logged and kept in the status already
         await models.configure(configs)
     await grpc_server.start()
+    rest_server = RestServer(service, monitoring, flags.rest_api_port) if flags.rest_api_port else None
+    if rest_server is not None:
+        await rest_server.start()
     health.serving = models.ready
     log.event("started", serving=health.serving, seconds=round(time.monotonic() - started, 3))
     watcher = asyncio.ensure_future(_watch(models, health, flags.file_system_poll_wait_seconds))
@@ -61,7 +65,10 @@ async def serve(flags: Flags) -> None:
     log.event("draining", grace_seconds=GRACE_SECONDS)
     health.serving = False
     watcher.cancel()
-    await grpc_server.stop(GRACE_SECONDS)
+    await asyncio.gather(
+        grpc_server.stop(GRACE_SECONDS),
+        *([rest_server.stop(GRACE_SECONDS)] if rest_server is not None else []),
+    )
     await models.close()
     service.close()
     log.event("stopped")
@@ -77,21 +84,3 @@ async def _watch(models: Models, health: Health, seconds: int) -> None:
         except Exception as error:  # noqa: BLE001  # the watch must go on whatever one look meets
             log.event("fault", level="error", error=repr(error), trace=traceback.format_exc())
         health.serving = health.serving or models.ready
-
-
-def _loader(runtime: rt.Runtime, metrics: Metrics) -> Load:
-    def on_run(model: str, api: str, seconds: float) -> None:
-        metrics.runtime_latency.observe(seconds * 1e6, model, api, "TF1")
-
-    def load(name: str, version: int, path: Path) -> Servable:
-        started = time.monotonic()
-        try:
-            servable = Servable(runtime, name, version, path, on_run)
-        except StatusError:
-            metrics.load_attempts.add(str(path), "fail")
-            raise
-        metrics.load_attempts.add(str(path), "success")
-        metrics.load_latency.add(str(path), amount=int((time.monotonic() - started) * 1e6))
-        return servable
-
-    return load

@@ -60,7 +60,10 @@ class Service:
             seconds = time.perf_counter() - started
             if known is None and len(self._seconds) > 4096:
                 self._seconds.clear()  # names of signatures come from clients; keep what they cost bounded
-            self._seconds[key] = seconds if known is None else known + 0.2 * (seconds - known)
+            if known is not None:
+                # Believe a slow run at once, and fast ones soon: the first pays for TensorFlow's set-up.
+                seconds = known + (seconds - known) * (0.2 if seconds > known else 0.5)
+            self._seconds[key] = seconds
             return result
 
     async def counted(

@@ -1,0 +1,49 @@
+"""A version from its folder: loaded, warmed, counted."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from infra.model_server import runtime as rt
+from infra.model_server.metrics import Metrics
+from infra.model_server.servable import Servable
+from infra.model_server.status import StatusError
+from infra.model_server.warmup import warm_up
+
+
+class Loader:
+    """What Models calls to bring a version up; runs in a thread of its own."""
+
+    def __init__(self, runtime: rt.Runtime, metrics: Metrics) -> None:
+        self._runtime = runtime
+        self._metrics = metrics
+
+    def __call__(self, name: str, version: int, path: Path) -> Servable:
+        """A servable that has answered its warm-up requests.
+
+        Raises StatusError when it cannot be loaded or warmed; leaves nothing loaded then.
+        """
+        started = time.perf_counter()
+        try:
+            servable = Servable(self._runtime, name, version, path, self._metrics)
+        except StatusError:
+            self._metrics.load_attempts.add(str(path), "fail")
+            raise
+        self._metrics.load_attempts.add(str(path), "success")
+        self._metrics.load_latency.add(str(path), amount=_microseconds(started))
+        started = time.perf_counter()
+        try:
+            servable.warmed = warm_up(servable)
+        except BaseException as error:
+            servable.close()
+            status = error.code.name if isinstance(error, StatusError) else "INTERNAL"
+            self._metrics.warmup_latency.observe(_microseconds(started), str(path), status)
+            raise
+        if servable.warmed:
+            self._metrics.warmup_latency.observe(_microseconds(started), str(path), "OK")
+        return servable
+
+
+def _microseconds(since: float) -> int:
+    return int((time.perf_counter() - since) * 1e6)

@@ -1,0 +1,326 @@
+"""REST: the routes of TensorFlow Serving's HTTP API, and the metrics, over asyncio and h11.
+
+h11 is an HTTP/1.1 protocol engine without dependencies and without I/O: it parses and checks, and
+this file owns every read, so that each wait has a limit and the bytes held are counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import traceback
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+from urllib.parse import unquote
+
+import h11
+from google.protobuf import json_format
+
+from infra.core.errors import EnvironmentFault
+from infra.model_server import log, rest_json
+from infra.model_server.config import Monitoring
+from infra.model_server.servable import DEFAULT_SIGNATURE, Servable
+from infra.model_server.service import Api, Service
+from infra.model_server.status import Code, StatusError, invalid
+from infra.predict import stubs
+
+stubs.load()
+from tensorflow_serving.apis import (  # noqa: E402  # needs the bare namespace
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_pb2,
+    regression_pb2,
+)
+
+LARGEST_BODY = 64 * 1024 * 1024
+MOST_BUFFERED = 4 * LARGEST_BODY  # over all connections
+MOST_CONNECTIONS = 1024
+IDLE_SECONDS = 30.0  # without a byte from the client, between requests or in one
+HEAD_SECONDS = 30.0  # for a whole request head: a byte now and then does not hold a connection
+BODY_SECONDS = 300.0
+
+_PREDICT_PATH = re.compile(
+    r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?:(classify|regress|predict)", re.IGNORECASE
+)
+_MODEL_PATH = re.compile(
+    r"/v1/models(?:/([^/:]+))?(?:/versions/(\d+)|/labels/([^/:]+))?(?:/(metadata))?", re.IGNORECASE
+)
+# model_servers/http_server.cc, ToHTTPStatusCode
+HTTP_STATUS: Mapping[Code, int] = {
+    Code.OK: 200,
+    Code.CANCELLED: 499,
+    Code.UNKNOWN: 500,
+    Code.INVALID_ARGUMENT: 400,
+    Code.DEADLINE_EXCEEDED: 504,
+    Code.NOT_FOUND: 404,
+    Code.ALREADY_EXISTS: 409,
+    Code.PERMISSION_DENIED: 403,
+    Code.RESOURCE_EXHAUSTED: 429,
+    Code.FAILED_PRECONDITION: 400,
+    Code.ABORTED: 409,
+    Code.OUT_OF_RANGE: 400,
+    Code.UNIMPLEMENTED: 501,
+    Code.INTERNAL: 500,
+    Code.UNAVAILABLE: 503,
+    Code.DATA_LOSS: 500,
+    Code.UNAUTHENTICATED: 401,
+}
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    body: bytes
+    content_type: str = "application/json"
+
+
+class _HttpError(Exception):
+    """A request that is refused before any API sees it; the connection is closed after the answer."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.reply = Reply(status, rest_json.error_body(message))
+
+
+class RestServer:
+    """The REST port. `start`, then `stop`; once each."""
+
+    def __init__(self, service: Service, monitoring: Monitoring, port: int) -> None:
+        self._service = service
+        self._monitoring = monitoring
+        self._port = port
+        self._server: asyncio.Server | None = None
+        self._connections: dict[asyncio.Task[None], bool] = {}  # whether a request is under way
+        self._buffered = 0
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Listen on every address. Raises EnvironmentFault when the port cannot be had."""
+        try:
+            self._server = await asyncio.start_server(self._connection, None, self._port, limit=64 * 1024)
+        except OSError as error:
+            raise EnvironmentFault(
+                f"cannot listen on port {self._port}",
+                tail=str(error),
+                action="choose another --rest_api_port, or end what listens there",
+            ) from error
+        log.event("listening", entrypoint="REST", port=self._port)
+
+    async def stop(self, grace: float) -> None:
+        """Accept no more, close idle connections, wait up to `grace` seconds for requests under way."""
+        self._stopping = True
+        if self._server is not None:
+            self._server.close()
+        for task, busy in list(self._connections.items()):
+            if not busy:
+                task.cancel()
+        if self._connections:
+            await asyncio.wait(list(self._connections), timeout=grace)
+        for task in list(self._connections):
+            task.cancel()
+        if self._connections:
+            await asyncio.wait(list(self._connections), timeout=1)
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        if len(self._connections) >= MOST_CONNECTIONS:
+            writer.transport.abort()
+            return
+        self._connections[task] = False
+        connection = h11.Connection(h11.SERVER)
+        try:
+            while not self._stopping and await self._request(task, connection, reader, writer):
+                connection.start_next_cycle()
+        except (ConnectionError, TimeoutError, asyncio.CancelledError, h11.LocalProtocolError):
+            pass  # the client left or was too slow, or the server stops: nobody reads an answer
+        except Exception as error:  # noqa: BLE001  # one connection's fault must stay its own
+            log.event("fault", level="error", error=repr(error), trace=traceback.format_exc())
+        finally:
+            del self._connections[task]
+            writer.transport.abort() if self._stopping else writer.close()
+            with contextlib.suppress(ConnectionError, TimeoutError, asyncio.CancelledError):
+                async with asyncio.timeout(1):
+                    await writer.wait_closed()
+
+    async def _request(
+        self,
+        task: asyncio.Task[None],
+        connection: h11.Connection,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> bool:
+        """One request and its answer; whether the connection can take another."""
+        held = 0
+        try:
+            async with asyncio.timeout(HEAD_SECONDS):
+                request = await _next_event(connection, reader)
+            if not isinstance(request, h11.Request):
+                return False
+            self._connections[task] = True
+            chunks: list[bytes] = []
+            async with asyncio.timeout(BODY_SECONDS):
+                if connection.they_are_waiting_for_100_continue:
+                    writer.write(connection.send(h11.InformationalResponse(status_code=100, headers=[])))
+                while isinstance(event := await _next_event(connection, reader), h11.Data):
+                    held += len(event.data)
+                    self._buffered += len(event.data)
+                    if held > LARGEST_BODY:
+                        raise _HttpError(413, f"the request body is larger than {LARGEST_BODY} bytes")
+                    if self._buffered > MOST_BUFFERED:
+                        raise _HttpError(429, "the server holds too many request bodies already")
+                    chunks.append(bytes(event.data))
+            reply = await self._answer(request, b"".join(chunks))
+        except _HttpError as error:
+            reply = error.reply
+        except TimeoutError:
+            if connection.our_state is not h11.SEND_RESPONSE:
+                return False  # nothing was asked yet
+            reply = Reply(408, rest_json.error_body("the request body did not arrive in time"))
+        except h11.RemoteProtocolError as error:
+            reply = Reply(error.error_status_hint, rest_json.error_body(f"bad HTTP request: {error}"))
+        finally:
+            self._buffered -= held
+        if connection.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            return False
+        headers = [("Content-Type", reply.content_type), ("Content-Length", str(len(reply.body)))]
+        if self._stopping or connection.their_state is not h11.DONE:
+            headers.append(("Connection", "close"))  # what is left of the request is not read
+        out = connection.send(h11.Response(status_code=reply.status, headers=headers)) or b""
+        out += connection.send(h11.Data(data=reply.body)) or b""
+        out += connection.send(h11.EndOfMessage()) or b""
+        writer.write(out)
+        async with asyncio.timeout(IDLE_SECONDS):
+            await writer.drain()
+        self._connections[task] = False
+        return {connection.our_state, connection.their_state} == {h11.DONE}
+
+    async def _answer(self, request: h11.Request, body: bytes) -> Reply:
+        method = request.method.decode("ascii")
+        path = request.target.decode("ascii", "replace").partition("?")[0]
+        if self._monitoring.enabled and path == self._monitoring.path:
+            return Reply(200, self._service.metrics.text().encode(), "text/plain")
+        if not path.lower().startswith("/v1/"):
+            return Reply(404, rest_json.error_body(f"Not found: {path[:200]}"))
+        try:
+            return Reply(200, await self._route(method, path, _plain(request, body)))
+        except StatusError as error:
+            return Reply(HTTP_STATUS[error.code], rest_json.error_body(error.message))
+        except Exception as error:  # noqa: BLE001  # the server must outlive any one request
+            log.event("fault", level="error", error=repr(error), trace=traceback.format_exc())
+            return Reply(500, rest_json.error_body("internal error; the server's log has it"))
+
+    async def _route(self, method: str, path: str, body: bytes) -> bytes:
+        if method == "POST" and (match := _PREDICT_PATH.fullmatch(path)):
+            spec = _spec(*match.groups()[:3])
+            verb = match[4].lower()
+            api = cast("Api", verb.capitalize())
+            return await self._service.counted(api, "REST", spec.name, self._infer(api, spec, body))
+        if method == "GET" and (match := _MODEL_PATH.fullmatch(path)):
+            if not match[1]:
+                raise invalid("Missing model name in request.")
+            spec = _spec(*match.groups()[:3])
+            return self._metadata(spec) if match[4] else self._status(spec)
+        raise invalid(f"Malformed request: {method} {path}")
+
+    async def _infer(self, api: Api, spec: Any, body: bytes) -> bytes:
+        if len(body) > 64 * 1024:  # milliseconds of parsing, which the event loop has better uses for
+            document = await asyncio.to_thread(rest_json.parse, body)
+        else:
+            document = rest_json.parse(body)
+        spec.signature_name = rest_json.signature_name(document)
+
+        def work(servable: Servable) -> bytes:
+            return _WORK[api](servable, spec, document)
+
+        return await self._service.infer(api, spec, len(body), work)
+
+    def _status(self, spec: Any) -> bytes:
+        response = self._service.model_status(get_model_status_pb2.GetModelStatusRequest(model_spec=spec))
+        return _json(response)
+
+    def _metadata(self, spec: Any) -> bytes:
+        request = get_model_metadata_pb2.GetModelMetadataRequest(
+            model_spec=spec, metadata_field=["signature_def"]
+        )
+        response = self._service.metadata(request)
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(signatures)
+        model_spec, definitions = _json(response.model_spec, True), _json(signatures, True)
+        return (
+            b'{\n"model_spec":' + model_spec + b',\n"metadata": {"signature_def": ' + definitions + b"}\n}\n"
+        )
+
+
+def _predict(servable: Servable, spec: Any, document: dict[str, Any]) -> bytes:
+    name = spec.signature_name or DEFAULT_SIGNATURE
+    try:
+        signature = servable.predict_signature(name)
+    except StatusError as error:
+        raise invalid(f'Serving signature name: "{name}" not found in signature def') from error
+    inputs, form = rest_json.predict_inputs(document, signature.definition.inputs)
+    return rest_json.predictions(servable.compute(signature, inputs), form)
+
+
+def _classify(servable: Servable, spec: Any, document: dict[str, Any]) -> bytes:
+    given = rest_json.example_input(document)
+    request = classification_pb2.ClassificationRequest(model_spec=spec, input=given)
+    return rest_json.classifications(servable.classify(request).result)
+
+
+def _regress(servable: Servable, spec: Any, document: dict[str, Any]) -> bytes:
+    request = regression_pb2.RegressionRequest(model_spec=spec, input=rest_json.example_input(document))
+    return rest_json.regressions(servable.regress(request).result)
+
+
+_WORK = {"Predict": _predict, "Classify": _classify, "Regress": _regress}
+
+
+def _spec(name: str, version: str | None, label: str | None) -> Any:
+    spec = model_pb2.ModelSpec(name=unquote(name))
+    if version is not None:
+        if int(version) >= 2**63:
+            raise invalid(f"Failed to convert version: {version} to numeric.")
+        spec.version.value = int(version)
+    if label is not None:
+        spec.version_label = unquote(label)
+    return spec
+
+
+def _json(message: Any, proto_names: bool = False) -> bytes:
+    text: str = json_format.MessageToJson(
+        message,
+        indent=1,
+        preserving_proto_field_name=proto_names,
+        always_print_fields_with_no_presence=True,
+    )
+    return text.encode() + b"\n"
+
+
+def _plain(request: h11.Request, body: bytes) -> bytes:
+    """The body without its Content-Encoding; at most LARGEST_BODY bytes come out of a small one."""
+    encodings = {value.lower() for name, value in request.headers if name == b"content-encoding"}
+    if not encodings or encodings == {b"identity"}:
+        return body
+    if encodings != {b"gzip"}:
+        raise invalid("the only Content-Encoding this server reads is gzip")
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        plain = unpacker.decompress(body, LARGEST_BODY)
+    except zlib.error as error:
+        raise invalid(f"the body is not gzip data: {error}") from error
+    if unpacker.unconsumed_tail:
+        raise invalid(f"the request body is larger than {LARGEST_BODY} bytes when unpacked")
+    if not unpacker.eof:
+        raise invalid("the body is not gzip data: it ends too early")
+    return plain
+
+
+async def _next_event(connection: h11.Connection, reader: asyncio.StreamReader) -> Any:
+    while (event := connection.next_event()) is h11.NEED_DATA:
+        async with asyncio.timeout(IDLE_SECONDS):
+            connection.receive_data(await reader.read(64 * 1024))
+    return event
