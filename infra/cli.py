@@ -123,7 +123,7 @@ def _tell(session: Session, ended: Ended) -> None:
     if ended.error is not None:
         session.console.error(ended.error)
     session.console.line()
-    for text in closing_lines(ended, session.context):
+    for text in closing_lines(ended.run, session.context):
         session.console.line(text)
 
 
@@ -399,10 +399,10 @@ def render(config: Config = None, set_: Set = None, json: Json = False) -> int:
     """Print the deployment's manifests, for review or GitOps; they hold no secret."""
     import yaml
 
-    from infra.deploy import manifests
+    from infra.deploy import render as manifests
 
-    session, cluster, image = _deployable(config, set_, False)
-    documents = manifests(session.settings, cluster, image)
+    session, _, image = _deployable(config, set_, False)
+    documents = manifests(session.settings, image)
     if json:
         _print(documents, True, list)
     else:
@@ -471,10 +471,20 @@ def smoke(
         return _chain("smoke", session, first="smoke", last="smoke", as_json=json)
     import json as json_module
 
-    from infra.core.types import dump
+    from infra.core.types import ExportedModel, dump
+    from infra.pipeline import saved_value
     from infra.smoke import prove_server
 
-    proof = prove_server(server, session.settings, emit=session.console)
+    model = saved_value(session.context, ExportedModel)
+    file = session.settings.smoke.requests or (model.requests if model else None)
+    if file is None:
+        from infra.core.errors import UsageError
+
+        raise UsageError(
+            f"nothing says what to ask {server}",
+            action="name a JSONL file with --requests; `slipway model train` makes one for MNIST",
+        )
+    proof = prove_server(server, session.settings, file)
     document = json_module.loads(dump(proof))
     _print(
         document,

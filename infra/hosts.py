@@ -17,8 +17,8 @@ class MakeHosts:
     title: ClassVar[str] = "Hosts"
 
     def should_run(self, settings: Settings) -> str:
-        """Not wanted for an existing cluster."""
-        if settings.cluster.kubeconfig is not None:
+        """Not wanted for an existing cluster, unless an inventory names machines (to build on)."""
+        if settings.cluster.kubeconfig is not None and settings.hosts.backend != "ssh":
             return f"cluster.kubeconfig brings an existing cluster ({settings.cluster.kubeconfig})"
         return ""
 
@@ -38,6 +38,10 @@ class MakeHosts:
     def collect(self, ctx: Context) -> tuple[Path, ...]:
         """Journals, failed units and consoles of the hosts, whatever state they are in."""
         return made_here(ctx).collect(ctx, base.recorded(ctx.state))
+
+    def remove(self, ctx: Context, settings: Settings) -> list[str]:
+        """Part of `down`: the hosts that were made here; machines somebody else made stay."""
+        return take_down(ctx)
 
 
 def take_down(ctx: Context) -> list[str]:

@@ -71,7 +71,7 @@ def needs(stage: Stage, method: str = "run") -> dict[str, tuple[type, bool]]:
     hints = typing.get_type_hints(getattr(type(stage), method))
     out: dict[str, tuple[type, bool]] = {}
     for name, kind in hints.items():
-        if name in ("ctx", "return"):
+        if name in ("self", "ctx", "return"):
             continue
         options = (
             typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
@@ -262,8 +262,8 @@ def _after_failure(ctx: Context, ran: list[Stage], results: list[Result]) -> Ite
                 stage.cleanup(ctx)
             except Exception as trouble:  # noqa: BLE001  # must not hide the first error
                 troubles.append(f"cleaning up after {name_of(stage)}: {trouble}")
-    for trouble in troubles:
-        ctx.emit(Note(trouble))
+    for line in troubles:
+        ctx.emit(Note(line))
     for result in results:
         if result.status == "failed":
             reason = "\n".join([result.reason, *troubles])

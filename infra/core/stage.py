@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from infra.core.context import Context
 from infra.core.types import Outcome
@@ -20,9 +21,14 @@ class Stage(Protocol):
     and returns one line per thing `run` would change.
     """
 
-    title: ClassVar[str]
-    run: Any  # (ctx: Context, **earlier values) -> Outcome[T]; checked by tests/unit/test_pipeline.py
-    plan: Any  # (ctx: Context, **earlier values or None) -> list[str]
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def run(self) -> Callable[..., Outcome[Any]]: ...
+
+    @property
+    def plan(self) -> Callable[..., list[str]]: ...
 
 
 @runtime_checkable

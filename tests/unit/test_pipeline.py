@@ -22,7 +22,11 @@ INFRA = Path(pipeline.__file__).parent
 
 def stage(name: str, **members: Any) -> Any:
     """A toy stage that lives, as far as the pipeline can tell, in infra.<name>."""
-    kind = type(name.title(), (), {"title": name, "plan": lambda self, ctx: [], "__module__": f"infra.{name}", **members})
+    kind = type(
+        name.title(),
+        (),
+        {"title": name, "plan": lambda self, ctx: [], "__module__": f"infra.{name}", **members},
+    )
     return kind()
 
 
@@ -135,7 +139,13 @@ def test_last_ends_the_run_early(ctx: Context, diary: Diary) -> None:
 def test_a_failure_ends_the_chain_with_its_code_and_a_report(
     ctx: Context, diary: Diary, error: BaseException, code: int
 ) -> None:
-    ended = go(ctx, diary, hosts_stage(diary), failing_stage("provision", error), stage("model", run=ReadSettings.run))
+    ended = go(
+        ctx,
+        diary,
+        hosts_stage(diary),
+        failing_stage("provision", error),
+        stage("model", run=ReadSettings.run),
+    )
     assert ended.exit_code == code
     assert [r.status for r in ended.run.results] == ["unchanged", "changed", "failed", "not_run"]
     assert ended.run.results[3].reason == "an earlier stage failed"
@@ -176,7 +186,9 @@ def test_evidence_comes_before_cleanup_and_cleanup_goes_last_to_first(ctx: Conte
         ctx,
         diary,
         hosts_stage(diary, collect=collect("hosts"), cleanup=cleanup("hosts")),
-        failing_stage("provision", HostError("first"), collect=collect("provision"), cleanup=cleanup("provision")),
+        failing_stage(
+            "provision", HostError("first"), collect=collect("provision"), cleanup=cleanup("provision")
+        ),
     )
     assert diary.did == ["hosts", "collect hosts", "collect provision", "cleanup provision", "cleanup hosts"]
     failed = ended.run.results[2]
@@ -221,7 +233,10 @@ def test_down_removes_last_to_first_and_keeps_reports(ctx: Context, diary: Diary
 
     ctx.state.kubeconfig.write_text("x")
     ctx.state.models.mkdir()
-    stages = (hosts_stage(diary, remove=remove("three hosts")), cluster_stage(diary, remove=remove("a cluster")))
+    stages = (
+        hosts_stage(diary, remove=remove("three hosts")),
+        cluster_stage(diary, remove=remove("a cluster")),
+    )
     removed = pipeline.down(ctx, Settings(), stages=stages)
     assert removed[:2] == ["a cluster", "three hosts"]
     assert sorted(path.name for path in ctx.state.root.iterdir()) == ["runs"]
@@ -241,14 +256,18 @@ def test_down_tries_everything_and_keeps_the_state_when_something_fails(ctx: Con
     ctx.state.kubeconfig.write_text("x")
     with pytest.raises(HostError, match="stuck"):
         pipeline.down(
-            ctx, Settings(), stages=(hosts_stage(diary, remove=hosts_remove), cluster_stage(diary, remove=broken))
+            ctx,
+            Settings(),
+            stages=(hosts_stage(diary, remove=hosts_remove), cluster_stage(diary, remove=broken)),
         )
     assert removed == ["hosts"]
     assert ctx.state.kubeconfig.exists()
 
 
 def test_runs_are_kept_and_latest_points_at_the_newest(tmp_path: Path) -> None:
-    contexts = [pipeline.new_context(None, tmp_path, lambda event: None) for _ in range(pipeline.KEPT_RUNS + 3)]
+    contexts = [
+        pipeline.new_context(None, tmp_path, lambda event: None) for _ in range(pipeline.KEPT_RUNS + 3)
+    ]
     state = contexts[-1].state
     assert (state.runs / "latest").resolve() == contexts[-1].run
     assert len([p for p in state.runs.iterdir() if not p.is_symlink()]) == pipeline.KEPT_RUNS
@@ -266,7 +285,9 @@ def test_each_value_a_stage_names_is_made_by_an_earlier_one() -> None:
     made: set[type] = {Request}
     for each in pipeline.STAGES[:-1]:
         for parameter, (kind, _) in pipeline.needs(each).items():
-            assert kind in made, f"{pipeline.name_of(each)} names {parameter}: {kind}, which nothing makes before it"
+            assert kind in made, (
+                f"{pipeline.name_of(each)} names {parameter}: {kind}, which nothing makes before it"
+            )
         made.add(pipeline.produces(each))
     assert {kind for kind, _ in pipeline.needs(pipeline.STAGES[-1]).values()} == {Run}
 
@@ -284,5 +305,3 @@ def test_every_stage_keeps_the_contract() -> None:
         assert typing.get_type_hints(type(each).run)["ctx"] is Context
         lines = (INFRA / f"{pipeline.name_of(each)}.py").read_text().count("\n")
         assert lines <= 200, f"{pipeline.name_of(each)} has {lines} lines: a stage is thin"
-
-
