@@ -554,7 +554,8 @@ def prepare(ctx: Context, lab: Lab, host: LabHost, site: inherit.Site) -> None:
     ]
     release = os.uname().release
     files.append((f"usr/lib/modules/{release}/modules.builtin", builtin_modules(release), 0o644))
-    files.append((f"usr/lib/modules/{release}/modules.order", "", 0o644))
+    for empty in ("modules.order", "modules.builtin.modinfo"):  # depmod warns without them
+        files.append((f"usr/lib/modules/{release}/{empty}", "", 0o644))
     pip = {"cert": "/etc/ssl/certs/ca-certificates.crt", **dict(site.pip)}
     files.append(
         (

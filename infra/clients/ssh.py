@@ -210,8 +210,9 @@ class Connection:
             limit = None if timeout is None else timeout + 10
             if not channel.status_event.wait(limit):
                 raise CommandError(words, -9, "".join(err or out) + "\nno end", where=self.host.name)
-            for reader in readers:
-                reader.join(None if sink is not None else 5)  # a daemon it left may hold the stream open
+            if sink is not None:
+                readers[0].join()
+            _drain(readers, lambda: len(out) + len(err))
             code = int(channel.recv_exit_status())
         finally:
             channel.close()
@@ -302,6 +303,16 @@ def fingerprint(host_key: str) -> str:
     return f"{kind} {entry.key.fingerprint}" if entry is not None and entry.key is not None else host_key
 
 
+def recorded_key(known_hosts: Path, name: str) -> str | None:
+    """A name's public key "type blob" in a known_hosts file, ed25519 before others; hashed names count."""
+    recorded = paramiko.HostKeys()
+    recorded.load(str(known_hosts))
+    keys: Any = recorded.lookup(name) or {}
+    for kind in sorted(keys, key=lambda kind: (kind != "ssh-ed25519", kind)):
+        return f"{kind} {keys[kind].get_base64()}"
+    return None
+
+
 def known_hosts_line(host: Host) -> str:
     """The host's pinned key as a line of known_hosts."""
     name = host.address if host.port == 22 else f"[{host.address}]:{host.port}"
@@ -349,6 +360,15 @@ def _read(
         lines.append(line)
         if on_line is not None:
             on_line(line.rstrip("\n"))
+
+
+def _drain(readers: Sequence[threading.Thread], lines: Callable[[], int]) -> None:
+    """Wait for the rest of the output; not for a daemon left behind that holds the streams open."""
+    before = -1
+    while any(reader.is_alive() for reader in readers) and lines() != before:
+        before = lines()
+        for reader in readers:
+            reader.join(0.5)
 
 
 def _pump(

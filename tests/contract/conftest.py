@@ -1,0 +1,60 @@
+"""Labs for the contract suite: one made with nspawn, and its machines used as if they were someone else's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from contract_lab import Lab, inventory, traces
+
+from infra.backends.nspawn import Nspawn
+from infra.backends.ssh import Existing
+from infra.core.schema import HostsSettings, Settings
+from infra.core.types import Hosts
+
+
+@pytest.fixture(scope="session")
+def made_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, Hosts]]:
+    """One nspawn host for the whole session."""
+    folder = tmp_path_factory.mktemp("made") / "state"
+    lab = Lab(Nspawn(), Settings(hosts=HostsSettings(workers=0)), folder)
+    try:
+        yield lab, lab.up().value
+    finally:
+        lab.down()
+        assert traces(lab.name) == []
+
+
+@pytest.fixture(scope="session")
+def existing_lab(made_lab: tuple[Lab, Hosts], tmp_path_factory: pytest.TempPathFactory) -> tuple[Lab, Hosts]:
+    """The same machine through an inventory."""
+    folder = tmp_path_factory.mktemp("existing")
+    path = inventory(made_lab[1], folder)
+    lab = Lab(Existing(), Settings(hosts=HostsSettings(backend="ssh", inventory=path)), folder / "state")
+    return lab, lab.up().value
+
+
+@pytest.fixture(params=["nspawn", "ssh"])
+def ready(request: pytest.FixtureRequest) -> tuple[Lab, Hosts]:
+    """Each backend in turn, its hosts up."""
+    name = {"nspawn": "made_lab", "ssh": "existing_lab"}[request.param]
+    lab: tuple[Lab, Hosts] = request.getfixturevalue(name)
+    return lab
+
+
+@pytest.fixture
+def own_lab(tmp_path: Path) -> Iterator[Callable[..., Lab]]:
+    """Labs of one test's own; taken down after it whatever happened, and looked for."""
+    labs: list[Lab] = []
+
+    def make(name: str = "state", cache: Path | None = None, **settings: object) -> Lab:
+        hosts = HostsSettings.model_validate({"workers": 0, **settings})
+        lab = Lab(Nspawn(), Settings(hosts=hosts), tmp_path / name, cache=cache)
+        labs.append(lab)
+        return lab
+
+    yield make
+    for lab in labs:
+        lab.down()
+    assert [trace for lab in labs for trace in traces(lab.name)] == []

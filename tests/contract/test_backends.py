@@ -1,0 +1,200 @@
+"""What every backend promises, asked of each in turn."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from contract_lab import Lab
+
+from infra.backends import base
+from infra.clients import ssh
+from infra.core.errors import CommandError
+from infra.core.types import Hosts, dump, load
+
+pytestmark = pytest.mark.lab
+Ready = tuple[Lab, Hosts]
+
+
+def test_a_second_up_changes_nothing(ready: Ready) -> None:
+    lab, hosts = ready
+    again = lab.up()
+    assert again.changed == 0
+    assert again.value == hosts
+    assert base.recorded(lab.ctx.state) == hosts
+    assert load(Hosts, dump(hosts)) == hosts
+
+
+def test_facts_are_those_of_the_host(ready: Ready) -> None:
+    _, hosts = ready
+    host = hosts.hosts[0]
+    with ssh.connect(host, hosts.identity) as connection:
+        release = connection.run(["cat", "/etc/os-release"]).stdout
+        mtu = connection.run(["cat", "/sys/class/net/eth0/mtu"]).stdout.strip()
+        mounts = connection.run(["cat", "/proc/mounts"]).stdout
+        # the kernel's own answer: a lower score needs CAP_SYS_RESOURCE
+        lowered = connection.run(["sh", "-c", "echo -500 >/proc/self/oom_score_adj"], check=False)
+    assert f"VERSION_CODENAME={host.facts['suite']}" in release
+    assert host.facts["mtu"] == mtu
+    assert (host.facts["cgroup"] == "v1") == ("cgroup /sys/fs/cgroup/memory" in mounts)
+    assert (host.facts["sys_resource"] == "yes") == (lowered.returncode == 0)
+
+
+def test_a_command_gets_its_input_and_gives_its_output_and_code(ready: Ready) -> None:
+    _, hosts = ready
+    seen: list[str] = []
+    with ssh.connect(hosts.hosts[0], hosts.identity) as connection:
+        done = connection.run(
+            ["sh", "-c", 'tr a-z A-Z; echo "an argument: $1" >&2; exit 3', "x", "it's $HOME; *"],
+            input="first\nsecond\n",
+            check=False,
+            on_line=seen.append,
+        )
+        assert (done.returncode, done.stdout) == (3, "FIRST\nSECOND\n")
+        assert done.stderr == "an argument: it's $HOME; *\n"
+        assert sorted(seen) == ["FIRST", "SECOND", "an argument: it's $HOME; *"]
+        with pytest.raises(CommandError, match="exit code 1") as failed:
+            connection.run(["cat", "/does-not-exist"])
+    assert failed.value.where == hosts.hosts[0].name
+    assert "No such file" in failed.value.tail
+
+
+def test_a_command_past_its_time_is_ended_on_the_host(ready: Ready) -> None:
+    _, hosts = ready
+    with ssh.connect(hosts.hosts[0], hosts.identity) as connection:
+        with pytest.raises(CommandError, match="124"):
+            connection.run(["sleep", "98765"], timeout=0.5)
+        assert "98765" not in connection.run(["ps", "-eo", "args"]).stdout
+
+
+def test_a_background_process_does_not_hold_a_command(ready: Ready) -> None:
+    _, hosts = ready
+    with ssh.connect(hosts.hosts[0], hosts.identity) as connection:
+        done = connection.run(["sh", "-c", "sleep 20 & echo started"], timeout=15)
+    assert done.stdout == "started\n"
+
+
+def test_files_arrive_whole_with_their_mode(ready: Ready, tmp_path: Path) -> None:
+    _, hosts = ready
+    (tmp_path / "here").write_bytes(os.urandom(3_000_001))
+    tree = tmp_path / "tree"
+    (tree / "deep").mkdir(parents=True)
+    (tree / "deep" / "file name").write_text("text")
+    (tree / "run").write_text("#!/bin/sh\n")
+    (tree / "run").chmod(0o755)
+    with ssh.connect(hosts.hosts[0], hosts.identity) as connection:
+        connection.put(tmp_path / "here", "/root/contract/new folder/there", mode=0o640)
+        shown = connection.run(["stat", "-c", "%a %U %s", "/root/contract/new folder/there"])
+        connection.get("/root/contract/new folder/there", tmp_path / "back")
+        connection.put_tree(tree, "/root/contract/tree")
+        listed = connection.run(["find", "/root/contract/tree", "-type", "f", "-printf", "%P %m %u\n"])
+        streamed = connection.stream_in(["sha256sum"], tmp_path / "here")
+        with pytest.raises(CommandError):
+            connection.get("/root/contract/none", tmp_path / "none")
+        connection.run(["rm", "-r", "/root/contract"])
+    assert shown.stdout == "640 root 3000001\n"
+    assert (tmp_path / "back").read_bytes() == (tmp_path / "here").read_bytes()
+    assert sorted(listed.stdout.splitlines()) == ["deep/file name 644 root", "run 755 root"]
+    assert streamed.stdout.split()[0] == _sha256(tmp_path / "here")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "here", "tree"]
+
+
+def test_another_host_key_than_the_pinned_one_is_refused(ready: Ready) -> None:
+    _, hosts = ready
+    other = replace(hosts.hosts[0], host_key=base.ed25519().public)
+    with pytest.raises(ssh.HostKeyRejected) as refused, ssh.connect(other, hosts.identity):
+        pass
+    assert ssh.fingerprint(other.host_key).split()[1] in refused.value.tail
+    assert ssh.fingerprint(hosts.hosts[0].host_key).split()[1] in refused.value.tail
+
+
+def test_another_login_key_is_refused(ready: Ready, tmp_path: Path) -> None:
+    _, hosts = ready
+    (tmp_path / "key").write_bytes(base.ed25519().private)
+    with pytest.raises(ssh.LoginRefused), ssh.connect(hosts.hosts[0], tmp_path / "key"):
+        pass
+
+
+ECHO = """
+import socket, threading
+server = socket.create_server(("127.0.0.1", 7007))
+print("ready", flush=True)
+def serve(taken):
+    while data := taken.recv(65536):
+        taken.sendall(data[::-1] if len(data) < 100 else data)
+    taken.close()
+while True:
+    threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
+"""
+
+
+def test_a_tunnel_moves_bytes_both_ways(ready: Ready) -> None:
+    _, hosts = ready
+    payload = os.urandom(1_000_000)
+    with ssh.connect(hosts.hosts[0], hosts.identity) as connection:
+        connection.run(["systemd-run", "--unit=contract-echo", "python3", "-c", ECHO])
+        try:
+            for _ in range(100):
+                if "7007" in connection.run(["ss", "-ltn"]).stdout:
+                    break
+                time.sleep(0.1)
+            with (
+                connection.tunnel("127.0.0.1", 7007) as address,
+                socket.create_connection(address, timeout=20) as first,
+                socket.create_connection(address, timeout=20) as second,
+            ):
+                second.sendall(b"abc")
+                assert second.recv(10) == b"cba"
+                assert _echoed(first, payload) == payload
+                first.shutdown(socket.SHUT_WR)
+                assert first.recv(10) == b""
+            with pytest.raises(OSError):
+                socket.create_connection(address, timeout=2)
+            with (
+                connection.tunnel("127.0.0.1", 7008) as nobody,
+                socket.create_connection(nobody, timeout=20) as link,
+            ):
+                assert link.recv(10) == b""
+        finally:
+            connection.run(["systemctl", "stop", "contract-echo"], check=False)
+
+
+def test_evidence_holds_the_hosts_journal(ready: Ready) -> None:
+    lab, hosts = ready
+    with ssh.connect(hosts.hosts[0], hosts.identity) as connection:
+        connection.run(
+            ["systemd-run", "--wait", "--unit=contract-fails", "sh", "-c", "echo a true cause; exit 4"],
+            check=False,
+        )
+        files = lab.backend.collect(lab.ctx, hosts)
+        connection.run(["systemctl", "reset-failed"])
+    assert [path.name for path in files] == [f"{host.name}.log" for host in hosts.hosts]
+    text = files[0].read_text()
+    assert "contract-fails.service" in text.split("== memory and disk", maxsplit=1)[0]
+    assert "a true cause" in text
+
+
+def test_status_says_that_it_runs(ready: Ready) -> None:
+    lab, hosts = ready
+    assert [(line.name, line.state) for line in lab.backend.status(lab.ctx)] == [
+        (host.name, "running") for host in hosts.hosts
+    ]
+
+
+def _echoed(link: socket.socket, payload: bytes) -> bytes:
+    back = bytearray()
+    for at in range(0, len(payload), 50_000):
+        piece = payload[at : at + 50_000]
+        link.sendall(piece)
+        while len(back) < at + len(piece):
+            back += link.recv(65536)
+    return bytes(back)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
