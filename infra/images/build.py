@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -35,6 +35,7 @@ class Wanted:
     runtime: str
     tag: str
     model: ExportedModel
+    code: Mapping[str, bytes] = field(repr=False)
     settings: Settings = field(repr=False)
 
     @property
@@ -93,9 +94,10 @@ def wanted(ctx: Context, settings: Settings, cluster: Cluster, model: ExportedMo
     base = artifacts.base_image(ctx, settings)
     server = settings.image.server
     runtime = context.runtime_tag(base.reference, context.LOCK, server, platform.machine())
-    tag = context.server_tag(runtime, server, model.name, model.version, model.sha256)
+    code = context.sources()
+    tag = context.server_tag(runtime, server, code, model)
     return Wanted(
-        registry_of(settings, cluster), settings.image.repository, base, runtime, tag, model, settings
+        registry_of(settings, cluster), settings.image.repository, base, runtime, tag, model, code, settings
     )
 
 
@@ -153,29 +155,28 @@ def make(ctx: Context, want: Wanted, docker: Docker) -> str:
     """
     daemon = docker.daemon()
     _same_architecture(daemon, docker.where)
-    server = want.settings.image.server
+    server, model = want.settings.image.server, want.model
     log = ctx.evidence("image-build.log")
     log.write_text("", encoding="utf-8")
-    with _timed(ctx, docker, "packages are in the runtime image"):
-        if not docker.has(want.runtime_image):
-            _runtime(ctx, want, docker, daemon)
-    with _timed(ctx, docker, f"image {want.tag} is built"):
+    if not docker.has(want.runtime_image):
+        _runtime(ctx, want, docker, daemon)
+    with _timed(ctx, docker.where, f"image {want.tag} is built"):
         packed = ctx.state.image / f"{want.tag}.tar.gz"
-        context.write_server(packed, server, want.model.path, want.model.name, want.model.version)
+        context.write_server(packed, server, want.code, model)
         for old in set(ctx.state.image.glob("*.tar.gz")) - {packed}:
             old.unlink()
         printed = docker.build(
             packed,
             want.local_image,
-            arguments=_arguments(daemon, RUNTIME=want.runtime_image, MODEL_NAME=want.model.name),
+            arguments=_arguments(daemon, RUNTIME=want.runtime_image, MODEL_NAME=model.name),
             labels=want.labels,
             buildkit=daemon.buildkit,
             network="none" if server == "portable" else "default",
         )
         log.write_text(printed, encoding="utf-8")
-    with _timed(ctx, docker, "it answered the export's fixed requests under Docker"):
-        run_and_ask(ctx, docker, want.local_image, want.model)
-    with _timed(ctx, docker, f"{want.name} is pushed"):
+    with _timed(ctx, docker.where, "it answered the export's fixed requests under Docker"):
+        run_and_ask(ctx, docker, want.local_image, model)
+    with _timed(ctx, docker.where, f"{want.name} is pushed"):
         docker.trust(want.registry)
         docker.tag(want.local_image, want.name)
         pushed = docker.push(want.name, want.registry)
@@ -186,16 +187,19 @@ def _runtime(ctx: Context, want: Wanted, docker: Docker, daemon: Daemon) -> None
     server = want.settings.image.server
     packed = ctx.cache / "image" / f"{want.runtime}.tar.gz"
     if not packed.is_file():
-        wheels = artifacts.wheels(ctx, context.LOCK, want.base.python)
-        context.write_runtime(packed, wheels, server)
+        with _timed(ctx, "", "the image's packages are unpacked and cut down"):
+            wheels = artifacts.wheels(ctx, context.LOCK, want.base.python)
+            context.write_runtime(packed, wheels, server)
     if want.base.archive is not None and not docker.has(want.base.reference):
-        docker.import_root(want.base.archive, want.base.reference)
-    docker.build(
-        packed,
-        want.runtime_image,
-        arguments=_arguments(daemon, BASE=want.base.reference),
-        buildkit=daemon.buildkit,
-    )
+        with _timed(ctx, docker.where, f"base image {want.base.reference} is imported"):
+            docker.import_root(want.base.archive, want.base.reference)
+    with _timed(ctx, docker.where, f"packages are in {want.runtime_image}"):
+        docker.build(
+            packed,
+            want.runtime_image,
+            arguments=_arguments(daemon, BASE=want.base.reference),
+            buildkit=daemon.buildkit,
+        )
 
 
 def _arguments(daemon: Daemon, **arguments: str) -> dict[str, str]:
@@ -225,7 +229,7 @@ def _confirmed(want: Wanted, pushed: str) -> str:
 
 
 @contextmanager
-def _timed(ctx: Context, docker: Docker, done: str) -> Iterator[None]:
+def _timed(ctx: Context, where: str, done: str) -> Iterator[None]:
     begin = time.monotonic()
     yield
-    ctx.emit(Note(f"{done} ({time.monotonic() - begin:.1f} s)", host=docker.where))
+    ctx.emit(Note(f"{done} ({time.monotonic() - begin:.1f} s)", host=where))

@@ -16,7 +16,8 @@ import io
 import struct
 import tarfile
 import zipfile
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
@@ -25,6 +26,7 @@ from typing import Protocol
 import infra
 from infra.artifacts.oci import EPOCH
 from infra.core.errors import ImageError
+from infra.core.types import ExportedModel
 from infra.images.contents import Server, wanted
 
 # What the image holds of slipway. A test walks the imports of the two programs and compares.
@@ -32,6 +34,7 @@ SOURCES = ("__init__.py", "core/__init__.py", "core/errors.py", "model_server/**
 LOCK = Path(infra.__file__).parent / "model_server" / "requirements.lock"
 DOCKERFILES = {"portable": "Dockerfile.portable", "tensorflow": "Dockerfile.tensorflow"}
 RUNTIME = "Dockerfile.runtime"
+TENSORFLOW_SCRIPT = "tensorflow-model-server.sh"
 _RULES = ("contents.py", "context.py")  # a change of these changes what is in the image
 _LAUNCHER = b"""#!/usr/bin/env python3
 import sys
@@ -68,11 +71,19 @@ def runtime_tag(base: str, lock: Path, server: Server, machine: str) -> str:
     )
 
 
-def server_tag(runtime: str, server: Server, model_name: str, model_version: int, model_sha256: str) -> str:
+def sources() -> dict[str, bytes]:
+    """slipway's own files of the image, path -> bytes. Read once: what is named is what goes in."""
+    root = Path(infra.__file__).parent
+    found = sorted({path for pattern in SOURCES for path in root.glob(pattern)})
+    return {f"infra/{path.relative_to(root).as_posix()}": path.read_bytes() for path in found}
+
+
+def server_tag(runtime: str, server: Server, code: Mapping[str, bytes], model: ExportedModel) -> str:
     """Names the whole image by what decides it: "<model version>-<hash>"."""
-    code = [part for path in _sources() for part in (path.name, path.read_bytes())]
-    whole = _digest((runtime, _own(DOCKERFILES[server]), _LAUNCHER, model_name, model_sha256, *code))
-    return f"{model_version}-{whole[:16]}"
+    own = [_own(file) for file in (DOCKERFILES[server], TENSORFLOW_SCRIPT)]
+    files = [part for path, content in code.items() for part in (path, content)]
+    whole = _digest((runtime, *own, _LAUNCHER, model.name, str(model.version), model.sha256, *files))
+    return f"{model.version}-{whole[:16]}"
 
 
 def write_runtime(out: Path, wheels: Path, server: Server) -> None:
@@ -90,9 +101,9 @@ def write_runtime(out: Path, wheels: Path, server: Server) -> None:
     _write(out, _runtime(found, server))
 
 
-def write_server(out: Path, server: Server, model: Path, name: str, version: int) -> None:
-    """Write the context of serving code and SavedModel. model: the folder with saved_model.pb."""
-    _write(out, _server(server, model, name, version))
+def write_server(out: Path, server: Server, code: Mapping[str, bytes], model: ExportedModel) -> None:
+    """Write the context of serving code and SavedModel."""
+    _write(out, _server(server, code, model))
 
 
 def _runtime(found: list[Path], server: Server) -> Iterator[Member]:
@@ -108,13 +119,32 @@ def _runtime(found: list[Path], server: Server) -> Iterator[Member]:
                         continue
                     seen[path] = wheel
                     with archive.open(info) as content:
-                        yield cut(Member(f"site-packages/{path}", info.file_size, content))
-        except (zipfile.BadZipFile, OSError, EOFError) as error:
-            raise ImageError(
-                f"cannot read the wheel {wheel.name}: {error}",
-                where=str(wheel),
-                action="remove this file and run again; it is fetched anew",
-            ) from error
+                        entry = _Entry(wheel, content)
+                        yield cut(Member(f"site-packages/{path}", info.file_size, entry))
+        except (zipfile.BadZipFile, OSError) as error:
+            raise _unreadable(wheel, error) from error
+
+
+class _Entry:
+    """A file in a wheel; what is wrong with it comes up while it is read."""
+
+    def __init__(self, wheel: Path, content: Readable) -> None:
+        self._wheel = wheel
+        self._content = content
+
+    def read(self, size: int = -1, /) -> bytes:
+        try:
+            return self._content.read(size)
+        except (zipfile.BadZipFile, zlib.error, OSError, EOFError) as error:
+            raise _unreadable(self._wheel, error) from error
+
+
+def _unreadable(wheel: Path, error: Exception) -> ImageError:
+    return ImageError(
+        f"cannot read the wheel {wheel.name}: {error}",
+        where=str(wheel),
+        action="remove this file and run again; it is fetched anew",
+    )
 
 
 def _unpacked(archive: zipfile.ZipFile, wheel: Path) -> Iterator[tuple[str, zipfile.ZipInfo]]:
@@ -180,25 +210,18 @@ class _Joined:
         return bytes(taken) if size >= 0 else bytes(taken) + self._rest.read()
 
 
-def _server(server: Server, model: Path, name: str, version: int) -> Iterator[Member]:
+def _server(server: Server, code: Mapping[str, bytes], model: ExportedModel) -> Iterator[Member]:
     yield _bytes("Dockerfile", _own(DOCKERFILES[server]))
     yield _bytes("slipway-model-server", _LAUNCHER, mode=0o755)
     if server == "tensorflow":
-        script = "tensorflow-model-server.sh"
-        yield _bytes(script, _own(script), mode=0o755)
-    root = Path(infra.__file__).parent
-    for path in _sources():
-        yield _bytes(f"infra/{path.relative_to(root).as_posix()}", path.read_bytes())
-    for path in sorted(model.rglob("*")):
+        yield _bytes(TENSORFLOW_SCRIPT, _own(TENSORFLOW_SCRIPT), mode=0o755)
+    for file, source in code.items():
+        yield _bytes(file, source)
+    for path in sorted(model.path.rglob("*")):
         if path.is_file():
-            inside = f"models/{name}/{version}/{path.relative_to(model).as_posix()}"
+            inside = f"models/{model.name}/{model.version}/{path.relative_to(model.path).as_posix()}"
             with path.open("rb") as content:
                 yield Member(inside, path.stat().st_size, content)
-
-
-def _sources() -> list[Path]:
-    root = Path(infra.__file__).parent
-    return sorted({path for pattern in SOURCES for path in root.glob(pattern)})
 
 
 def _own(name: str) -> bytes:
