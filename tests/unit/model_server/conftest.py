@@ -1,0 +1,250 @@
+"""SavedModels made by TensorFlow in another process, and real servers in theirs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from infra.core.state import cache_home
+from infra.predict import stubs
+
+stubs.load()
+from tensorflow_serving.apis import (  # noqa: E402
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_management_pb2,
+    predict_pb2,
+    regression_pb2,
+)
+
+MAKER = Path(__file__).with_name("make_models.py")
+PREDICTION = "tensorflow.serving.PredictionService"
+MODEL = "tensorflow.serving.ModelService"
+
+
+@dataclass(frozen=True)
+class Made:
+    """What make_models.py wrote."""
+
+    models: Path
+    answers: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def made() -> Made:
+    """Made once per content of make_models.py and TensorFlow's version; later runs find it cached."""
+    name = hashlib.sha256(MAKER.read_bytes() + version("tensorflow-cpu").encode()).hexdigest()[:16]
+    folder = cache_home() / "tests" / f"served-{name}"
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as fresh:
+            done = subprocess.run(
+                [sys.executable, str(MAKER), fresh], capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stderr[-3000:]
+            shutil.copytree(fresh, f"{fresh}.whole")
+            try:
+                Path(f"{fresh}.whole").rename(folder)
+            except OSError:
+                shutil.rmtree(f"{fresh}.whole")  # another run was first
+    return Made(folder / "models", pickle.loads((folder / "answers.pickle").read_bytes()))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Server:
+    """A running server and its two doors."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    rest_port: int
+    log: Path
+    channel: grpc.Channel = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.channel = grpc.insecure_channel(
+            f"127.0.0.1:{self.port}", options=(("grpc.max_receive_message_length", -1),)
+        )
+
+    def raw(self, method: str, request: bytes, timeout: float = 60) -> bytes:
+        """Any unary method with bytes in and out; method as Service/Method."""
+        answer: bytes = self.channel.unary_unary(f"/{method}")(request, timeout=timeout)
+        return answer
+
+    def predict(self, request: Any) -> Any:
+        raw = self.raw(f"{PREDICTION}/Predict", request.SerializeToString())
+        return predict_pb2.PredictResponse.FromString(raw)
+
+    def classify(self, request: Any) -> Any:
+        raw = self.raw(f"{PREDICTION}/Classify", request.SerializeToString())
+        return classification_pb2.ClassificationResponse.FromString(raw)
+
+    def regress(self, request: Any) -> Any:
+        raw = self.raw(f"{PREDICTION}/Regress", request.SerializeToString())
+        return regression_pb2.RegressionResponse.FromString(raw)
+
+    def metadata(self, request: Any) -> Any:
+        raw = self.raw(f"{PREDICTION}/GetModelMetadata", request.SerializeToString())
+        return get_model_metadata_pb2.GetModelMetadataResponse.FromString(raw)
+
+    def status(self, name: str, number: int | None = None) -> Any:
+        request = get_model_status_pb2.GetModelStatusRequest()
+        request.model_spec.name = name
+        if number is not None:
+            request.model_spec.version.value = number
+        raw = self.raw(f"{MODEL}/GetModelStatus", request.SerializeToString())
+        return get_model_status_pb2.GetModelStatusResponse.FromString(raw)
+
+    def reload(self, request: Any) -> Any:
+        raw = self.raw(f"{MODEL}/HandleReloadConfigRequest", request.SerializeToString())
+        return model_management_pb2.ReloadConfigResponse.FromString(raw)
+
+    def states(self, name: str) -> dict[int, str]:
+        """Version -> state's name."""
+        kind = get_model_status_pb2.ModelVersionStatus.State
+        return {line.version: kind.Name(line.state) for line in self.status(name).model_version_status}
+
+    def http(self, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+        """GET, or POST when there is a body; the status and the JSON (or the text) of the answer."""
+        data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{self.rest_port}{path}", data, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                status, text = response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                status, text = error.code, error.read().decode()
+        try:
+            return status, json.loads(text)
+        except ValueError:
+            return status, text
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in self.log.read_text().splitlines()]
+        return [line for line in lines if line["event"] == name]
+
+    def wait_for(self, name: str, seconds: float = 60, count: int = 1) -> dict[str, Any]:
+        """The `count`th event of this name."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if len(found := self.events(name)) >= count:
+                return found[count - 1]
+            assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.02)
+        raise AssertionError(f"no event {name}: {self.log.read_text()}")
+
+    def resident(self, kind: str = "VmRSS") -> int:
+        """Bytes of memory."""
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith(kind):
+                return int(line.split()[1]) * 1024
+        raise AssertionError(kind)
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        self.channel.close()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(40)
+
+
+class StartServer:
+    """Starts servers on free ports and ends them with the test."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.servers: list[Server] = []
+
+    def __call__(self, *flags: str, wait: str = "started") -> Server:
+        ports = free_port(), free_port()
+        log = self._folder / f"server-{ports[0]}.log"
+        with log.open("wb") as stderr:
+            process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "infra.model_server"),
+                    *(f"--port={ports[0]}", f"--rest_api_port={ports[1]}"),
+                    "--enable_grpc_healthcheck_service",
+                    *flags,
+                ],
+                stderr=stderr,
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+            )
+        server = Server(process, *ports, log)
+        self.servers.append(server)
+        if wait:
+            server.wait_for(wait)
+        return server
+
+    def end(self) -> None:
+        for server in self.servers:
+            server.channel.close()
+            if server.process.poll() is None:
+                server.process.kill()
+            server.process.wait()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[StartServer]:
+    starter = StartServer(tmp_path)
+    yield starter
+    starter.end()
+
+
+CONFIG = """
+model_config_list {{
+  config {{ name: "net" base_path: "{models}/net" model_platform: "tensorflow"
+            model_version_policy {{ all {{}} }} }}
+  config {{ name: "shapes" base_path: "{models}/shapes" model_platform: "tensorflow" }}
+}}
+"""
+
+
+@pytest.fixture(scope="session")
+def server(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Both made models, net with both versions; shared by all tests that leave it as it is."""
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "models.config").write_text(CONFIG.format(models=made.models))
+    (folder / "monitoring.config").write_text("prometheus_config { enable: true }")
+    starter = StartServer(folder)
+    running = starter(
+        f"--model_config_file={folder}/models.config", f"--monitoring_config_file={folder}/monitoring.config"
+    )
+    yield running
+    assert running.process.poll() is None, running.log.read_text()
+    assert not running.events("fault"), running.events("fault")
+    starter.end()
+
+
+def predict_request(model: str, signature: str = "", /, **inputs: Any) -> Any:
+    """A PredictRequest; inputs are TensorProtos."""
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = model
+    request.model_spec.signature_name = signature
+    for name, proto in inputs.items():
+        request.inputs[name].CopyFrom(proto)
+    return request

@@ -1,0 +1,68 @@
+"""TensorProtos made and read in the tests, independent of the server's own code."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+from infra.predict import stubs
+
+stubs.load()
+from tensorflow.core.example import example_pb2  # noqa: E402
+from tensorflow.core.framework import tensor_pb2, types_pb2  # noqa: E402
+
+FLOAT, INT32, STRING = types_pb2.DT_FLOAT, types_pb2.DT_INT32, types_pb2.DT_STRING
+
+# dtype -> (field, struct code of one number)
+FIELDS = {
+    "DT_FLOAT": ("float_val", "f"),
+    "DT_DOUBLE": ("double_val", "d"),
+    "DT_COMPLEX64": ("scomplex_val", "f"),
+    "DT_COMPLEX128": ("dcomplex_val", "d"),
+    "DT_BOOL": ("bool_val", "?"),
+    "DT_INT8": ("int_val", "b"),
+    "DT_INT16": ("int_val", "h"),
+    "DT_INT32": ("int_val", "i"),
+    "DT_INT64": ("int64_val", "q"),
+    "DT_UINT8": ("int_val", "B"),
+    "DT_UINT16": ("int_val", "H"),
+    "DT_UINT32": ("uint32_val", "I"),
+    "DT_UINT64": ("uint64_val", "Q"),
+    "DT_QINT8": ("int_val", "b"),
+    "DT_QINT16": ("int_val", "h"),
+    "DT_QINT32": ("int_val", "i"),
+    "DT_QUINT8": ("int_val", "B"),
+    "DT_QUINT16": ("int_val", "H"),
+    "DT_HALF": ("half_val", "H"),
+    "DT_BFLOAT16": ("half_val", "H"),
+}
+
+
+def content(proto: Any) -> Any:
+    """The elements' bytes, from the field the dtype belongs in; a list for strings."""
+    assert not proto.tensor_content
+    name = types_pb2.DataType.Name(proto.dtype)
+    if name == "DT_STRING":
+        return list(proto.string_val)
+    field, code = FIELDS[name]
+    values = getattr(proto, field)
+    return struct.pack(f"<{len(values)}{code}", *values)
+
+
+def tensor(dtype: int, shape: Sequence[int], **fields: Any) -> Any:
+    proto = tensor_pb2.TensorProto(dtype=dtype, **fields)
+    for size in shape:
+        proto.tensor_shape.dim.add(size=size)
+    return proto
+
+
+def floats(shape: Sequence[int], values: Sequence[float]) -> Any:
+    return tensor(FLOAT, shape, float_val=values)
+
+
+def example(**features: Sequence[float]) -> Any:
+    out = example_pb2.Example()
+    for name, values in features.items():
+        out.features.feature[name].float_list.value.extend(values)
+    return out
