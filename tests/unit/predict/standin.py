@@ -1,0 +1,329 @@
+"""A stand-in for a model server: TensorFlow Serving's API over a tiny classifier, with faults on demand.
+
+It is no server of slipway's; tests use it for what a healthy server never does. Eight numbers in,
+three scores out.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+
+from infra.predict import stubs
+
+stubs.load()
+
+from tensorflow.core.framework import tensor_pb2, types_pb2  # noqa: E402
+from tensorflow_serving.apis import (  # noqa: E402
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from infra.predict.requests import FixedRequest, write  # noqa: E402
+
+FEATURES, CLASSES = 8, 3
+WEIGHTS = np.random.default_rng(3).standard_normal((FEATURES, CLASSES)).astype(np.float32)
+PREDICT, CLASSIFY = "tensorflow/serving/predict", "tensorflow/serving/classify"
+
+
+def scores_of(rows: np.ndarray) -> np.ndarray:
+    powers = np.exp(rows.astype(np.float32) @ WEIGHTS)
+    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def fixed_requests(count: int = 12, *, answers: bool = True, labels: bool = True) -> list[FixedRequest]:
+    """Requests with the right answers; labels are what the classifier says, so its accuracy is 1."""
+    rows = np.random.default_rng(5).standard_normal((count, FEATURES)).astype(np.float32)
+    out = []
+    for row in rows:
+        scores = scores_of(row[None])
+        out.append(
+            FixedRequest(
+                "predict",
+                "predict_images",
+                {"images": row[None]},
+                expected={"scores": scores} if answers else None,
+                labels=(int(scores.argmax()),) if labels else None,
+            )
+        )
+    for row in rows[:3]:
+        scores = scores_of(row[None])
+        order = np.argsort(-scores, axis=1)
+        classes = np.array([[str(number).encode() for number in one] for one in order], dtype=object)
+        best = np.take_along_axis(scores, order, axis=1)
+        out.append(
+            FixedRequest(
+                "classify",
+                "serving_default",
+                examples=({"x": row},),
+                expected={"classes": classes, "scores": best} if answers else None,
+                labels=(int(order[0, 0]),) if labels else None,
+            )
+        )
+    return out
+
+
+def requests_file(folder: Path, **changes: Any) -> Path:
+    path = folder / "requests.jsonl"
+    write(path, fixed_requests(**changes))
+    return path
+
+
+@dataclass
+class Behaviour:
+    """What is wrong with the stand-in; the defaults are a server with nothing wrong."""
+
+    model: str = "mnist"
+    version: int = 1
+    state: str = "AVAILABLE"
+    state_error: str = ""
+    off_by: float = 0.0  # added to every score of Predict
+    classify_off_by: float = 0.0
+    rest_off_by: float = 0.0
+    fail_with: grpc.StatusCode | None = None  # for Predict and Classify
+    fail_every: int = 1  # every n-th request
+    hang: threading.Event | None = None  # Predict and Classify wait for it
+    signatures: dict[str, tuple[str, str, str]] = field(
+        default_factory=lambda: {
+            "predict_images": (PREDICT, "images", "scores"),
+            "serving_default": (CLASSIFY, "inputs", "scores"),
+        }
+    )
+
+
+class StandIn:
+    """Both ports, as long as the block runs. requests: how many Predict and Classify calls came."""
+
+    def __init__(self, behaviour: Behaviour | None = None, *, credentials: Any = None) -> None:
+        self.behaviour = behaviour or Behaviour()
+        self.requests = 0
+        self._counting = threading.Lock()
+        self._pool = ThreadPoolExecutor(max_workers=16)
+        self._server = grpc.server(self._pool, options=[("grpc.so_reuseport", 0)])
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_Predictions(self), self._server)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(_Models(self), self._server)
+        if credentials is None:
+            self.port = self._server.add_insecure_port("127.0.0.1:0")
+        else:
+            self.port = self._server.add_secure_port("127.0.0.1:0", credentials)
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._http.daemon_threads = True
+        self.rest_port = self._http.server_address[1]
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def rest(self) -> str:
+        return f"127.0.0.1:{self.rest_port}"
+
+    def __enter__(self) -> StandIn:
+        self._server.start()
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.behaviour.hang is not None:
+            self.behaviour.hang.set()
+        self._server.stop(0).wait()
+        self._http.shutdown()
+        self._http.server_close()
+        self._pool.shutdown(wait=True)
+
+    def trouble(self) -> grpc.StatusCode | None:
+        """Count a request; wait or fail as the behaviour says."""
+        with self._counting:
+            self.requests += 1
+            number = self.requests
+        if self.behaviour.hang is not None:
+            self.behaviour.hang.wait(30)
+        if self.behaviour.fail_with is not None and number % self.behaviour.fail_every == 0:
+            return self.behaviour.fail_with
+        return None
+
+    def classified(self, rows: np.ndarray, off_by: float) -> list[list[tuple[str, float]]]:
+        scores = scores_of(rows) + np.float32(off_by)
+        return [
+            [(str(place), float(row[place])) for place in np.argsort(-row, kind="stable")] for row in scores
+        ]
+
+
+def _not_found(context: Any, model: str) -> None:
+    context.abort(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: Latest({model})")
+
+
+class _Models:
+    def __init__(self, own: StandIn) -> None:
+        self._own = own
+
+    def GetModelStatus(self, request: Any, context: Any) -> Any:
+        behaviour = self._own.behaviour
+        if request.model_spec.name != behaviour.model:
+            _not_found(context, request.model_spec.name)
+        answer = get_model_status_pb2.GetModelStatusResponse()
+        one = answer.model_version_status.add(version=behaviour.version)
+        one.state = get_model_status_pb2.ModelVersionStatus.State.Value(behaviour.state)
+        one.status.error_message = behaviour.state_error
+        return answer
+
+    def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "a stand-in has one model")
+
+
+class _Predictions(prediction_service_pb2_grpc.PredictionServiceServicer):
+    def __init__(self, own: StandIn) -> None:
+        self._own = own
+
+    def GetModelMetadata(self, request: Any, context: Any) -> Any:
+        behaviour = self._own.behaviour
+        if request.model_spec.name != behaviour.model:
+            _not_found(context, request.model_spec.name)
+        answer = get_model_metadata_pb2.GetModelMetadataResponse()
+        answer.model_spec.name = behaviour.model
+        answer.model_spec.version.value = behaviour.version
+        answer.metadata["signature_def"].Pack(_signature_map(behaviour))
+        return answer
+
+    def Predict(self, request: Any, context: Any) -> Any:
+        behaviour = self._own.behaviour
+        if request.model_spec.name != behaviour.model:
+            _not_found(context, request.model_spec.name)
+        code = self._own.trouble()
+        if code is not None:
+            context.abort(code, "the stand-in was told to fail")
+        signature = behaviour.signatures.get(request.model_spec.signature_name)
+        if signature is None:
+            name = request.model_spec.signature_name
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature name: "{name}" not found')
+        tensor = request.inputs[signature[1]]
+        rows = np.frombuffer(tensor.tensor_content, np.float32).reshape(
+            [d.size for d in tensor.tensor_shape.dim]
+        )
+        scores = scores_of(rows) + np.float32(behaviour.off_by)
+        answer = predict_pb2.PredictResponse()
+        answer.model_spec.CopyFrom(request.model_spec)
+        answer.model_spec.version.value = behaviour.version
+        out = answer.outputs[signature[2]]
+        out.dtype = types_pb2.DT_FLOAT
+        for size in scores.shape:
+            out.tensor_shape.dim.add().size = size
+        out.float_val.extend(scores.ravel().tolist())
+        return answer
+
+    def Classify(self, request: Any, context: Any) -> Any:
+        behaviour = self._own.behaviour
+        code = self._own.trouble()
+        if code is not None:
+            context.abort(code, "the stand-in was told to fail")
+        examples = request.input.example_list.examples
+        rows = np.array([one.features.feature["x"].float_list.value for one in examples], np.float32)
+        answer = classification_pb2.ClassificationResponse()
+        answer.model_spec.name = behaviour.model
+        answer.model_spec.version.value = behaviour.version
+        for row in self._own.classified(rows, behaviour.classify_off_by):
+            one = answer.result.classifications.add()
+            for label, score in row:
+                one.classes.add(label=label, score=score)
+        return answer
+
+
+def _signature_map(behaviour: Behaviour) -> Any:
+    out = get_model_metadata_pb2.SignatureDefMap()
+    for name, (method, given, answer) in behaviour.signatures.items():
+        one = out.signature_def[name]
+        one.method_name = method
+        wanted = one.inputs[given]
+        if method == PREDICT:
+            wanted.dtype = types_pb2.DT_FLOAT
+            wanted.tensor_shape.dim.add().size = -1
+            wanted.tensor_shape.dim.add().size = FEATURES
+        else:
+            wanted.dtype = types_pb2.DT_STRING
+            wanted.tensor_shape.dim.add().size = -1
+        one.outputs[answer].dtype = types_pb2.DT_FLOAT
+        one.outputs[answer].tensor_shape.unknown_rank = True
+    return out
+
+
+def _handler(own: StandIn) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+        def _answer(self, code: int, body: object) -> None:
+            data = json.dumps(body).encode()
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def do_GET(self) -> None:
+            behaviour = own.behaviour
+            base = f"/v1/models/{behaviour.model}"
+            if self.path == base:
+                status = {"error_code": "OK", "error_message": behaviour.state_error}
+                one = {"version": str(behaviour.version), "state": behaviour.state, "status": status}
+                self._answer(200, {"model_version_status": [one]})
+            elif self.path == f"{base}/metadata":
+                listed = {
+                    name: {
+                        "inputs": {given: _info(method == PREDICT)},
+                        "outputs": {answer: _info(True)},
+                        "method_name": method,
+                    }
+                    for name, (method, given, answer) in behaviour.signatures.items()
+                }
+                spec = {"name": behaviour.model, "signature_name": "", "version": str(behaviour.version)}
+                metadata = {"signature_def": {"signature_def": listed}}
+                self._answer(200, {"model_spec": spec, "metadata": metadata})
+            else:
+                self._answer(404, {"error": "Servable not found for request"})
+
+        def do_POST(self) -> None:
+            behaviour = own.behaviour
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            code = own.trouble()
+            if code is not None:
+                self._answer(503, {"error": "the stand-in was told to fail"})
+            elif self.path.endswith(":predict"):
+                rows = np.array(next(iter(body["inputs"].values())), np.float32)
+                scores = scores_of(rows) + np.float32(behaviour.rest_off_by)
+                self._answer(200, {"outputs": scores.tolist()})
+            else:
+                rows = np.array([one["x"] for one in body["examples"]], np.float32)
+                found = own.classified(rows, behaviour.rest_off_by)
+                self._answer(200, {"result": [[list(pair) for pair in row] for row in found]})
+
+    return Handler
+
+
+def _info(floats: bool) -> dict[str, Any]:
+    dim = [{"size": "-1", "name": ""}]
+    if floats:
+        dim.append({"size": str(FEATURES), "name": ""})
+    dtype = "DT_FLOAT" if floats else "DT_STRING"
+    return {"dtype": dtype, "tensor_shape": {"dim": dim, "unknown_rank": False}, "name": "x:0"}
+
+
+def encoded(raw: bytes) -> dict[str, str]:
+    return {"b64": base64.b64encode(raw).decode()}
+
+
+__all__ = ["Behaviour", "StandIn", "encoded", "fixed_requests", "requests_file", "scores_of", "tensor_pb2"]

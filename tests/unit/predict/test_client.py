@@ -1,0 +1,250 @@
+"""Both transports against the stand-in server: answers, and one clear error for each thing that goes wrong."""
+
+import datetime
+import socket
+import threading
+
+import grpc
+import numpy as np
+import pytest
+
+from infra.core.errors import UsageError
+from infra.predict.client import Tls, connect, wait_available
+from infra.predict.errors import (
+    NotReachable,
+    NotReady,
+    RequestFailed,
+    TimedOut,
+    TlsFailed,
+    WrongModel,
+    WrongSignature,
+)
+from predict.standin import CLASSIFY, PREDICT, Behaviour, StandIn, fixed_requests, scores_of
+
+TRANSPORTS = ("grpc", "rest")
+ROW = np.arange(8, dtype=np.float32)[None] / 8
+
+
+def _client(server, transport, timeout=5.0, tls=None):
+    return connect(
+        server.address if transport == "grpc" else server.rest, transport, timeout=timeout, tls=tls
+    )
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_predict_classify_status_and_metadata(transport):
+    with StandIn(Behaviour(version=4)) as server, _client(server, transport) as client:
+        assert [(one.version, one.state) for one in client.status("mnist")] == [(4, "AVAILABLE")]
+        metadata = client.metadata("mnist")
+        assert metadata.version == 4
+        assert {name: one.method for name, one in metadata.signatures.items()} == {
+            "predict_images": "predict",
+            "serving_default": "classify",
+        }
+        images = metadata.signatures["predict_images"].inputs["images"]
+        assert (images.dtype, images.shape) == ("float32", (None, 8))
+        answer = client.predict("mnist", "predict_images", {"images": ROW})
+        np.testing.assert_allclose(answer.outputs["scores"], scores_of(ROW), atol=1e-7)
+        assert answer.version == (4 if transport == "grpc" else None)
+        classified = client.classify("mnist", "serving_default", [{"x": ROW[0]}, {"x": -ROW[0]}])
+        assert classified.outputs["classes"].shape == (2, 3)
+        assert classified.outputs["scores"][0, 0] == pytest.approx(float(scores_of(ROW).max()))
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_prepared_request_answers_as_the_plain_one(transport):
+    with StandIn() as server, _client(server, transport) as client:
+        for request in fixed_requests(2):
+            answer = client.prepare("mnist", request)()
+            assert set(answer.outputs) == set(request.expected)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_wrong_model_is_named(transport):
+    with StandIn() as server, _client(server, transport) as client:
+        for ask in (client.status, client.metadata):
+            with pytest.raises(WrongModel) as caught:
+                ask("fashion")
+            assert "'fashion'" in caught.value.what
+            assert "Servable not found" in caught.value.tail
+            assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_wrong_signature_names_those_there_are(transport):
+    with StandIn() as server, _client(server, transport) as client:
+        metadata = client.metadata("mnist")
+    with pytest.raises(WrongSignature, match="predict_images, serving_default"):
+        metadata.signature("other", "here")
+
+
+def test_a_wrong_signature_in_a_request_is_the_servers_own_word():
+    with StandIn() as server, _client(server, "grpc") as client:
+        with pytest.raises(WrongSignature) as caught:
+            client.predict("mnist", "other", {"images": ROW})
+        assert '"other" not found' in caught.value.tail
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_nothing_listens(transport):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with connect(f"127.0.0.1:{port}", transport) as client, pytest.raises(NotReachable) as caught:
+        client.status("mnist")
+    assert "connection refused" in caught.value.what
+    assert caught.value.where == f"127.0.0.1:{port}"
+    assert caught.value.exit_code == 3
+
+
+def test_a_name_without_address():
+    with connect("no-such-host.invalid:8500") as client, pytest.raises(NotReachable) as caught:
+        client.status("mnist")
+    assert "no-such-host.invalid has no address" in caught.value.what
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_the_other_protocols_port_is_recognized(transport):
+    with StandIn() as server:
+        other = server.rest if transport == "grpc" else server.address
+        with connect(other, transport) as client, pytest.raises(NotReachable) as caught:
+            client.status("mnist")
+    assert "HTTP/1.1" in caught.value.what
+    assert "--transport" in caught.value.action
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_no_answer_in_time(transport):
+    with (
+        StandIn(Behaviour(hang=threading.Event())) as server,
+        _client(server, transport, timeout=0.3) as client,
+        pytest.raises(TimedOut, match=r"0\.3 s"),
+    ):
+        client.prepare("mnist", fixed_requests(1)[0])()
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_port_that_accepts_and_says_nothing(transport):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with connect(address, transport, timeout=0.5) as client, pytest.raises((TimedOut, NotReachable)):
+            client.status("mnist")
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_an_error_of_the_server_keeps_its_status_and_words(transport):
+    behaviour = Behaviour(fail_with=grpc.StatusCode.RESOURCE_EXHAUSTED)
+    with (
+        StandIn(behaviour) as server,
+        _client(server, transport) as client,
+        pytest.raises(RequestFailed) as caught,
+    ):
+        client.classify("mnist", "serving_default", [{"x": ROW[0]}])
+    assert caught.value.status == ("RESOURCE_EXHAUSTED" if transport == "grpc" else "UNAVAILABLE")
+    assert "told to fail" in caught.value.tail
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_model_that_does_not_load_is_not_ready(transport):
+    behaviour = Behaviour(state="END", state_error="no space left")
+    with (
+        StandIn(behaviour) as server,
+        _client(server, transport) as client,
+        pytest.raises(NotReady) as caught,
+    ):
+        wait_available(client, "mnist", timeout=0.3)
+    assert "version 1: END no space left" in caught.value.tail
+    assert caught.value.exit_code == 3
+
+
+def test_waiting_ends_when_the_model_becomes_available():
+    behaviour = Behaviour(state="LOADING", version=7)
+    with StandIn(behaviour) as server, _client(server, "grpc") as client:
+        threading.Timer(0.3, lambda: setattr(behaviour, "state", "AVAILABLE")).start()
+        assert wait_available(client, "mnist", timeout=10) == 7
+
+
+def test_waiting_does_not_wait_for_a_model_the_server_does_not_have():
+    with StandIn() as server, _client(server, "grpc") as client, pytest.raises(WrongModel):
+        wait_available(client, "other", timeout=3600)
+
+
+@pytest.mark.parametrize("server", ["localhost", "localhost:", ":8500", "localhost:http", "a:0", "::1:8500"])
+def test_what_is_no_address_is_refused(server):
+    with pytest.raises(UsageError, match="HOST:PORT"):
+        connect(server)
+
+
+def test_signature_keys_are_the_servers_own():
+    behaviour = Behaviour(
+        signatures={
+            "predict_images": (PREDICT, "inputs", "outputs"),
+            "serving_default": (CLASSIFY, "inputs", "scores"),
+        }
+    )
+    with StandIn(behaviour) as server, _client(server, "grpc") as client:
+        signature = client.metadata("mnist").signatures["predict_images"]
+        ((key, _),) = signature.inputs.items()
+        assert set(client.predict("mnist", "predict_images", {key: ROW}).outputs) == {"outputs"}
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A self-signed certificate for 127.0.0.1, and its key."""
+    import ipaddress
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "stand-in")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = made.public_bytes(serialization.Encoding.PEM)
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path = tmp_path_factory.mktemp("tls") / "ca.pem"
+    path.write_bytes(pem)
+    return path, grpc.ssl_server_credentials([(secret, pem)])
+
+
+def test_tls(certificate):
+    path, credentials = certificate
+    with StandIn(credentials=credentials) as server:
+        with _client(server, "grpc", tls=Tls(path)) as client:
+            assert client.status("mnist")[0].version == 1
+        with _client(server, "grpc") as client, pytest.raises(TlsFailed, match="asked without it"):
+            client.status("mnist")
+        with _client(server, "grpc", tls=Tls()) as client, pytest.raises(TlsFailed, match="handshake failed"):
+            client.status("mnist")
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_tls_where_there_is_none(certificate, transport):
+    with (
+        StandIn() as server,
+        _client(server, transport, tls=Tls(certificate[0])) as client,
+        pytest.raises(TlsFailed, match="does not speak TLS"),
+    ):
+        client.status("mnist")
+
+
+def test_a_missing_ca_file_is_named(tmp_path):
+    with pytest.raises(UsageError) as caught:
+        Tls(tmp_path / "absent.pem")
+    assert "absent.pem" in caught.value.lines()[0]
