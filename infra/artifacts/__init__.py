@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from infra.artifacts import from_modules, from_release
+from infra.artifacts.pip_wheels import wheels
 from infra.artifacts.values import BaseImage, KubernetesArtifacts, SourceName
-from infra.artifacts.wheels import wheels
 from infra.core.context import Context
 from infra.core.errors import ArtifactError, SlipwayError
 from infra.core.events import Note

