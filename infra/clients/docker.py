@@ -231,7 +231,13 @@ class Docker:
         if there.returncode == 0 and there.stdout == wanted:
             return False
         script = 'mkdir -p "$(dirname "$1")" && cat >"$1"'
-        self.shell.run(["sh", "-c", script, "sh", path], input=wanted, timeout=_QUICK)
+        self._run(
+            ["sh", "-c", script, "sh", path],
+            f"cannot write {path}",
+            "check disk space there",
+            timeout=_QUICK,
+            input=wanted,
+        )
         return True
 
     def push(self, name: str, registry: Registry) -> str:
@@ -240,7 +246,9 @@ class Docker:
         The login lives in a folder of its own that is removed whatever happens: the host's own
         ~/.docker/config.json is neither read nor written.
         """
-        done = self.shell.run(["mktemp", "-d"], timeout=_QUICK)
+        done = self._run(
+            ["mktemp", "-d"], "cannot make a folder for the login", "check disk space there", timeout=_QUICK
+        )
         config = done.stdout.strip()
         try:
             if registry.username is not None and registry.password_file is not None:
@@ -289,8 +297,13 @@ class Docker:
     def _do(
         self, words: list[str], what: str, action: str, *, timeout: float, input: str | None = None
     ) -> Completed:
+        return self._run(["docker", *words], what, action, timeout=timeout, input=input)
+
+    def _run(
+        self, words: list[str], what: str, action: str, *, timeout: float, input: str | None = None
+    ) -> Completed:
         try:
-            return self.shell.run(["docker", *words], input=input, timeout=timeout, on_line=self.on_line)
+            return self.shell.run(words, input=input, timeout=timeout, on_line=self.on_line)
         except CommandError as error:
             raise self._failed(error, what, action) from error
 
