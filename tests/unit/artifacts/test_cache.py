@@ -122,7 +122,7 @@ def _child(root: Path, counter: Path) -> None:
 def test_two_runs_make_it_once(tmp_path: Path) -> None:
     counter = tmp_path / "counter"
     children = [
-        multiprocessing.get_context("spawn").Process(target=_child, args=(tmp_path, counter))
+        multiprocessing.get_context("fork").Process(target=_child, args=(tmp_path, counter))
         for _ in range(2)
     ]
     for child in children:
@@ -145,7 +145,7 @@ def _hang(root: Path, started: Path) -> None:
 
 def test_kill_in_the_middle_leaves_nothing_in_the_way(lab, tmp_path: Path) -> None:
     started = tmp_path / "started"
-    child = multiprocessing.get_context("spawn").Process(target=_hang, args=(tmp_path, started))
+    child = multiprocessing.get_context("fork").Process(target=_hang, args=(tmp_path, started))
     child.start()
     deadline = time.monotonic() + 30
     while not started.exists() and time.monotonic() < deadline:
