@@ -112,9 +112,10 @@ class Runtime:
     """The loaded library. Make one per process with `load`."""
 
     def __init__(self, path: Path) -> None:
-        # TensorFlow says what its build can do on stderr while the library loads, before any log
-        # level is obeyed; kept apart so that the log stays one JSON object a line.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        # What goes wrong in a request comes back in its status; on stderr it would break the rule of one
+        # JSON object a line, and let a client fill the log. Only a fatal failure is still written.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        # What its build can do TensorFlow says while the library loads, before any level is obeyed.
         with _stderr_as_events():
             free = ctypes.CDLL(str(path))
             held = ctypes.PyDLL(str(path))

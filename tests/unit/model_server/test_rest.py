@@ -1,0 +1,471 @@
+"""The REST API: forms, bodies, codes; what TensorFlow Serving's users write and read."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import http.client
+import json
+import re
+import struct
+from typing import Any
+
+import pytest
+
+from .conftest import Server, predict_request
+from .protos import content, floats
+
+NET = "/v1/models/net"
+SHAPES = "/v1/models/shapes"
+
+
+def images(rows: int) -> list[list[float]]:
+    return [[(row * 31 + at) % 256 / 255 for at in range(784)] for row in range(rows)]
+
+
+def over_grpc(server: Server, pixels: list[list[float]]) -> list[float]:
+    proto = floats([len(pixels), 784], [value for line in pixels for value in line])
+    response = server.predict(predict_request("net", "predict_images", images=proto))
+    return list(struct.unpack(f"<{len(pixels) * 10}f", content(response.outputs["scores"])))
+
+
+def single(value: float) -> float:
+    return float(struct.unpack("<f", struct.pack("<f", value))[0])
+
+
+def test_row_and_column_form_agree_with_grpc_to_the_bit(server: Server) -> None:
+    pixels = images(3)
+    expected = over_grpc(server, pixels)
+    status, rows = server.http(f"{NET}:predict", {"signature_name": "predict_images", "instances": pixels})
+    assert status == 200
+    assert [single(value) for line in rows["predictions"] for value in line] == expected
+    named = [{"images": line} for line in pixels]
+    assert server.http(f"{NET}:predict", {"signature_name": "predict_images", "instances": named}) == (
+        200,
+        rows,
+    )
+    for inputs in (pixels, {"images": pixels}):
+        body = {"signature_name": "predict_images", "inputs": inputs}
+        assert server.http(f"{NET}:predict", body) == (200, {"outputs": rows["predictions"]})
+
+
+def test_several_outputs_are_objects_by_name(server: Server) -> None:
+    given = {"a": [[1.0, 2.0], [3.0, 4.0]], "b": [[0.5, 0.5], [1.0, 1.0]]}
+    status, body = server.http(f"{SHAPES}:predict", {"signature_name": "two_defaulted", "inputs": given})
+    assert status == 200
+    assert body["outputs"] == {
+        "sum": [[1.5, 2.5], [4.0, 5.0]],
+        "difference": [[0.5, 1.5], [2.0, 3.0]],
+        "rows": 2,
+    }
+    # A scalar has no row per instance: util/json_tensor.cc, MakeRowFormatJsonFromTensors
+    rows = [{"a": [1, 2], "b": [3, 4]}]
+    status, body = server.http(f"{SHAPES}:predict", {"signature_name": "two", "instances": rows})
+    assert (status, body) == (400, {"error": "Tensor name: rows has no shape information "})
+
+
+def test_versions_in_the_path(server: Server) -> None:
+    body = {"signature_name": "predict_images", "instances": images(1)}
+    newest = server.http(f"{NET}:predict", body)
+    assert server.http(f"{NET}/versions/2:predict", body) == newest
+    status, older = server.http(f"{NET}/versions/1:predict", body)
+    assert status == 200
+    assert older != newest[1]
+    assert server.http(f"{NET}/versions/3:predict", body)[0] == 404
+    assert server.http(f"{NET}/labels/stable:predict", body) == (
+        400,
+        {"error": "Unrecognized servable version label: stable"},
+    )
+
+
+def test_classify_and_regress(server: Server) -> None:
+    pixels = images(2)
+    status, body = server.http(f"{NET}:classify", {"examples": [{"x": line} for line in pixels]})
+    assert status == 200
+    scores = over_grpc(server, pixels)
+    for row, line in enumerate(body["results"]):
+        assert len(line) == 10
+        assert all(single(score) == scores[row * 10 + int(label)] for label, score in line)
+        assert line == sorted(line, key=lambda pair: -pair[1])
+    context = {"context": {"x": pixels[0]}, "examples": [{}]}
+    alone = {"examples": [{"x": pixels[0]}]}
+    assert server.http(f"{NET}:classify", context) == server.http(f"{NET}:classify", alone)
+    asked = {"signature_name": "regress", "examples": [{"x": 2.0}, {"x": [-1.0]}, {}]}
+    assert server.http(f"{SHAPES}:regress", asked) == (200, {"results": [7.0, 1.0, 5.0]})
+
+
+def test_strings_and_base64(server: Server) -> None:
+    raw = b"\xff\x00\xfe"
+    given = [{"b64": base64.b64encode(raw).decode()}, "text"]
+    status, body = server.http(f"{SHAPES}:predict", {"signature_name": "echo_string", "instances": given[1:]})
+    assert (status, body) == (200, {"predictions": ["text"]})
+    status, body = server.http(f"{SHAPES}:predict", {"signature_name": "reverse", "inputs": [given[1]]})
+    assert body["outputs"] == {
+        "text_bytes": [{"b64": base64.b64encode(b"texttext").decode()}],  # the suffix says: bytes
+        "text": ["text"],
+        "length": [4],
+    }
+    asked = {"signature_name": "reverse", "inputs": {"b64": base64.b64encode(b"\x00\x01").decode()}}
+    status, body = server.http(f"{SHAPES}:predict", asked)
+    assert body["outputs"]["text_bytes"] == {"b64": base64.b64encode(b"\x00\x01\x00\x01").decode()}
+    assert body["outputs"]["length"] == 2
+
+
+@pytest.mark.parametrize(
+    ("signature", "values"),
+    [
+        ("echo_float32", [1.5, 0.1, 1e30, 3.0]),
+        ("echo_float64", [0.1, 1e300, 1 / 3]),
+        ("echo_int8", [-128, 127]),
+        ("echo_int16", [-32768, 5]),
+        ("echo_int32", [-(2**31), 2**31 - 1]),
+        ("echo_int64", [-(2**63), 2**63 - 1]),
+        ("echo_uint8", [0, 255]),
+        ("echo_uint32", [0, 2**32 - 1]),
+        ("echo_uint64", [0, 2**64 - 1]),
+        ("echo_bool", [True, False]),
+        ("echo_string", ["a", "", "\u00fc\u4e16"]),
+    ],
+)
+def test_dtypes_come_back_as_they_went(server: Server, signature: str, values: list[Any]) -> None:
+    asked = {"signature_name": signature, "instances": values}
+    assert server.http(f"{SHAPES}:predict", asked) == (200, {"predictions": values})
+    asked = {"signature_name": signature, "inputs": [values, values]}
+    assert server.http(f"{SHAPES}:predict", asked) == (200, {"outputs": [values, values]})
+    asked = {"signature_name": signature, "inputs": values[0]}
+    assert server.http(f"{SHAPES}:predict", asked) == (200, {"outputs": values[0]})
+
+
+def test_nan_and_infinity_go_through(server: Server) -> None:
+    body = b'{"signature_name": "echo_float32", "instances": [NaN, Infinity, -Infinity]}'
+    request = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=30)
+    request.request("POST", f"{SHAPES}:predict", body)
+    text = request.getresponse().read().decode()
+    request.close()
+    assert text == '{\n    "predictions": [NaN, Infinity, -Infinity\n    ]\n}'
+
+
+def test_half_is_not_for_json(server: Server) -> None:
+    # util/json_tensor.cc, AddValueToTensor: a dtype without a JSON form
+    status, body = server.http(f"{SHAPES}:predict", {"signature_name": "echo_half", "inputs": [1.0]})
+    assert (status, body) == (501, {"error": "Conversion of JSON Value: 1.0 to type: half"})
+
+
+def test_status_and_metadata(server: Server) -> None:
+    status, body = server.http(NET)
+    assert status == 200
+    assert body["model_version_status"] == [
+        {"version": str(number), "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+        for number in (2, 1)
+    ]
+    assert server.http(f"{NET}/versions/1")[1]["model_version_status"][0]["version"] == "1"
+    status, body = server.http(f"{NET}/metadata")
+    assert body["model_spec"] == {"name": "net", "signature_name": "", "version": "2"}
+    signature = body["metadata"]["signature_def"]["signature_def"]["predict_images"]
+    assert signature["inputs"]["images"]["dtype"] == "DT_FLOAT"
+    assert signature["method_name"] == "tensorflow/serving/predict"
+
+
+# path, body (None: GET), HTTP code, pattern of the whole error text, where upstream has it
+REFUSED: list[tuple[str, Any, int, str, str]] = [
+    (f"{NET}:predict", b"", 400, "JSON Parse error: The document is empty", "util/json_tensor.cc, ParseJson"),
+    (f"{NET}:predict", b"[1]", 400, r"JSON Value: \[1\] Is not object", "util/json_tensor.cc, ParseJson"),
+    (f"{NET}:predict", b'{"a": ', 400, "JSON Parse error: .*", "util/json_tensor.cc, ParseJson"),
+    (f"{NET}:predict", b'{"a": "\xff"}', 400, "JSON Parse error: .*", "util/json_tensor.cc, ParseJson"),
+    (f"{NET}:predict", b'{"a": ' + b"9" * 5000 + b"}", 400, "JSON Parse error: .*", "ParseJson"),
+    (
+        f"{NET}:predict",
+        {"signature_name": 7},
+        400,
+        ".*'signature_name' key must be a string value.",
+        "FillSignature",
+    ),
+    (
+        f"{NET}:predict",
+        {"signature_name": "nothing", "instances": [1]},
+        400,
+        'Serving signature name: "nothing" not found in signature def',
+        "model_servers/http_rest_api_handler.cc, GetInfoMap",
+    ),
+    (
+        f"{SHAPES}:predict",
+        {"signature_name": "two"},
+        400,
+        "Missing 'inputs' or 'instances' key",
+        "FillPredictRequest",
+    ),
+    (
+        f"{SHAPES}:predict",
+        {"signature_name": "two", "inputs": 1, "instances": [1]},
+        400,
+        ".*expecting only one of 'inputs' or 'instances' keys to exist ",
+        "FillPredictRequestFromJson",
+    ),
+    (
+        f"{NET}:predict",
+        {"instances": 1},
+        400,
+        ".*Expecting 'instances' to be an list/array",
+        "FillPredictRequest",
+    ),
+    (
+        f"{NET}:predict",
+        {"instances": []},
+        400,
+        ".*No values in 'instances' array",
+        "FillPredictRequestFromJson",
+    ),
+    (
+        f"{SHAPES}:predict",
+        {"signature_name": "two", "instances": [[1, 2]]},
+        400,
+        "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
+        "tensorinfo_map",
+        "FillTensorMapFromInstancesList",
+    ),
+    (
+        f"{SHAPES}:predict",
+        {"signature_name": "two", "instances": [{"a": [1, 2]}]},
+        400,
+        r"Failed to process element: 0 of 'instances' list\. JSON object: .* keys must be equal to: a,b",
+        "FillTensorMapFromInstancesList",
+    ),
+    (
+        f"{SHAPES}:predict",
+        {"signature_name": "two", "instances": [{"a": [1, 2], "b": [1, 2]}, 5]},
+        400,
+        "Expecting object but got list at item 1 of input list",
+        "FillTensorMapFromInstancesList",
+    ),
+    (
+        f"{SHAPES}:predict",
+        {"signature_name": "two", "instances": [{"a": [1, 2], "z": [1, 2]}]},
+        400,
+        ".*JSON object: does not have named input: z",
+        "AddInstanceItem",
+    ),
+    (
+        f"{SHAPES}:predict",
+        {"signature_name": "half_plus_three", "instances": [1.0, [2.0]]},
+        400,
+        r".*Expecting shape \[\] but got: \[1\]",
+        "AddInstanceItem",
+    ),
+    (
+        f"{SHAPES}:predict",
+        {"signature_name": "half_plus_three", "inputs": [[1.0, 2.0], [3.0]]},
+        400,
+        "Encountered list at unexpected size: 1 at level: 1 expected size: 2",
+        "FillTensorProto",
+    ),
+    (
+        f"{SHAPES}:predict",
+        {"signature_name": "half_plus_three", "inputs": [1.0, [2.0]]},
+        400,
+        "Encountered list at unexpected level: 1 expected < 1",
+        "FillTensorProto",
+    ),
+    (
+        f"{SHAPES}:predict",
+        {"signature_name": "half_plus_three", "inputs": [[1.0], 2.0]},
+        400,
+        r"JSON Value: 2\.0 found at incorrect level: 2 in the JSON DOM\. Expected at level: 2",
+        "FillTensorProto",
+    ),
+    (
+        f"{SHAPES}:predict",
+        {"signature_name": "half_plus_three", "inputs": ["text"]},
+        400,
+        'JSON Value: "text" Type: String is not of expected type: float',
+        "AddValueToTensor, TypeError",
+    ),
+    (
+        f"{SHAPES}:predict",
+        {"signature_name": "echo_int32", "inputs": [2**31]},
+        400,
+        "JSON Value: 2147483648 Type: Number is not of expected type: int32",
+        "AddValueToTensor, TypeError",
+    ),
+    (
+        f"{SHAPES}:predict",
+        {"signature_name": "echo_int64", "inputs": [1.5]},
+        400,
+        r"JSON Value: 1\.5 Type: Number is not of expected type: int64",
+        "AddValueToTensor, TypeError",
+    ),
+    (
+        f"{SHAPES}:predict",
+        {"signature_name": "echo_bool", "inputs": [1]},
+        400,
+        "JSON Value: 1 Type: Number is not of expected type: bool",
+        "AddValueToTensor, TypeError",
+    ),
+    (
+        f"{SHAPES}:predict",
+        {"signature_name": "echo_string", "inputs": [None]},
+        400,
+        "JSON Value: null Type: Null is not of expected type: string",
+        "AddValueToTensor, TypeError",
+    ),
+    (
+        f"{SHAPES}:predict",
+        {"signature_name": "echo_string", "inputs": [{"b64": "!!!"}]},
+        400,
+        "Unable to base64 decode",
+        "JsonDecodeBase64Object",
+    ),
+    (
+        f"{SHAPES}:predict",
+        {"signature_name": "two", "inputs": {"a": [[1, 2]]}},
+        400,
+        r"Missing named input: b in 'inputs' object\.",
+        "FillTensorMapFromInputsMap",
+    ),
+    (
+        f"{NET}:classify",
+        {"instances": []},
+        400,
+        ".*When method is classify, key 'examples' is expected and was not found",
+        "FillClassifyRegressRequestFromJson",
+    ),
+    (f"{NET}:classify", {"examples": 1}, 400, ".*Expecting 'examples' value to be an list/array", "the same"),
+    (f"{NET}:classify", {"examples": []}, 400, ".*'examples' value is an empty array", "the same"),
+    (
+        f"{NET}:classify",
+        {"examples": [1]},
+        400,
+        "Example must be JSON object but got JSON Number",
+        "MakeExample",
+    ),
+    (
+        f"{NET}:classify",
+        {"examples": [{"x": [1.0, "a"]}]},
+        400,
+        "Unexpected element type in feature: x expecting type: float",
+        "AddValueToFeature",
+    ),
+    (
+        f"{NET}:classify",
+        {"examples": [{"x": [None]}]},
+        400,
+        "Feature: x has element with unexpected JSON type: Null",
+        "AddValueToFeature",
+    ),
+    (
+        f"{NET}:classify",
+        {"examples": [{"x": [2**63]}]},
+        400,
+        r"Feature: x has uint64_t element\. Only int64_t is supported\.",
+        "AddValueToFeature",
+    ),
+    (
+        "/v1/models/nobody",
+        None,
+        404,
+        "Could not find any versions of model nobody",
+        "get_model_status_impl.cc",
+    ),
+    (
+        "/v1/models/nobody/metadata",
+        None,
+        404,
+        r"Servable not found for request: Latest\(nobody\)",
+        "basic_manager.cc",
+    ),
+    ("/v1/models", None, 400, "Missing model name in request.", "ProcessModelStatusRequest"),
+    (
+        f"{NET}:train",
+        {},
+        400,
+        f"Malformed request: POST {NET}:train",
+        "http_rest_api_handler.cc, ProcessRequest",
+    ),
+    (
+        f"{NET}:predict",
+        None,
+        400,
+        f"Malformed request: GET {NET}:predict",
+        "http_rest_api_handler.cc, ProcessRequest",
+    ),
+    (
+        f"{NET}/versions/99999999999999999999:predict",
+        {},
+        400,
+        "Failed to convert version: 99999999999999999999 to numeric.",
+        "http_rest_api_util.cc, ParseModelInfo",
+    ),
+    ("/elsewhere", None, 404, "Not found: /elsewhere", "this server's own text"),
+]
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=[f"{path} {str(body)[:40]}" for path, body, *_ in REFUSED])
+def test_refused(server: Server, case: tuple[str, Any, int, str, str]) -> None:
+    path, given, code, pattern, _source = case
+    status, body = server.http(path, given)
+    assert status == code, body
+    assert list(body) == ["error"]
+    assert re.fullmatch(pattern, body["error"]), body["error"]
+
+
+def test_gzip_bodies(server: Server) -> None:
+    given = json.dumps({"signature_name": "half_plus_three", "instances": [1.0]}).encode()
+    headers = {"Content-Encoding": "gzip"}
+    assert server.http(f"{SHAPES}:predict", gzip.compress(given), **headers) == (200, {"predictions": [3.5]})
+    assert server.http(f"{SHAPES}:predict", given, **headers)[0] == 400
+    assert server.http(f"{SHAPES}:predict", gzip.compress(given)[:-9], **headers)[0] == 400
+
+
+def test_one_connection_takes_many_requests(server: Server) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=30)
+    for value in range(20):
+        body = json.dumps({"signature_name": "half_plus_three", "instances": [value]})
+        connection.request("POST", f"{SHAPES}:predict", body)
+        assert json.loads(connection.getresponse().read()) == {"predictions": [value * 0.5 + 3]}
+    connection.close()
+
+
+def test_metrics_under_upstreams_names(server: Server) -> None:
+    from prometheus_client.parser import text_string_to_metric_families
+
+    def counted() -> dict[tuple[str, str], float]:
+        text = server.http("/monitoring/prometheus/metrics")[1]
+        return {
+            # this reader gives a counter's samples the suffix its own library writes
+            (sample.name.removesuffix("_total"), json.dumps(sample.labels, sort_keys=True)): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+    def value(name: str, **labels: str) -> float:
+        return counted().get((name, json.dumps(labels, sort_keys=True)), 0)
+
+    good = {"model_name": "shapes", "status": "OK"}
+    bad = {"model_name": "shapes", "status": "INVALID_ARGUMENT"}
+    before = (
+        value(":tensorflow:serving:request_count", **good),
+        value(":tensorflow:serving:request_count", **bad),
+    )
+    latency = {"model_name": "shapes", "API": "Predict", "entrypoint": "REST"}
+    timed = value(":tensorflow:serving:request_latency_count", **latency)
+    ran = {"model_name": "shapes", "API": "Predict", "runtime": "TF1"}
+    runs = value(":tensorflow:serving:runtime_latency_count", **ran)
+    server.http(f"{SHAPES}:predict", {"signature_name": "half_plus_three", "instances": [1.0]})
+    server.http(f"{SHAPES}:predict", {"signature_name": "half_plus_three", "instances": ["a"]})
+    assert value(":tensorflow:serving:request_count", **good) == before[0] + 1
+    assert value(":tensorflow:serving:request_count", **bad) == before[1] + 1
+    assert value(":tensorflow:serving:request_latency_count", **latency) == timed + 1
+    assert value(":tensorflow:serving:runtime_latency_count", **ran) == runs + 1
+    everything = counted()
+    buckets = [
+        count
+        for (name, _), count in everything.items()
+        if name == ":tensorflow:serving:request_latency_bucket"
+    ]
+    assert buckets
+    loads = [name for name, _ in everything if name == ":tensorflow:cc:saved_model:load_attempt_count"]
+    assert len(loads) == 3  # net has two versions
+
+
+def test_a_made_up_model_name_makes_no_metric(server: Server) -> None:
+    server.http("/v1/models/made_up:predict", {"instances": [1]})
+    assert "made_up" not in server.http("/monitoring/prometheus/metrics")[1]
