@@ -50,6 +50,7 @@ STAGES: tuple[Stage, ...] = (
 EXIT_CODES = {"settings": 2, "hosts": 3, "provision": 4, "model": 5, "image": 5, "deploy": 6, "smoke": 1}
 INTERRUPTED = 130
 KEPT_RUNS = 20
+CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,8 @@ def produces(stage: Stage) -> type:
 
 def new_context(config: Path | None, directory: Path, emit: Any, *, keep: bool = True) -> Context:
     """A context with a fresh run folder. The state folder lies beside slipway.yaml, else in `directory`."""
-    project = config.parent.resolve() if config is not None else directory.resolve()
-    state = State(project / ".slipway")
+    beside = config.parent.resolve() if config is not None else directory.resolve()
+    state = State(beside / ".slipway")
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     run = state.runs / stamp
     number = 1
@@ -109,7 +110,7 @@ def new_context(config: Path | None, directory: Path, emit: Any, *, keep: bool =
             :-KEPT_RUNS
         ]:
             shutil.rmtree(old)
-    return Context(state=state, run=run, project=project, emit=emit)
+    return Context(state=state, run=run, project=CHECKOUT, emit=emit)
 
 
 def run(

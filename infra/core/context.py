@@ -11,7 +11,7 @@ from infra.core.state import State, cache_home
 
 @dataclass(frozen=True)
 class Context:
-    """project: the folder of slipway.yaml and the programs. run: this run's folder, for evidence."""
+    """project: the checkout with playbooks/ and stacks/. run: this run's folder, for evidence."""
 
     state: State
     run: Path
