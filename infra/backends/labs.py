@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -58,6 +58,7 @@ class Lab:
     nat_chain: str
     ip_forward_before: str
     modules_loaded: tuple[str, ...] = ()
+    sysctls_before: dict[str, str] = field(default_factory=dict)
     hosts: tuple[LabHost, ...] = ()
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from infra.backends import base, cgroups, inherit, network, roots
+from infra.backends import base, cgroups, inherit, network, roots, sysctls
 from infra.backends.base import HostStatus
 from infra.backends.labs import Lab, LabHost, Records, interface_name, lab_name
 from infra.backends.launch import DEVICES, VOLUMES, Launch, service_argv, supervised_argv
@@ -104,6 +104,7 @@ class Nspawn:
             lines.append(f"add firewall chains {wanted.forward_chain} and {wanted.nat_chain} (IPv4)")
         if network.IP_FORWARD.read_text().strip() != "1":
             lines.append("turn on net.ipv4.ip_forward (put back by down)")
+        lines += [f"raise {name} to {value} (put back by down)" for name, value in sysctls.too_low().items()]
         lines += [
             f"make and boot host {host.name} ({host.address}, {', '.join(host.groups)})"
             if host in self._to_make(ctx, wanted)
@@ -169,6 +170,7 @@ class Nspawn:
         self.records.write(lab)
         if to_load := _modules_to_load():
             process.run(["modprobe", "--all", "--quiet", *to_load], check=False)
+        changed += len(sysctls.put(sysctls.too_low()))
         with self.records.locked():
             allowed = [
                 *site.servers(),
@@ -232,6 +234,9 @@ class Nspawn:
             if others
             else network.IP_FORWARD.read_text().strip(),
             modules_loaded=lab.modules_loaded if lab else (),
+            sysctls_before=sysctls.before(
+                [*(other.sysctls_before for other in others), lab.sysctls_before if lab else {}]
+            ),
             hosts=tuple(
                 known.get(host)
                 or LabHost(
@@ -352,6 +357,7 @@ class Nspawn:
                 if network.IP_FORWARD.read_text().strip() != lab.ip_forward_before:
                     network.IP_FORWARD.write_text(lab.ip_forward_before + "\n")
                     removed.append(f"net.ipv4.ip_forward, back to {lab.ip_forward_before}")
+                removed += [f"{name}, back to what it was" for name in sysctls.put(lab.sysctls_before)]
                 if lab.modules_loaded:
                     process.run(
                         ["modprobe", "--remove", "--all", "--quiet", *lab.modules_loaded], check=False
@@ -635,7 +641,8 @@ def _alive(pid_file: Path) -> bool:
     """Whether the process a supervisor wrote down (pid and start time) still runs."""
     try:
         pid, started = pid_file.read_text().split()
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19] == started
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return fields[19] == started and fields[0] not in "ZX"  # a zombie waits for its parent, not for us
     except (OSError, ValueError, IndexError):
         return False
 
