@@ -14,7 +14,7 @@ from infra.predict.client import Tls, Transport, connect
 from infra.predict.requests import read
 from infra.proving import gates
 from infra.proving.inside import Inside
-from infra.proving.replicas import Tried, odd_ones_out
+from infra.proving.replicas import READY_SECONDS, Tried, odd_ones_out
 
 
 def prove_server(
@@ -33,7 +33,12 @@ def prove_server(
     smoke, name = settings.smoke, settings.model.name
     with connect(server, transport, timeout=smoke.timeout, tls=tls) as client:
         report = check(
-            client, name, selection(fixed, smoke.num_tests), concurrency=smoke.concurrency, with_load=True
+            client,
+            name,
+            selection(fixed, smoke.num_tests),
+            concurrency=smoke.concurrency,
+            ready_timeout=READY_SECONDS,
+            with_load=True,
         )
         asked, disagree = (0, "") if report.errors else methods_agree(client, name, fixed)
     held = gates.answer_gates([report], smoke)

@@ -263,6 +263,7 @@ def _signature_map(behaviour: Behaviour) -> Any:
 def _handler(own: StandIn) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = 1 << 16  # header and body in one segment, or each answer waits for a delayed ACK
 
         def log_message(self, *_: object) -> None:
             """Quiet."""
