@@ -1,0 +1,235 @@
+"""A Kubernetes API with its controllers and scheduler on loopback, and a kubelet that only reports.
+
+Everything up to the binding of a pod is the real thing; nodes are entries, and pods "run" as the digest
+of their image says: the last character b cannot be pulled, c crashes, anything else gets ready.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from infra.clients.kubectl import Kubectl, KubectlError
+from infra.core.retry import wait_for
+
+NODES = ("worker-1", "worker-2")
+
+
+@dataclass(frozen=True)
+class ControlPlane:
+    kubectl: Kubectl
+    kubeconfig: Path
+    binary: Path
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def running(folder: Path, programs: Mapping[str, Path]) -> Iterator[ControlPlane]:
+    """Start etcd, API server, controllers and scheduler; stop them, by process, at the end."""
+    ports = {name: free_port() for name in ("etcd", "peer", "api", "controllers", "scheduler")}
+    token = secrets.token_hex(16)
+    (folder / "tokens.csv").write_text(f'{token},admin,1,"system:masters"\n')
+    key = rsa.generate_private_key(65537, 2048)
+    (folder / "accounts.key").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption(),
+        )
+    )
+    kubeconfig = folder / "kubeconfig"
+    kubeconfig.write_text(
+        yaml.safe_dump(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "current-context": "test",
+                "clusters": [
+                    {
+                        "name": "test",
+                        "cluster": {
+                            "server": f"https://127.0.0.1:{ports['api']}",
+                            "certificate-authority": str(folder / "api" / "apiserver.crt"),
+                        },
+                    }
+                ],
+                "users": [{"name": "admin", "user": {"token": token}}],
+                "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
+            }
+        )
+    )
+    etcd = f"http://127.0.0.1:{ports['etcd']}"
+    peer = f"http://127.0.0.1:{ports['peer']}"
+    client = [f"--kubeconfig={kubeconfig}", "--leader-elect=false", "--bind-address=127.0.0.1"]
+    commands = {
+        "etcd": [
+            f"--data-dir={folder / 'etcd'}",
+            f"--listen-client-urls={etcd}",
+            f"--advertise-client-urls={etcd}",
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=default={peer}",
+            "--unsafe-no-fsync",
+        ],
+        "kube-apiserver": [
+            f"--etcd-servers={etcd}",
+            "--bind-address=127.0.0.1",
+            f"--secure-port={ports['api']}",
+            f"--cert-dir={folder / 'api'}",
+            "--service-account-issuer=https://test",
+            f"--service-account-key-file={folder / 'accounts.key'}",
+            f"--service-account-signing-key-file={folder / 'accounts.key'}",
+            f"--token-auth-file={folder / 'tokens.csv'}",
+            "--authorization-mode=RBAC",
+            "--service-cluster-ip-range=10.99.0.0/24",
+        ],
+        "kube-controller-manager": [
+            *client,
+            f"--secure-port={ports['controllers']}",
+            f"--cert-dir={folder / 'controllers'}",
+            f"--service-account-private-key-file={folder / 'accounts.key'}",
+            "--controllers=*,-nodelifecycle,-nodeipam",
+        ],
+        "kube-scheduler": [
+            *client,
+            f"--secure-port={ports['scheduler']}",
+            f"--cert-dir={folder / 'scheduler'}",
+        ],
+    }
+    plane = ControlPlane(Kubectl(programs["kubectl"], kubeconfig), kubeconfig, programs["kubectl"])
+    stop = threading.Event()
+    with contextlib.ExitStack() as stack:
+        for name, arguments in commands.items():
+            stack.enter_context(_process([str(programs[name]), *arguments], folder / f"{name}.log"))
+            if name == "kube-apiserver":
+                wait_for(
+                    "an answer of the API server",
+                    lambda: plane.kubectl.run(["get", "--raw", "/readyz"], timeout=5),
+                    timeout=60,
+                    retry_on=(KubectlError,),
+                )
+        for node in NODES:
+            _add_node(plane.kubectl, node)
+        kubelet = threading.Thread(target=_report, args=(plane.kubectl, stop), daemon=True)
+        kubelet.start()
+        try:
+            yield plane
+        finally:
+            stop.set()
+            kubelet.join(10)
+
+
+@contextlib.contextmanager
+def _process(argv: list[str], log: Path) -> Iterator[None]:
+    with log.open("w") as file:
+        child = subprocess.Popen(argv, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        try:
+            yield
+        finally:
+            child.terminate()
+            try:
+                child.wait(10)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+
+def _add_node(kubectl: Kubectl, name: str) -> None:
+    labels = {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux"}
+    kubectl.apply([{"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}])
+    room = {"cpu": "4", "memory": "8Gi", "pods": "110"}
+    ready = {"type": "Ready", "status": "True", "reason": "Test", "message": "reported by the test"}
+    _patch(kubectl, ["node", name], {"capacity": room, "allocatable": room, "conditions": [ready]})
+    # added by admission, taken off by the controller that watches nodes, which is not run here
+    kubectl.run(["taint", "node", name, "node.kubernetes.io/not-ready-"])
+
+
+def _report(kubectl: Kubectl, stop: threading.Event) -> None:
+    """What a kubelet would write: status of bound pods, and the end of deleted ones."""
+    number = 1
+    while not stop.is_set():
+        with contextlib.suppress(KubectlError):  # a pod may go away between two calls
+            for pod in json.loads(kubectl.run(["get", "pods", "-A", "-o", "json"]).stdout)["items"]:
+                meta = pod["metadata"]
+                if "deletionTimestamp" in meta:
+                    kubectl.run(
+                        [
+                            "delete",
+                            "pod",
+                            meta["name"],
+                            "-n",
+                            meta["namespace"],
+                            "--force",
+                            "--grace-period=0",
+                        ]
+                    )
+                elif pod["spec"].get("nodeName") and not pod["status"].get("containerStatuses"):
+                    number += 1
+                    _patch(
+                        kubectl,
+                        ["pod", meta["name"], "-n", meta["namespace"]],
+                        _status(pod, f"10.50.0.{number}"),
+                    )
+        time.sleep(0.3)
+
+
+def _status(pod: dict[str, Any], address: str) -> dict[str, Any]:
+    container = pod["spec"]["containers"][0]
+    image = container["image"]
+    status: dict[str, Any] = {
+        "name": container["name"],
+        "image": image,
+        "imageID": "",
+        "ready": True,
+        "started": True,
+        "restartCount": 0,
+        "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}},
+    }
+    if image[-1] == "b":
+        why = (
+            f'Back-off pulling image "{image}": ErrImagePull: failed to resolve reference: {image}: not found'
+        )
+        status |= {"ready": False, "state": {"waiting": {"reason": "ImagePullBackOff", "message": why}}}
+    elif image[-1] == "c":
+        ended = {"exitCode": 1, "reason": "Error", "message": "ValueError: no model in /models/mnist\n"}
+        status |= {
+            "ready": False,
+            "restartCount": 3,
+            "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s"}},
+            "lastState": {"terminated": ended},
+        }
+    ready = "True" if status["ready"] else "False"
+    return {
+        "podIP": address,
+        "podIPs": [{"ip": address}],
+        "phase": "Running" if status["ready"] else "Pending",
+        "containerStatuses": [status],
+        "conditions": [
+            {"type": kind, "status": value}
+            for kind, value in (("PodScheduled", "True"), ("ContainersReady", ready), ("Ready", ready))
+        ],
+    }
+
+
+def _patch(kubectl: Kubectl, what: list[str], status: dict[str, Any]) -> None:
+    kubectl.run(
+        ["patch", *what, "--subresource=status", "--type=strategic", "-p", json.dumps({"status": status})]
+    )

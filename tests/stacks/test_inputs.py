@@ -1,0 +1,129 @@
+"""Stack configuration: what is taken, and every mistake told at once."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stacks import outputs
+from stacks.inputs import Inputs, InputsError, read
+
+IMAGE = "registry.lab:5000/slipway/mnist@sha256:" + "a" * 64
+ROOT = Path(__file__).parents[2]
+
+
+def test_only_the_image_is_needed() -> None:
+    inputs = read({"image": IMAGE})
+    assert (inputs.image, inputs.namespace, inputs.replicas, inputs.service_type) == (
+        IMAGE,
+        "serving",
+        3,
+        "ClusterIP",
+    )
+    assert inputs.pull_secret is None
+    assert inputs.max_replicas is None
+
+
+GOOD = [
+    ("replicas", "1", 1),
+    ("replicas", "1000", 1000),
+    ("namespace", "a", "a"),
+    ("namespace", "n" * 63, "n" * 63),
+    ("serviceType", "NodePort", "NodePort"),
+    ("createNamespace", "false", False),
+    ("await", "false", False),
+    ("cpuRequest", "0.25", "0.25"),
+    ("memoryLimit", "2Gi", "2Gi"),
+    ("spread", "preferred", "preferred"),
+    ("modelName", "Half_Plus.2-x", "Half_Plus.2-x"),
+    ("pullSecret", "registry-login", "registry-login"),
+    ("drainSeconds", "10", 10),
+]
+
+
+@pytest.mark.parametrize(("key", "text", "value"), GOOD)
+def test_good_values_arrive_typed(key: str, text: str, value: object) -> None:
+    inputs = read({"image": IMAGE, key: text})
+    field = next(item for item in fields(Inputs) if item.metadata["key"] == key)
+    assert getattr(inputs, field.name) == value
+
+
+BAD = [
+    ("image", "mnist:latest", "by digest"),
+    ("image", "r/mnist@sha256:abc", "by digest"),
+    ("image", "", "by digest"),
+    ("replicas", "0", "from 1 to 1000"),
+    ("replicas", "3.0", "from 1 to 1000"),
+    ("replicas", "three", "from 1 to 1000"),
+    ("replicas", "9" * 30, "from 1 to 1000"),
+    ("namespace", "Serving", "lower-case"),
+    ("namespace", "n" * 64, "at most 63"),
+    ("namespace", "serving\n", "lower-case"),
+    ("serviceType", "clusterip", "ClusterIP, NodePort, LoadBalancer"),
+    ("createNamespace", "yes", "true or false"),
+    ("cpuRequest", "-1", "processors"),
+    ("memoryRequest", "1 GB", "bytes"),
+    ("grpcNodePort", "8500", "from 30000 to 32767"),
+    ("spread", "even", "required, preferred"),
+    ("drainSeconds", "1", "from 10 to 600"),
+    ("modelName", "a/b", "letters"),
+]
+
+
+@pytest.mark.parametrize(("key", "text", "expected"), BAD)
+def test_bad_values_are_refused_with_what_was_expected(key: str, text: str, expected: str) -> None:
+    with pytest.raises(InputsError) as caught:
+        read({"image": IMAGE, key: text})
+    assert len(caught.value.problems) == 1
+    assert caught.value.problems[0].startswith(f"{key}: ")
+    assert expected in caught.value.problems[0]
+    assert repr(text) in caught.value.problems[0]
+
+
+CONTRADICTIONS = [
+    ({"maxReplicas": "3"}, "maxReplicas: 3 is not more than replicas, 3"),
+    ({"grpcNodePort": "30000"}, "grpcNodePort: only with"),
+    (
+        {"serviceType": "NodePort", "grpcNodePort": "30000", "restNodePort": "30000"},
+        "restNodePort: 30000 is grpcNodePort already",
+    ),
+    ({"awaitLoadBalancer": "true"}, "awaitLoadBalancer: only with"),
+    ({"memoryRequest": "2Gi"}, "memoryRequest: 2Gi is more than memoryLimit, 1Gi"),
+    ({"memoryRequest": "1073741825"}, "memoryRequest: 1073741825 is more than memoryLimit, 1Gi"),
+    ({"cpuRequest": "2", "cpuLimit": "1500m"}, "cpuRequest: 2 is more than cpuLimit, 1500m"),
+]
+
+
+@pytest.mark.parametrize(("values", "problem"), CONTRADICTIONS)
+def test_combinations_that_cannot_work(values: dict[str, str], problem: str) -> None:
+    with pytest.raises(InputsError) as caught:
+        read({"image": IMAGE, **values})
+    assert [text.startswith(problem) for text in caught.value.problems] == [True]
+
+
+def test_all_problems_at_once() -> None:
+    with pytest.raises(InputsError) as caught:
+        read({"replica": "3", "replicas": "0", "serviceType": "x", "memoryRequest": "2Gi"})
+    keys = sorted(problem.split(":")[0] for problem in caught.value.problems)
+    assert keys == ["image", "memoryRequest", "replica", "replicas", "serviceType"]
+    assert "replica: unknown key; did you mean replicas?" in caught.value.problems
+
+
+def test_every_key_of_the_project_file_is_an_input() -> None:
+    project = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())
+    assert project["name"] == outputs.PROJECT
+    assert set(project["config"]) <= {item.metadata["key"] for item in fields(Inputs)}
+    # a declared key without a default is one the engine insists on, and a default has its home in Inputs
+    assert set(project["config"]) == {"image"}
+    assert (ROOT / project["main"] / "__main__.py").is_file()
+    assert (ROOT / project["stackConfigDir"]).is_dir()
+
+
+def test_every_input_is_told() -> None:
+    for item in fields(Inputs):
+        assert item.metadata["meaning"], item.name
+    keys = [item.metadata["key"] for item in fields(Inputs)]
+    assert len(keys) == len(set(keys))

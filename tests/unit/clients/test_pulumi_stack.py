@@ -1,0 +1,147 @@
+"""Rendering as a process, and what the engine is given: configuration, variables, locks."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from infra.clients import pulumi_stack
+from infra.clients.pulumi_stack import Applied, Engine
+from infra.core.errors import UsageError
+
+IMAGE = "registry.lab:5000/slipway/mnist@sha256:" + "a" * 64
+
+
+def test_rendering_twice_gives_the_same() -> None:
+    first = pulumi_stack.render({"image": IMAGE, "createNamespace": "false"})
+    assert first == pulumi_stack.render({"image": IMAGE, "createNamespace": "false"})
+    assert "Namespace" not in {item["kind"] for item in first.manifests}
+    (deployment,) = [item for item in first.manifests if item["kind"] == "Deployment"]
+    assert type(deployment["spec"]["replicas"]) is int
+    assert list(yaml.safe_load_all(pulumi_stack.as_yaml(first.manifests))) == list(first.manifests)
+
+
+def test_configuration_of_the_callers_shell_does_not_leak_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PULUMI_CONFIG", json.dumps({"slipway:replicas": "7"}))
+    found = pulumi_stack.render({"image": IMAGE})
+    (deployment,) = [item for item in found.manifests if item["kind"] == "Deployment"]
+    assert deployment["spec"]["replicas"] == 3
+
+
+def test_wrong_inputs_are_told_all_at_once() -> None:
+    with pytest.raises(UsageError) as caught:
+        pulumi_stack.render({"image": "mnist:latest", "replicas": "none"})
+    assert "image: expected" in caught.value.tail
+    assert "replicas: expected" in caught.value.tail
+    assert "Traceback" not in caught.value.tail
+
+
+def test_the_configuration_file_keeps_what_is_pulumis_own(tmp_path: Path) -> None:
+    file = tmp_path / "Pulumi.lab.yaml"
+    file.write_text("encryptionsalt: v1:abc\nconfig:\n  slipway:replicas: '9'\n  slipway:image: old\n")
+    assert pulumi_stack.write_config(file, {"image": IMAGE}, "there")
+    held = yaml.safe_load(file.read_text())
+    assert held == {
+        "encryptionsalt": "v1:abc",
+        "config": {"slipway:image": IMAGE, "kubernetes:context": "there"},
+    }
+    assert not pulumi_stack.write_config(file, {"image": IMAGE}, "there")
+
+
+def test_a_previews_configuration_leaves_the_stacks_file_alone(tmp_path: Path) -> None:
+    file, target = tmp_path / "Pulumi.lab.yaml", tmp_path / "preview.yaml"
+    file.write_text("encryptionsalt: v1:abc\n")
+    pulumi_stack.write_config(file, {"image": IMAGE}, None, target)
+    assert file.read_text() == "encryptionsalt: v1:abc\n"
+    assert yaml.safe_load(target.read_text())["encryptionsalt"] == "v1:abc"
+
+
+def test_variables_keep_the_state_here_and_the_passphrase_to_us(tmp_path: Path) -> None:
+    folder = tmp_path / "pulumi"
+    first = pulumi_stack.environment(folder, tmp_path / "kubeconfig", "lab")
+    assert first == pulumi_stack.environment(folder, tmp_path / "kubeconfig", "lab")
+    passphrase = Path(first["PULUMI_CONFIG_PASSPHRASE_FILE"])
+    assert passphrase.stat().st_mode & 0o777 == 0o600
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert len(passphrase.read_text()) >= 32
+    assert passphrase.read_text() not in json.dumps(first)
+    assert first["PULUMI_BACKEND_URL"] == f"file://{folder / 'backend'}"
+    assert (folder / "backend").is_dir()
+    assert (first["KUBECONFIG"], first["PULUMI_STACK"]) == (str(tmp_path / "kubeconfig"), "lab")
+
+
+def test_each_state_folder_has_a_stack_of_its_own(tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    assert pulumi_stack.stack_name(project, project / ".slipway") == "lab"
+    other = pulumi_stack.stack_name(project, tmp_path / "elsewhere" / ".slipway")
+    assert other.startswith("lab-")
+    assert other != pulumi_stack.stack_name(project, tmp_path / "third" / ".slipway")
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program `pulumi` that is never run."""
+    monkeypatch.setenv("PULUMI_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    program = tmp_path / "bin" / "pulumi"
+    program.parent.mkdir()
+    program.write_text("#!/bin/false\n")
+    program.chmod(0o755)
+    return program
+
+
+def engine(cli: Path, variables: dict[str, str] | None = None) -> Engine:
+    return Engine(cli.parents[1], cli.parent, "lab", variables or {}, on_line=lambda _: None)
+
+
+def test_plugins_are_fetched_unless_the_right_one_is_here(cli: Path) -> None:
+    name = "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"
+    assert pulumi_stack.find_cli() == cli
+    assert name not in engine(cli).variables
+    wrong = cli.parents[1] / "home" / "plugins" / "resource-kubernetes-v1.0.0"
+    wrong.mkdir(parents=True)
+    assert name not in engine(cli).variables
+    (wrong.parent / "resource-kubernetes-v4.34.2").mkdir()
+    assert engine(cli).variables[name] == "true"
+
+
+def test_a_plugin_beside_the_cli_counts(cli: Path) -> None:
+    plugin = cli.with_name("pulumi-resource-kubernetes")
+    plugin.write_text("#!/bin/false\n")
+    plugin.chmod(0o755)
+    assert pulumi_stack.has_plugin(cli)
+
+
+def test_only_locks_of_the_dead_are_removed(cli: Path, tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    folder = tmp_path / "backend" / ".pulumi" / "locks" / "organization" / "slipway" / "lab"
+    folder.mkdir(parents=True)
+    here = socket.gethostname()
+    for name, pid, host in (("dead", gone.pid, here), ("alive", os.getpid(), here), ("far", gone.pid, "far")):
+        (folder / f"{name}.json").write_text(json.dumps({"pid": pid, "hostname": host, "username": "x"}))
+    assert engine(cli, {"PULUMI_BACKEND_URL": f"file://{tmp_path / 'backend'}"}).unlock() == 1
+    assert sorted(path.stem for path in folder.iterdir()) == ["alive", "far"]
+
+
+def test_what_counts_as_changed() -> None:
+    applied = Applied({"same": 8, "create": 2, "update": 1, "read": 1, "refresh": 3})
+    assert applied.changed == 3
+    assert applied.lines("would ") == ["would create 2 resources", "would update 1 resources"]
+    assert Applied({"same": 9}).changed == 0
+
+
+def test_the_cause_is_pulumis_diagnostics() -> None:
+    text = "Updating (lab):\n +  thing creating\n\nDiagnostics:\n  kubernetes:apps/v1:Deployment (deployment):\n    \x1b[31merror:\x1b[0m it broke\n"
+    assert pulumi_stack._cause(text).splitlines() == [
+        "Diagnostics:",
+        "  kubernetes:apps/v1:Deployment (deployment):",
+        "    error: it broke",
+    ]
