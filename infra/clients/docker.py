@@ -139,6 +139,7 @@ class Docker:
         labels: Mapping[str, str] | None = None,
         buildkit: bool = True,
         network: str = "none",
+        action: str = "",
     ) -> str:
         """Build a context (a gzipped tar with its Dockerfile) and return what the builder printed.
 
@@ -156,7 +157,7 @@ class Docker:
             [*words, "-"],
             context,
             "the image cannot be built",
-            "the lines above name the instruction",
+            action or "the lines above name the instruction",
         )
         return f"{done.stdout}{done.stderr}"
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from infra import artifacts
 from infra.artifacts.oci import EPOCH
@@ -44,12 +45,13 @@ class Wanted:
 
     @property
     def runtime_image(self) -> str:
-        return f"slipway/runtime:{self.runtime[:32]}"
+        """Only on the build host; of a registry that does not exist, so that none is ever asked for it."""
+        return f"slipway.local/runtime:{self.runtime[:32]}"
 
     @property
     def local_image(self) -> str:
         """Under this name the image is built and checked; the registry's is given to it after that."""
-        return f"slipway/serving:{self.tag}"
+        return f"slipway.local/serving:{self.tag}"
 
     @property
     def labels(self) -> dict[str, str]:
@@ -172,6 +174,10 @@ def make(ctx: Context, want: Wanted, docker: Docker) -> str:
             labels=want.labels,
             buildkit=daemon.buildkit,
             network="none" if server == "portable" else "default",
+            action=""
+            if server == "portable"
+            else "Google's server comes from Docker Hub's debian and storage.googleapis.com, which the build "
+            "host must reach; image.server: portable needs neither",
         )
         log.write_text(printed, encoding="utf-8")
     with _timed(ctx, docker.where, "it answered the export's fixed requests under Docker"):
@@ -190,6 +196,7 @@ def _runtime(ctx: Context, want: Wanted, docker: Docker, daemon: Daemon) -> None
         with _timed(ctx, "", "the image's packages are unpacked and cut down"):
             wheels = artifacts.wheels(ctx, context.LOCK, want.base.python)
             context.write_runtime(packed, wheels, server)
+        _keep_newest(packed.parent)
     if want.base.archive is not None and not docker.has(want.base.reference):
         with _timed(ctx, docker.where, f"base image {want.base.reference} is imported"):
             docker.import_root(want.base.archive, want.base.reference)
@@ -200,6 +207,13 @@ def _runtime(ctx: Context, want: Wanted, docker: Docker, daemon: Daemon) -> None
             arguments=_arguments(daemon, BASE=want.base.reference),
             buildkit=daemon.buildkit,
         )
+
+
+def _keep_newest(folder: Path, count: int = 3) -> None:
+    """Contexts are 220 MB each and made again in seconds."""
+    found = sorted(folder.glob("*.tar.gz"), key=lambda path: path.stat().st_mtime)
+    for old in found[:-count]:
+        old.unlink(missing_ok=True)  # another lab may do the same
 
 
 def _arguments(daemon: Daemon, **arguments: str) -> dict[str, str]:

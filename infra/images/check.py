@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from infra.clients.docker import Docker
 from infra.core.context import Context
 from infra.core.errors import ImageError, SlipwayError, Timeout
 from infra.core.retry import Pending, wait_for
 from infra.core.types import ExportedModel
+
+if TYPE_CHECKING:  # gRPC is imported when an image is asked, not when a command starts
+    from infra.predict.client import VersionStatus
 
 USER = "65532:65532"  # as in the Dockerfiles and in the pod
 PORT = 8500
@@ -59,11 +64,9 @@ def run_and_ask(ctx: Context, docker: Docker, reference: str, model: ExportedMod
     return report.requests
 
 
-def _wait(docker: Docker, name: str, status: object) -> None:
+def _wait(docker: Docker, name: str, status: Callable[[], tuple[VersionStatus, ...]]) -> None:
     """Until a version is AVAILABLE; a container that has ended is not waited for."""
     from infra.predict.errors import NotReachable, TimedOut
-
-    assert callable(status)
 
     def attempt() -> None:
         state = docker.state(name)
@@ -75,11 +78,19 @@ def _wait(docker: Docker, name: str, status: object) -> None:
                 action="the lines above are its log; the whole log is in the run's evidence",
             )
         try:
-            states = [one.state for one in status()]
+            versions = status()
         except (NotReachable, TimedOut) as error:
             raise Pending(f"{error.what}\n{docker.logs(name, _TAIL)}") from error
-        if "AVAILABLE" not in states:
-            raise Pending(f"versions are {', '.join(states) or 'none'}\n{docker.logs(name, _TAIL)}")
+        said = "\n".join(f"version {one.version}: {one.state} {one.error}".rstrip() for one in versions)
+        if versions and all(one.state == "END" for one in versions):
+            raise ImageError(
+                "the image's server cannot load the model",
+                where=docker.where,
+                tail=said,
+                action="the model is not one the server can serve: look at it with `slipway model inspect`",
+            )
+        if not any(one.state == "AVAILABLE" for one in versions):
+            raise Pending(f"{said or 'no version yet'}\n{docker.logs(name, _TAIL)}")
 
     try:
         wait_for("serving the model", attempt, timeout=STARTS_WITHIN, interval=0.25)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -152,8 +153,8 @@ def test_an_image_is_built_checked_and_only_then_pushed(scene: Scene) -> None:
     assert scene.docker.done == [
         "connect cp",
         "import slipway.local/python:3.13-abc",
-        "build slipway/runtime network=none",
-        "build slipway/serving network=none",
+        "build slipway.local/runtime network=none",
+        "build slipway.local/serving network=none",
         "check",
         "trust",
         "tag 10.0.0.1:5000/slipway/mnist",
@@ -191,7 +192,7 @@ def test_a_new_model_builds_only_the_small_image(scene: Scene) -> None:
     second = scene.run().value
     assert second.tag != first.tag
     assert [step for step in scene.docker.done if step.startswith(("build", "import"))] == [
-        "build slipway/serving network=none"
+        "build slipway.local/serving network=none"
     ]
     assert len(list(scene.ctx.state.image.glob("*"))) == 1, "old contexts do not pile up"
 
@@ -222,9 +223,19 @@ def test_a_build_host_of_another_architecture_is_refused_before_any_work(scene: 
 def test_googles_server_needs_the_network_for_its_own_step_only(scene: Scene) -> None:
     scene.run(Settings.model_validate({"image": {"server": "tensorflow"}}))
     assert [step for step in scene.docker.done if step.startswith("build")] == [
-        "build slipway/runtime network=none",
-        "build slipway/serving network=default",
+        "build slipway.local/runtime network=none",
+        "build slipway.local/serving network=default",
     ]
+
+
+def test_old_contexts_do_not_fill_the_cache(scene: Scene) -> None:
+    cache = scene.ctx.cache / "image"
+    for age in range(6):
+        _touch(cache / f"{age}.tar.gz")
+        os.utime(cache / f"{age}.tar.gz", (age, age))
+    scene.run()
+    left = {path.name for path in cache.glob("*.tar.gz")}
+    assert len(left) == 3 and {"5.tar.gz", "4.tar.gz"} < left
 
 
 def test_a_named_build_host_is_used(scene: Scene) -> None:

@@ -167,6 +167,14 @@ def test_a_model_that_never_gets_available_shows_state_and_log(ask: Run, docker:
     assert "LOADING" in error.tail and docker.printed in error.tail
 
 
+def test_a_model_that_cannot_be_loaded_is_not_waited_for(
+    ask: Run, docker: FakeDocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(under_test, "STARTS_WITHIN", 3600)
+    error = error_of(ask, docker, report(), "LOADING", "END")
+    assert "cannot load the model" in error.what and "END" in error.tail
+
+
 def test_a_server_with_another_model_is_said_at_once(ask: Run, docker: FakeDocker) -> None:
     error = error_of(ask, docker, report(), WrongModel("there is no model mnist", action="look"))
     assert "no model mnist" in error.what
