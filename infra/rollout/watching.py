@@ -237,12 +237,20 @@ class Unreachable(Exception):
 
 def _look(kubectl: Kubectl, namespace: str, deployment: str) -> _Seen:
     try:
-        found = kubectl.get("deployment", deployment, namespace=namespace)
-        items = kubectl.get("replicasets,pods", namespace=namespace, selector=_selector())["items"]
+        items = kubectl.get("deployments,replicasets,pods", namespace=namespace, selector=_selector())[
+            "items"
+        ]
     except KubectlError as error:
         if error.reason == "unreachable":
             raise Unreachable(error.output) from error
         raise
+    found = next((item for item in items if item["metadata"]["name"] == deployment), None)
+    if found is None:
+        raise DeployError(
+            f"{deployment} is gone, or lost its labels, while it was waited for",
+            where=f"namespace {namespace}",
+            action="something else changes it; see its events in the evidence",
+        )
     pods = [item for item in items if item["kind"] == "Pod"]
     sets = [item for item in items if item["kind"] == "ReplicaSet"]
     return _Seen(

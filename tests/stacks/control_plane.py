@@ -7,12 +7,13 @@ of their image says: the last character b cannot be pulled, c crashes, anything 
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import secrets
 import socket
+import ssl
 import subprocess
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,7 +129,11 @@ def running(folder: Path, programs: Mapping[str, Path]) -> Iterator[ControlPlane
                 )
         for node in NODES:
             _add_node(plane.kubectl, node)
-        kubelet = threading.Thread(target=_report, args=(plane.kubectl, stop), daemon=True)
+        kubelet = threading.Thread(
+            target=_report,
+            args=(_Api(ports["api"], token, folder / "api" / "apiserver.crt"), stop),
+            daemon=True,
+        )
         kubelet.start()
         try:
             yield plane
@@ -162,33 +167,39 @@ def _add_node(kubectl: Kubectl, name: str) -> None:
     kubectl.run(["taint", "node", name, "node.kubernetes.io/not-ready-"])
 
 
-def _report(kubectl: Kubectl, stop: threading.Event) -> None:
+class _Api:
+    """The API without a process per question."""
+
+    def __init__(self, port: int, token: str, certificate: Path) -> None:
+        self.port, self.token = port, token
+        self.trust = ssl.create_default_context(cafile=str(certificate))
+
+    def ask(self, method: str, path: str, body: object = None) -> Any:
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port, context=self.trust, timeout=10)
+        headers = {
+            "Authorization": f"Bearer {self.token}",
+            "Content-Type": "application/json"
+            if method != "PATCH"
+            else "application/strategic-merge-patch+json",
+        }
+        with contextlib.closing(connection):
+            connection.request(method, path, None if body is None else json.dumps(body), headers)
+            return json.loads(connection.getresponse().read())
+
+
+def _report(api: _Api, stop: threading.Event) -> None:
     """What a kubelet would write: status of bound pods, and the end of deleted ones."""
     number = 1
-    while not stop.is_set():
-        with contextlib.suppress(KubectlError):  # a pod may go away between two calls
-            for pod in json.loads(kubectl.run(["get", "pods", "-A", "-o", "json"]).stdout)["items"]:
+    while not stop.wait(0.3):
+        with contextlib.suppress(OSError, http.client.HTTPException):  # the API server may be busy
+            for pod in api.ask("GET", "/api/v1/pods")["items"]:
                 meta = pod["metadata"]
+                path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}"
                 if "deletionTimestamp" in meta:
-                    kubectl.run(
-                        [
-                            "delete",
-                            "pod",
-                            meta["name"],
-                            "-n",
-                            meta["namespace"],
-                            "--force",
-                            "--grace-period=0",
-                        ]
-                    )
+                    api.ask("DELETE", path, {"gracePeriodSeconds": 0})
                 elif pod["spec"].get("nodeName") and not pod["status"].get("containerStatuses"):
                     number += 1
-                    _patch(
-                        kubectl,
-                        ["pod", meta["name"], "-n", meta["namespace"]],
-                        _status(pod, f"10.50.0.{number}"),
-                    )
-        time.sleep(0.3)
+                    api.ask("PATCH", f"{path}/status", {"status": _status(pod, f"10.50.0.{number}")})
 
 
 def _status(pod: dict[str, Any], address: str) -> dict[str, Any]:
