@@ -1,0 +1,238 @@
+"""The stage without a cluster: its inputs from settings, the way it chooses, what a shell gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from infra import deploy
+from infra.clients import pulumi_stack
+from infra.core.context import Context
+from infra.core.errors import DeployError, EnvironmentFault
+from infra.core.events import Event, Note
+from infra.core.schema import Settings
+from infra.core.state import State
+from infra.core.types import Cluster, ImageRef, Registry
+from infra.rollout import choosing
+from infra.rollout.choosing import Declared, Earlier
+
+IMAGE = ImageRef("r.lab:5000/mnist", "sha256:" + "a" * 64, "1", "portable", "half_plus_two", 7, "0")
+
+
+def settings(**sections: Any) -> Settings:
+    return Settings.model_validate(sections)
+
+
+@pytest.fixture
+def ctx(tmp_path: Path) -> Context:
+    project = tmp_path / "project"
+    (project / "stacks" / "envs").mkdir(parents=True)
+    (project / "Pulumi.yaml").write_text("name: slipway\nstackConfigDir: stacks/envs\n")
+    events: list[Event] = []
+    return Context(State(project / ".slipway"), project / ".slipway" / "run", project, emit=events.append)
+
+
+def test_only_what_somebody_set_is_passed_on() -> None:
+    assert choosing.config_of(settings(), IMAGE, None) == {
+        "image": IMAGE.reference,
+        "modelName": "half_plus_two",
+        "createNamespace": "false",
+    }
+    asked = settings(deploy={"namespace": "models", "replicas": 5, "service_type": "NodePort"})
+    assert choosing.config_of(asked, IMAGE, Registry("r.lab:5000", "me", Path("p"))) == {
+        "image": IMAGE.reference,
+        "modelName": "half_plus_two",
+        "createNamespace": "false",
+        "namespace": "models",
+        "replicas": "5",
+        "serviceType": "NodePort",
+        "pullSecret": "registry-login",
+    }
+
+
+def test_no_login_no_pull_secret() -> None:
+    assert "pullSecret" not in choosing.config_of(settings(), IMAGE, Registry("r.lab:5000"))
+
+
+def test_the_registry_is_the_clusters_or_the_one_of_the_settings(tmp_path: Path) -> None:
+    (tmp_path / "p").write_text("x")
+    own = Registry("own:5000")
+    brought = settings(image={"registry": "theirs:443", "username": "u", "password_file": tmp_path / "p"})
+    cluster = Cluster(Path("k"), Path("kubectl"), "", (), own)
+    foreign = Cluster(Path("k"), Path("kubectl"), "", (), None)
+    assert choosing.registry_of(brought, cluster) == own
+    assert choosing.registry_of(brought, foreign) == Registry("theirs:443", "u", tmp_path / "p", None)
+    assert choosing.registry_of(settings(), foreign) is None
+
+
+class Held:
+    """An applier whose cluster holds one Deployment, managed by somebody or missing."""
+
+    namespace = "serving"
+
+    def __init__(self, manager: str | None) -> None:
+        self.kubectl = self
+        self.manager = manager
+
+    def item(self) -> dict[str, Any]:
+        meta = {"name": "mnist-deployment", "namespace": "serving"}
+        entry = {"manager": self.manager, "operation": "Apply"}
+        return {"kind": "Deployment", "metadata": {**meta, "managedFields": [entry]}}
+
+    def find(self, *_: Any, **__: Any) -> dict[str, Any] | None:
+        return None if self.manager is None else self.item()
+
+    def held(self, _: Any) -> dict[Any, Any]:
+        return {} if self.manager is None else {("Deployment", "serving", "mnist-deployment"): self.item()}
+
+
+WAYS = [
+    ("auto", False, None, "render", "there is no `pulumi` on PATH"),
+    ("auto", True, None, "engine", "`pulumi` is"),
+    ("auto", True, "slipway", "render", "made by render"),
+    ("auto", True, "pulumi-kubernetes-1", "engine", "`pulumi` is"),
+    ("render", True, None, "render", "deploy.by is render"),
+    ("engine", True, "slipway", "engine", "deploy.by is engine"),
+]
+
+
+@pytest.mark.parametrize(("by", "cli", "held", "way", "why"), WAYS)
+def test_the_way_and_why(
+    ctx: Context,
+    monkeypatch: pytest.MonkeyPatch,
+    by: str,
+    cli: bool,
+    held: str | None,
+    way: str,
+    why: str,
+) -> None:
+    said: list[Event] = []
+    ctx = Context(ctx.state, ctx.run, ctx.project, emit=said.append)
+    monkeypatch.setattr(pulumi_stack, "find_cli", lambda: Path("/bin/pulumi") if cli else None)
+    assert choosing.way(ctx, settings(deploy={"by": by}), Held(held)) == way  # type: ignore[arg-type]
+    (note,) = [event.text for event in said if isinstance(event, Note)]
+    assert note.startswith(f"deploy by {way}: ")
+    assert why in note
+
+
+def test_an_engine_that_is_not_there(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulumi_stack, "find_cli", lambda: None)
+    with pytest.raises(EnvironmentFault) as caught:
+        choosing.way(ctx, settings(deploy={"by": "engine"}), Held(None))  # type: ignore[arg-type]
+    assert "deploy.by: render" in caught.value.action
+
+
+class Engine:
+    def __init__(self, *held: pulumi_stack.Resource) -> None:
+        self.held = set(held)
+
+    def resources(self) -> set[pulumi_stack.Resource]:
+        return self.held
+
+
+OURS = pulumi_stack.Resource("Deployment", "serving", "mnist-deployment")
+STRANGERS = [
+    ("slipway", None, True, ""),
+    (None, None, True, ""),
+    ("helm", None, False, "deploy.namespace"),
+    ("pulumi-kubernetes-1", None, False, "deploy.namespace"),
+    ("pulumi-kubernetes-1", Engine(OURS), True, ""),
+    ("pulumi-kubernetes-1", Engine(), False, "deploy.namespace"),
+    ("slipway", Engine(OURS), False, "slipway destroy"),
+]
+
+
+@pytest.mark.parametrize(("manager", "engine", "ok", "action"), STRANGERS)
+def test_what_something_else_made_is_refused(
+    manager: str | None, engine: Engine | None, ok: bool, action: str
+) -> None:
+    declared = Declared(None, None, {}, pulumi_stack.Rendered((), ()), Held(manager))  # type: ignore[arg-type]
+    if ok:
+        choosing.refuse_strangers(declared, engine)  # type: ignore[arg-type]
+        return
+    with pytest.raises(DeployError) as caught:
+        choosing.refuse_strangers(declared, engine)  # type: ignore[arg-type]
+    assert str(manager) in caught.value.tail
+    assert action in caught.value.action
+
+
+def test_memory_comes_and_goes(ctx: Context) -> None:
+    assert choosing.remembered(ctx) is None
+    choosing.remember(ctx, Earlier("serving", "render"))
+    assert choosing.remembered(ctx) == Earlier("serving", "render")
+    choosing.forget(ctx)
+    assert choosing.remembered(ctx) is None
+    (ctx.state.root / "deployed.json").write_text("{")
+    assert choosing.remembered(ctx) is None
+
+
+@pytest.mark.parametrize("by", ["engine", "render"])
+def test_by_hand_gets_the_same_inputs(ctx: Context, by: choosing.Way) -> None:
+    declared = Declared(
+        choosing.Kubectl(Path("kubectl"), Path("kubeconfig")),
+        None,
+        {"image": IMAGE.reference},
+        pulumi_stack.Rendered((), ()),
+        Held(None),  # type: ignore[arg-type]
+    )
+    file = choosing.configure(ctx, declared, by)
+    assert file == ctx.project / "stacks" / "envs" / "Pulumi.lab.yaml"
+    held = yaml.safe_load(file.read_text())["config"]
+    assert held["slipway:image"] == IMAGE.reference
+    assert held.get("slipway:await") == ("false" if by == "engine" else None)
+    assert choosing.forget(ctx) == ["stacks/envs/Pulumi.lab.yaml"]
+    assert not file.exists()
+
+
+def test_a_preview_leaves_the_stacks_file_alone(ctx: Context) -> None:
+    declared = Declared(
+        choosing.Kubectl(Path("kubectl"), Path("kubeconfig")),
+        None,
+        {"image": IMAGE.reference},
+        pulumi_stack.Rendered((), ()),
+        Held(None),  # type: ignore[arg-type]
+    )
+    file = choosing.configure(ctx, declared, "engine", preview=True)
+    assert file is not None
+    assert file.is_relative_to(ctx.state.root)
+    assert list((ctx.project / "stacks" / "envs").iterdir()) == []
+
+
+def test_a_plan_without_a_cluster_says_so(ctx: Context) -> None:
+    (line,) = deploy.Deploy().plan(ctx, settings(), None, None)
+    assert "once the cluster exists" in line
+    cluster = Cluster(Path("k"), Path("kubectl"), "", (), None)
+    (line,) = deploy.Deploy().plan(ctx, settings(), cluster, None)
+    assert "once the image exists" in line
+
+
+def test_a_shell_gets_what_pulumi_and_kubectl_need(ctx: Context) -> None:
+    variables = deploy.env(ctx, settings())
+    assert variables["PATH"] == str(ctx.state.bin)
+    assert variables["KUBECONFIG"] == str(ctx.state.kubeconfig)
+    assert variables["PULUMI_STACK"] == "lab"
+    assert Path(variables["PULUMI_CONFIG_PASSPHRASE_FILE"]).is_file()
+    assert Path(variables["PULUMI_BACKEND_URL"].removeprefix("file://")).is_dir()
+
+
+def test_a_shell_gets_the_cluster_that_was_brought_along(ctx: Context, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.write_text("")
+    assert deploy.env(ctx, settings(cluster={"kubeconfig": mine}))["KUBECONFIG"] == str(mine)
+
+
+def test_rendered_for_others_has_the_namespace_and_no_secret() -> None:
+    found = deploy.render(settings(deploy={"namespace": "models"}), IMAGE)
+    assert found[0]["kind"] == "Namespace"
+    assert {item["metadata"].get("namespace", "models") for item in found} == {"models"}
+    assert "Secret" not in {item["kind"] for item in found}
+
+
+def test_down_leaves_a_labs_own_cluster_to_its_hosts(ctx: Context) -> None:
+    choosing.remember(ctx, Earlier("serving", "render"))
+    assert deploy.Deploy().remove(ctx, settings()) == []
+    assert choosing.remembered(ctx) is None
+    assert deploy.Deploy().collect(ctx) == ()
