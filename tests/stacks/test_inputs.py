@@ -127,3 +127,17 @@ def test_every_input_is_told() -> None:
         assert item.metadata["meaning"], item.name
     keys = [item.metadata["key"] for item in fields(Inputs)]
     assert len(keys) == len(set(keys))
+
+
+def test_the_manual_lists_every_input_with_its_default() -> None:
+    """After a wanted change: put the table this test expects into docs/deploy.md."""
+
+    def shown(value: object) -> str:
+        return "" if value in (None, "") else f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+    rows = [
+        f"| `{item.metadata['key']}` | {shown(item.default)} | {item.metadata['meaning']} |"
+        for item in fields(Inputs)
+    ]
+    manual = (ROOT / "docs" / "deploy.md").read_text()
+    assert "\n".join(rows) in manual
