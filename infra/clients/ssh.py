@@ -244,7 +244,7 @@ def connect(host: Host, identity: Path | None, timeout: float = CONNECT_SECONDS)
     known = host.address if host.port == 22 else f"[{host.address}]:{host.port}"
     try:
         entry = paramiko.hostkeys.HostKeyEntry.from_line(f"{known} {kind} {blob}")
-    except (ValueError, paramiko.SSHException) as error:
+    except (ValueError, paramiko.SSHException, paramiko.hostkeys.InvalidHostKey) as error:
         raise HostKeyRejected(
             f"the pinned host key is not one: {host.host_key[:60]!r}", where=host.name
         ) from error

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from infra.backends import base, made_here
+from infra.clients.ssh import fingerprint
+from infra.core.context import Context
+from infra.core.errors import HostError
+from infra.core.state import State
+from infra.core.types import Host, Hosts
+
+
+def test_a_key_pair_is_made_once_and_private(tmp_path: Path) -> None:
+    made = base.key_pair(tmp_path, "key")
+    assert base.key_pair(tmp_path, "key") == made
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+    assert fingerprint(made.public).startswith("ssh-ed25519 SHA256:")
+    (tmp_path / "key.pub").unlink()  # half of a pair is none
+    assert base.key_pair(tmp_path, "key") != made
+
+
+def test_hosts_are_recorded_with_their_pinned_keys(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    hosts = Hosts("ssh", (Host("a", "192.0.2.1", "root", "ssh-ed25519 AAAA", ("worker",), port=2222),))
+    assert base.record(state, hosts)
+    assert not base.record(state, hosts)
+    assert base.known_hosts(state).read_text() == "[192.0.2.1]:2222 ssh-ed25519 AAAA\n"
+    assert base.recorded(state) == hosts
+    assert made_here(Context(state, tmp_path, tmp_path)).name == "ssh"
+    (state.hosts / "hosts.json").write_text("{")
+    assert base.recorded(state) is None
+    assert made_here(Context(state, tmp_path, tmp_path)).name == "nspawn"
+
+
+def test_one_error_names_every_host() -> None:
+    errors = [
+        HostError("no boot", where=name, tail=f"cause of {name}", action="do it")
+        for name in ("cp", "worker-1")
+    ]
+    assert base.joined(errors[:1]) is errors[0]  # type: ignore[arg-type]  # a list of a subclass
+    text = "\n".join(base.joined(list(errors)).lines())
+    for part in (
+        "2 hosts failed",
+        "cp: no boot",
+        "cause of cp",
+        "worker-1: no boot",
+        "cause of worker-1",
+        "do it",
+    ):
+        assert part in text
+
+
+def test_tail_is_the_last_lines(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("".join(f"line {number}\n" for number in range(1000)))
+    assert base.tail(tmp_path / "log", 2) == "line 998\nline 999"
+    assert base.tail(tmp_path / "none", 2) == ""
