@@ -15,10 +15,10 @@ from typing import NoReturn
 
 from infra.core.errors import SlipwayError, UsageError
 from infra.predict.check import Report, check, selection
-from infra.predict.client import Client, Tls, connect, wait_available
-from infra.predict.idx import as_requests, image_signature, read_tests
+from infra.predict.client import Tls, connect
+from infra.predict.idx import images_as_requests
 from infra.predict.loop import Ended
-from infra.predict.requests import FixedRequest, read
+from infra.predict.requests import read
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,7 +51,17 @@ def _run(options: argparse.Namespace) -> Report:
     tls = Tls(options.ca_file) if options.tls or options.ca_file else None
     fixed = read(options.requests) if options.requests else None
     with connect(options.server, options.transport, timeout=options.timeout, tls=tls) as client:
-        asked = _images(client, options) if fixed is None else selection(fixed, options.num_tests)
+        if fixed is not None:
+            asked = selection(fixed, options.num_tests)
+        else:
+            asked = images_as_requests(
+                client,
+                options.model_name,
+                options.work_dir,
+                options.num_tests,
+                ready_timeout=options.ready_timeout,
+                signature=options.signature,
+            )
         return check(
             client,
             options.model_name,
@@ -61,13 +71,6 @@ def _run(options: argparse.Namespace) -> Report:
             with_load=options.load,
             on_end=_silent if options.json else _dot,
         )
-
-
-def _images(client: Client, options: argparse.Namespace) -> tuple[FixedRequest, ...]:
-    images, labels = read_tests(options.work_dir, options.num_tests)
-    wait_available(client, options.model_name, timeout=options.ready_timeout)
-    metadata = client.metadata(options.model_name)
-    return as_requests(images, labels, image_signature(metadata, client.server, options.signature))
 
 
 def _dot(ended: Ended) -> None:

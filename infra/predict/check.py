@@ -109,7 +109,8 @@ def check(
 
     A request that fails is counted, not raised; what keeps any request from being asked is raised:
     NotReachable, NotReady, WrongModel, and WrongSignature when the model lacks a signature or an input
-    that the requests use. with_load: then a closed loop at this concurrency until p50 is stable.
+    that the requests use. with_load: then, unless requests failed, a closed loop at this
+    concurrency until p50 is stable.
     """
     wait_available(client, model, timeout=ready_timeout)
     metadata = client.metadata(model)
@@ -117,8 +118,8 @@ def check(
         _same_inputs(metadata, name, requests, client.server)
     calls = _prepared(client, model, requests)
     ended, seconds = each(calls, concurrency, on_end=lambda _index, one: on_end(one))
-    steady = load(calls, concurrency) if with_load and calls else None
     statistics = summarize([(one.status, one.seconds) for one in ended], seconds)
+    steady = load(calls, concurrency) if with_load and calls and not statistics.errors else None
     return _report(client, metadata, requests, ended, statistics=statistics, steady=steady)
 
 

@@ -9,13 +9,26 @@ from pathlib import Path
 import numpy as np
 
 from infra.core.errors import UsageError
-from infra.predict.client import Metadata, Signature
+from infra.predict.client import Client, Metadata, Signature, wait_available
 from infra.predict.errors import WrongSignature
 from infra.predict.requests import Array, FixedRequest
 
 IMAGES = ("t10k-images-idx3-ubyte", "t10k-images.idx3-ubyte")
 LABELS = ("t10k-labels-idx1-ubyte", "t10k-labels.idx1-ubyte")
 _ACTION = "give the folder with MNIST's four IDX files, or use --requests"
+
+
+def images_as_requests(
+    client: Client, model: str, folder: Path, count: int, *, ready_timeout: float, signature: str = ""
+) -> tuple[FixedRequest, ...]:
+    """The first `count` test images as requests under the server's own signature and keys.
+
+    Raises UsageError for the files, and what keeps the server from telling its signatures.
+    """
+    images, labels = read_tests(folder, count)
+    wait_available(client, model, timeout=ready_timeout)
+    metadata = client.metadata(model)
+    return as_requests(images, labels, image_signature(metadata, client.server, signature))
 
 
 def read_tests(folder: Path, count: int) -> tuple[Array, Array]:

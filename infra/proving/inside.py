@@ -22,8 +22,7 @@ from infra.predict.requests import FixedRequest, to_line
 
 LABEL = "slipway/smoke"
 PULL_SECRET = "registry-login"  # noqa: S105  # the secret's name in the cluster, not the secret
-SELF_DESTRUCT_SECONDS = 300  # a pod that a killed run left ends by itself; the next run removes it
-WAIT_SECONDS = 90.0
+WAIT_SECONDS = 90.0  # to be scheduled, to pull, to start; and 10 ms for each request on top
 _LARGEST = 900_000  # an object of the API server holds 1 MiB, base64 takes a third
 _MOUNT = "/requests"
 _FILE = "requests.jsonl"
@@ -61,6 +60,7 @@ class Asker:
         self._model = model
         self._settings = settings
         self._emit = emit
+        self._patience = WAIT_SECONDS + settings.num_tests / 100
         self.name = f"slipway-smoke-{secrets.token_hex(4)}"
 
     def ask(self, requests: Sequence[FixedRequest], *, in_image: bool) -> Inside:
@@ -122,7 +122,8 @@ class Asker:
         }
         spec: dict[str, Any] = {
             "restartPolicy": "Never",
-            "activeDeadlineSeconds": SELF_DESTRUCT_SECONDS,
+            # A pod that a killed run left ends by itself, and the next run removes it.
+            "activeDeadlineSeconds": round(2 * self._patience),
             "terminationGracePeriodSeconds": 1,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
@@ -152,7 +153,7 @@ class Asker:
                 raise SlipwayError(f"the pod {self.name} does not start: {why}")
             raise retry.Pending(why or "it runs")
 
-        return retry.wait_for(f"the end of pod {self.name}", attempt, timeout=WAIT_SECONDS, interval=0.3)
+        return retry.wait_for(f"the end of pod {self.name}", attempt, timeout=self._patience, interval=0.3)
 
     def _sweep(self) -> None:
         """Remove what ended runs left behind; a pod that runs may be another run's."""

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from infra.clients.kubectl import Found
-from infra.core.errors import GateFailed
+from infra.core.errors import GateFailed, UsageError
 from infra.core.schema import Settings, SmokeSettings
 from infra.core.types import Gate, Proof, ReplicaProof
 from infra.predict.check import Report, check, methods_agree, selection
 from infra.predict.client import Tls, Transport, connect
+from infra.predict.idx import images_as_requests
 from infra.predict.requests import read
 from infra.proving import gates
 from infra.proving.inside import Inside
@@ -20,18 +21,25 @@ from infra.proving.replicas import READY_SECONDS, Tried, odd_ones_out
 def prove_server(
     server: str,
     settings: Settings,
-    requests: Path,
+    requests: Path | None,
     *,
+    work_dir: Path | None = None,
     transport: Transport = "grpc",
     tls: Tls | None = None,
 ) -> Proof:
     """Ask one TensorFlow Serving at HOST:PORT, whoever runs it; `require` turns a bad Proof into an error.
 
+    requests: a JSONL file of fixed requests; without one, work_dir: a folder with MNIST's IDX test files.
+
     Raises NotReachable, NotReady, WrongModel, WrongSignature, UsageError when it cannot be asked at all.
     """
-    fixed = read(requests)
+    if requests is None and work_dir is None:
+        raise UsageError("nothing to ask", where=server, action="give fixed requests or MNIST's test files")
+    fixed = read(requests) if requests is not None else ()
     smoke, name = settings.smoke, settings.model.name
     with connect(server, transport, timeout=smoke.timeout, tls=tls) as client:
+        if requests is None and work_dir is not None:
+            fixed = images_as_requests(client, name, work_dir, smoke.num_tests, ready_timeout=READY_SECONDS)
         report = check(
             client,
             name,

@@ -2,12 +2,14 @@
 
 import contextlib
 import json
+import struct
 import threading
 from functools import partial
 
 import grpc
+import numpy as np
 import pytest
-from predict.standin import Behaviour, StandIn, fixed_requests, requests_file
+from predict.standin import Behaviour, StandIn, fixed_requests, requests_file, scores_of
 from proving.cluster import IMAGE, StandInCluster, cluster, endpoints, exported
 
 from infra import smoke
@@ -484,6 +486,25 @@ def test_a_server_that_cannot_be_asked_is_an_error_of_its_own(tmp_path, monkeypa
     monkeypatch.setattr("infra.proving.proofs.READY_SECONDS", 0.1)
     with pytest.raises(NotReachable):
         smoke.prove_server("127.0.0.1:1", Settings(), file)
+
+
+def test_a_server_can_be_proved_with_mnists_own_files(tmp_path, monkeypatch):
+    monkeypatch.setattr("infra.predict.check.load", partial(loop.load, window=0.05, most_windows=3))
+    rows = np.random.default_rng(2).integers(0, 256, (10, 8), dtype=np.uint8)
+    labels = scores_of(rows.astype(np.float32) / 255).argmax(axis=1).astype(np.uint8)
+    (tmp_path / "t10k-images-idx3-ubyte").write_bytes(
+        struct.pack(">BBBBIII", 0, 0, 8, 3, 10, 2, 4) + rows.tobytes()
+    )
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(
+        struct.pack(">BBBBI", 0, 0, 8, 1, 10) + labels.tobytes()
+    )
+    settings = Settings(smoke=SmokeSettings(num_tests=10))
+    with StandIn() as server:
+        proof = smoke.prove_server(server.address, settings, None, work_dir=tmp_path)
+        with pytest.raises(UsageError, match="nothing to ask"):
+            smoke.prove_server(server.address, settings, None)
+    assert (proof.ok, proof.requests, proof.accuracy) == (True, 10, 1.0)
+    assert {gate.name: gate.note for gate in proof.gates}["differences"] == "no recorded answers"
 
 
 def test_a_plan_changes_nothing(ctx):
