@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
+
+# What gRPC logs on its own also reaches the caller as an error; on stderr it would break the rule of
+# one JSON object a line. Read when the library loads.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc
 import grpc.aio
@@ -56,6 +61,7 @@ class Health:
 
     def __init__(self) -> None:
         self._serving = False
+        self._closed = False
         self._changed = asyncio.Event()
 
     @property
@@ -66,8 +72,13 @@ class Health:
     def serving(self, value: bool) -> None:
         if value != self._serving:
             self._serving = value
-            changed, self._changed = self._changed, asyncio.Event()
-            changed.set()
+            self._tell()
+
+    def close(self) -> None:
+        """NOT_SERVING from now on; every Watch is told and ends, for a drain would wait for it."""
+        self._serving = False
+        self._closed = True
+        self._tell()
 
     def status(self, name: str) -> int:
         if name not in self.NAMES:
@@ -83,10 +94,19 @@ class Health:
 
     async def watch(self, request: bytes, _context: Any) -> AsyncIterator[bytes]:
         name = wrappers_pb2.StringValue.FromString(request).value
+        told = 0
         while True:
-            changed = self._changed
-            yield _status_message(self.status(name))
+            changed, status = self._changed, self.status(name)
+            if status != told:
+                told = status
+                yield _status_message(status)
+            if self._closed:
+                return
             await changed.wait()
+
+    def _tell(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
 
 class GrpcServer:

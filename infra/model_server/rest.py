@@ -42,6 +42,7 @@ MOST_CONNECTIONS = 1024
 IDLE_SECONDS = 30.0  # without a byte from the client, between requests or in one
 HEAD_SECONDS = 30.0  # for a whole request head: a byte now and then does not hold a connection
 BODY_SECONDS = 300.0
+LINGER_SECONDS = 2.0
 
 _PREDICT_PATH = re.compile(
     r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?:(classify|regress|predict)", re.IGNORECASE
@@ -135,14 +136,15 @@ class RestServer:
         try:
             while not self._stopping and await self._request(task, connection, reader, writer):
                 connection.start_next_cycle()
-        except (ConnectionError, TimeoutError, asyncio.CancelledError, h11.LocalProtocolError):
+            await _linger(reader, writer)
+        except (OSError, TimeoutError, asyncio.CancelledError, h11.LocalProtocolError):
             pass  # the client left or was too slow, or the server stops: nobody reads an answer
         except Exception as error:  # noqa: BLE001  # one connection's fault must stay its own
             log.event("fault", level="error", error=repr(error), trace=traceback.format_exc())
         finally:
             del self._connections[task]
             writer.transport.abort() if self._stopping else writer.close()
-            with contextlib.suppress(ConnectionError, TimeoutError, asyncio.CancelledError):
+            with contextlib.suppress(OSError, TimeoutError, asyncio.CancelledError):
                 async with asyncio.timeout(1):
                     await writer.wait_closed()
 
@@ -317,6 +319,15 @@ def _plain(request: h11.Request, body: bytes) -> bytes:
     if not unpacker.eof:
         raise invalid("the body is not gzip data: it ends too early")
     return plain
+
+
+async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Let the client read its answer: closing on unread bytes would reset the connection under it."""
+    writer.write_eof()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while await reader.read(64 * 1024):
+                pass
 
 
 async def _next_event(connection: h11.Connection, reader: asyncio.StreamReader) -> Any:

@@ -311,7 +311,7 @@ class _Builder:
             return kinds <= {float} or (kinds <= {float, int} and all(abs(v) < 2**1000 for v in values))
         if self.dtype in _NUMBERS and kinds <= {int} and values:
             lowest, highest = _NUMBERS[self.dtype][1] or _INT32
-            return lowest <= min(values) and max(values) <= highest
+            return bool(lowest <= min(values) and max(values) <= highest)
         return False
 
     def _leaf(self, value: Any) -> Any:
@@ -366,7 +366,8 @@ def _is_object(value: Any) -> bool:
 def _is_base64(value: Any) -> bool:
     if not isinstance(value, dict):
         return False
-    return len(value) == 1 and isinstance(value.get("b64"), str)
+    text = value.get("b64")
+    return len(value) == 1 and isinstance(text, str)
 
 
 def _unbase64(value: dict[str, Any]) -> bytes:

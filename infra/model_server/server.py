@@ -52,25 +52,29 @@ async def serve(flags: Flags) -> None:
     service = Service(models, metrics)
     health = Health()
     grpc_server = GrpcServer(service, health if flags.enable_grpc_healthcheck_service else None, flags.port)
-    with contextlib.suppress(StatusError):  # logged and kept in the status already
-        await models.configure(configs)
-    await grpc_server.start()
     rest_server = RestServer(service, monitoring, flags.rest_api_port) if flags.rest_api_port else None
-    if rest_server is not None:
-        await rest_server.start()
-    health.serving = models.ready
-    log.event("started", serving=health.serving, seconds=round(time.monotonic() - started, 3))
-    watcher = asyncio.ensure_future(_watch(models, health, flags.file_system_poll_wait_seconds))
-    await stopping.wait()
-    log.event("draining", grace_seconds=GRACE_SECONDS)
-    health.serving = False
-    watcher.cancel()
-    await asyncio.gather(
-        grpc_server.stop(GRACE_SECONDS),
-        *([rest_server.stop(GRACE_SECONDS)] if rest_server is not None else []),
-    )
-    await models.close()
-    service.close()
+    watcher: asyncio.Task[None] | None = None
+    try:
+        with contextlib.suppress(StatusError):  # logged and kept in the status already
+            await models.configure(configs)
+        await grpc_server.start()
+        if rest_server is not None:
+            await rest_server.start()
+        health.serving = models.ready
+        log.event("started", serving=health.serving, seconds=round(time.monotonic() - started, 3))
+        watcher = asyncio.create_task(_watch(models, health, flags.file_system_poll_wait_seconds))
+        await stopping.wait()
+        log.event("draining", grace_seconds=GRACE_SECONDS)
+    finally:
+        health.close()
+        if watcher is not None:
+            watcher.cancel()
+        stops = [grpc_server.stop(GRACE_SECONDS)]
+        if rest_server is not None:
+            stops.append(rest_server.stop(GRACE_SECONDS))
+        await asyncio.gather(*stops)
+        await models.close()
+        service.close()
     log.event("stopped")
 
 

@@ -1,0 +1,321 @@
+"""Versions: watched, loaded before the old one leaves, never taken down by a broken one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from infra.model_server.models import ModelConfig, Models, Policy, State, find_versions
+from infra.model_server.status import Code, StatusError
+from infra.predict import stubs
+
+from .conftest import Made, Server, StartServer, predict_request
+from .protos import INT32, floats, tensor
+
+stubs.load()
+from tensorflow_serving.apis import model_management_pb2, model_pb2  # noqa: E402
+
+
+class Toy:
+    """A servable without TensorFlow."""
+
+    def __init__(self, name: str, version: int, path: Path) -> None:
+        self.name, self.version, self.path = name, version, path
+        self.warmed = 0
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Toys:
+    """Loads toys; a folder with a file `broken` fails."""
+
+    def __init__(self) -> None:
+        self.loaded: list[Toy] = []
+        self.attempts: list[int] = []
+
+    def __call__(self, name: str, version: int, path: Path) -> Any:
+        self.attempts.append(version)
+        if (path / "broken").exists():
+            raise StatusError(Code.DATA_LOSS, "broken")
+        self.loaded.append(Toy(name, version, path))
+        return self.loaded[-1]
+
+    def alive(self) -> list[int]:
+        return [toy.version for toy in self.loaded if not toy.closed]
+
+
+def folder(base: Path, *names: str) -> Path:
+    for name in names:
+        (base / name).mkdir(parents=True)
+    return base
+
+
+def spec(name: str, version: int | None = None) -> Any:
+    out = model_pb2.ModelSpec(name=name)
+    if version is not None:
+        out.version.value = version
+    return out
+
+
+def newest(models: Models, name: str = "toy") -> int:
+    with models.use(spec(name)) as servable:
+        return servable.version
+
+
+def states(models: Models, name: str = "toy") -> dict[int, State]:
+    return {number: version.state for number, version in models.status(spec(name))}
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        (Policy(), [12]),
+        (Policy("latest", 2), [3, 12]),
+        (Policy("latest", 9), [1, 3, 12]),
+        (Policy("all"), [1, 3, 12]),
+        (Policy("specific", versions=(3, 1, 7)), [1, 3]),
+    ],
+)
+def test_a_policy_chooses_versions(tmp_path: Path, policy: Policy, expected: list[int]) -> None:
+    folder(tmp_path, "1", "3", "12", "notes", "-4", ".5", "1e3")
+    (tmp_path / "99").write_text("a file is no version")
+    assert sorted(policy.choose(find_versions(tmp_path))) == expected
+
+
+def test_a_new_version_replaces_the_old_one_only_when_it_is_there(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        toys = Toys()
+        models = Models(toys)
+        folder(tmp_path, "1")
+        await models.configure([ModelConfig("toy", tmp_path)])
+        assert newest(models) == 1
+        folder(tmp_path, "2")
+        (tmp_path / "2" / "broken").touch()
+        await models.look()
+        assert newest(models) == 1
+        assert states(models) == {2: State.END, 1: State.AVAILABLE}
+        error = models.status(spec("toy", 2))[0][1].error
+        assert error is not None
+        assert (error.code, error.message) == (Code.DATA_LOSS, "broken")
+        await models.look()
+        assert toys.attempts == [1, 2]  # the same files fail the same way: not tried again
+        (tmp_path / "2" / "broken").unlink()
+        await models.look()
+        assert newest(models) == 2
+        await models.close()
+        assert toys.alive() == []
+
+    asyncio.run(scenario())
+
+
+def test_a_version_in_use_is_freed_after_its_last_request(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        toys = Toys()
+        models = Models(toys)
+        await models.configure([ModelConfig("toy", folder(tmp_path, "1"))])
+        with models.use(spec("toy")) as first, models.use(spec("toy", 1)):
+            folder(tmp_path, "2")
+            await models.look()
+            assert newest(models) == 2
+            await asyncio.sleep(0.05)
+            assert toys.alive() == [1, 2]
+            assert states(models)[1] is State.UNLOADING
+            with pytest.raises(StatusError, match=r"Specific\(toy, 1\)"), models.use(spec("toy", 1)):
+                pass
+            assert first.version == 1
+        while states(models)[1] is not State.END:
+            await asyncio.sleep(0.01)
+        assert toys.alive() == [2]
+        await models.close()
+
+    asyncio.run(scenario())
+
+
+def test_an_unreadable_folder_keeps_what_is_served_and_an_emptied_one_does_not(tmp_path: Path) -> None:
+    # sources/storage_path/file_system_storage_path_source.cc: a missing base path is an error that
+    # aspires nothing new; a base path without versions aspires none.
+    async def scenario() -> None:
+        toys = Toys()
+        models = Models(toys)
+        base = folder(tmp_path / "base", "1")
+        await models.configure([ModelConfig("toy", base)])
+        base.rename(tmp_path / "away")
+        await models.look()
+        assert newest(models) == 1
+        (tmp_path / "away").rename(base)
+        (base / "1").rmdir()
+        await models.look()
+        with pytest.raises(StatusError, match=r"Latest\(toy\)"):
+            newest(models)
+        while states(models)[1] is not State.END:  # freed first; a look meanwhile leaves it to the next
+            await asyncio.sleep(0.01)
+        folder(base, "1")
+        await models.look()
+        assert newest(models) == 1
+        await models.close()
+
+    asyncio.run(scenario())
+
+
+def test_one_broken_model_does_not_keep_the_others_from_serving(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        models = Models(Toys())
+        folder(tmp_path / "good", "1")
+        folder(tmp_path / "bad", "1")
+        (tmp_path / "bad" / "1" / "broken").touch()
+        configs = [ModelConfig(name, tmp_path / name) for name in ("good", "bad", "absent")]
+        with pytest.raises(StatusError) as caught:
+            await models.configure(configs)
+        assert caught.value.code is Code.UNKNOWN
+        assert "2 model(s) did not become available" in caught.value.message
+        assert "{name: bad version: 1} due to error: DATA_LOSS: broken" in caught.value.message
+        assert newest(models, "good") == 1
+        assert not models.ready
+        (tmp_path / "bad" / "1" / "broken").unlink()
+        folder(tmp_path / "absent", "1")
+        await models.look()
+        assert models.ready
+        await models.configure(configs[:1])
+        with pytest.raises(StatusError):
+            newest(models, "bad")
+        await models.close()
+
+    asyncio.run(scenario())
+
+
+def test_no_request_fails_while_versions_change(made: Made, start: StartServer, tmp_path: Path) -> None:
+    base = tmp_path / "net"
+    base.mkdir()
+    shutil.copytree(made.models / "net" / "1", base / "1")
+    server = start("--model_name=net", f"--model_base_path={base}", "--file_system_poll_wait_seconds=1")
+    request = predict_request("net", "predict_images", images=floats([1, 784], [0.5]))
+    answers: list[tuple[int, bytes]] = []
+    failures: list[grpc.RpcError] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            try:
+                response = server.predict(request)
+            except grpc.RpcError as error:
+                failures.append(error)
+                return
+            answers.append(
+                (response.model_spec.version.value, response.outputs["scores"].SerializeToString())
+            )
+
+    askers = [threading.Thread(target=ask) for _ in range(4)]
+    for asker in askers:
+        asker.start()
+    for count, number in enumerate(("2", "3", "4"), 2):
+        shutil.copytree(made.models / "net" / ("2" if count % 2 == 0 else "1"), tmp_path / "fresh")
+        (tmp_path / "fresh").rename(base / number)
+        server.wait_for("version_available", count=count)
+        server.wait_for("version_unloaded", count=count - 1)
+    stop.set()
+    for asker in askers:
+        asker.join()
+    assert not failures, failures[0]
+    seen = [version for version, _ in answers]
+    assert set(seen) == {1, 2, 3, 4}
+    odd = {answer for version, answer in answers if version % 2}
+    even = {answer for version, answer in answers if not version % 2}
+    assert len(odd) == len(even) == 1
+    assert odd != even
+    assert server.states("net")[4] == "AVAILABLE"
+    assert server.stop() == 0
+
+
+def test_a_broken_version_shows_in_the_status_and_the_good_one_answers(
+    made: Made, start: StartServer, tmp_path: Path
+) -> None:
+    base = tmp_path / "net"
+    shutil.copytree(made.models / "net" / "1", base / "1")
+    server = start("--model_name=net", f"--model_base_path={base}")
+    shutil.copytree(made.models / "net" / "2", tmp_path / "2")
+    data = tmp_path / "2" / "variables" / "variables.data-00000-of-00001"
+    os.truncate(data, 1000)
+    (tmp_path / "2").rename(base / "2")
+    failed = server.wait_for("version_failed")
+    assert failed["version"] == 2
+    request = predict_request("net", "predict_images", images=floats([1, 784], [0.5]))
+    assert server.predict(request).model_spec.version.value == 1
+    assert server.states("net") == {1: "AVAILABLE", 2: "END"}
+    (broken,) = server.status("net", 2).model_version_status
+    assert broken.status.error_code != 0
+    assert broken.status.error_message
+    status, body = server.http("/v1/models/net/versions/2")
+    assert status == 200
+    assert body["model_version_status"][0]["status"]["error_code"] != "OK"
+    shutil.copy(made.models / "net" / "2" / "variables" / data.name, base / "2" / "variables" / data.name)
+    server.wait_for("version_available", count=2)
+    assert server.predict(request).model_spec.version.value == 2
+
+
+def test_a_reload_request_adds_and_removes_models(made: Made, start: StartServer) -> None:
+    server = start(
+        "--model_name=net", f"--model_base_path={made.models}/net", "--file_system_poll_wait_seconds=0"
+    )
+    spin = predict_request("shapes", "spin", n=tensor(INT32, [], int_val=[1]))
+    with pytest.raises(grpc.RpcError, match="NOT_FOUND"):
+        server.predict(spin)
+    request = model_management_pb2.ReloadConfigRequest(metric_names=["/tensorflow/serving/request_count"])
+    models = request.config.model_config_list.config
+    models.add(name="shapes", base_path=f"{made.models}/shapes", model_platform="tensorflow")
+    response = server.reload(request)
+    assert response.status.error_code == 0
+    assert [(metric.name, metric.int64_value_increase) for metric in response.metric] == [
+        ("/tensorflow/serving/request_count", 0)
+    ]
+    assert server.predict(spin).outputs["n"].int_val == [1]
+    with pytest.raises(grpc.RpcError, match="NOT_FOUND"):
+        server.predict(predict_request("net", "predict_images", images=floats([1, 784], [0])))
+    models.add(name="gone", base_path="/nonexistent", model_platform="tensorflow")
+    with pytest.raises(grpc.RpcError) as caught:
+        server.reload(request)
+    failure: Any = caught.value
+    assert failure.code() is grpc.StatusCode.UNKNOWN
+    assert "1 model(s) did not become available: {{{name: gone}" in failure.details()
+    assert server.predict(spin).outputs["n"].int_val == [1]
+
+
+def test_an_old_version_finishes_its_slow_request(made: Made, start: StartServer, tmp_path: Path) -> None:
+    base = tmp_path / "shapes"
+    shutil.copytree(made.models / "shapes" / "1", base / "1")
+    server = start("--model_name=shapes", f"--model_base_path={base}")
+    slow = predict_request("shapes", "spin", n=tensor(INT32, [], int_val=[spins(server, 3.0)]))
+    answer: list[Any] = []
+    asker = threading.Thread(target=lambda: answer.append(server.predict(slow)))
+    asker.start()
+    time.sleep(0.3)
+    shutil.copytree(base / "1", tmp_path / "2")
+    (tmp_path / "2").rename(base / "2")
+    retiring = server.wait_for("version_retiring")
+    asker.join()
+    if retiring["in_flight"]:  # the swap met the request: the usual case, but a slow disk may miss it
+        assert answer[0].model_spec.version.value == 1
+    assert answer[0].outputs["n"].int_val == slow.inputs["n"].int_val
+    server.wait_for("version_unloaded")
+    assert (
+        server.predict(predict_request("shapes", "constant", x=floats([1], [1]))).model_spec.version.value
+        == 2
+    )
+
+
+def spins(server: Server, seconds: float) -> int:
+    """How many rounds of the `spin` signature take about this long here and now."""
+    rounds = 0
+    for rounds in (100, 2000):  # the first run also pays for TensorFlow's set-up of the graph
+        started = time.monotonic()
+        server.predict(predict_request("shapes", "spin", n=tensor(INT32, [], int_val=[rounds])))
+    return int(rounds * seconds / (time.monotonic() - started)) + 1
