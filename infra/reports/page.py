@@ -46,7 +46,6 @@ def page(run_dir: Path, results: tuple[Result, ...], values: RunValues, versions
         results=results,
         status=STATUS,
         total=sum(result.seconds for result in results),
-        longest=max((result.seconds for result in results), default=0.0) or 1.0,
         hosts=document.hosts(values),
         values=values,
         replicas=_replicas(values.proof),
