@@ -80,12 +80,13 @@ TASKS: dict[str, Callable[[Arguments], Arguments]] = {
 
 def main(task: str, result: Path) -> None:
     """Run the task; an expected error becomes part of the result, any other one is a traceback."""
+    perform = TASKS[task]
     # What loads TensorFlow loads all of it, first: the stubs stand in for it only where it is absent.
     import tensorflow  # noqa: F401
 
     document: Arguments
     try:
-        document = {"result": TASKS[task](json.load(sys.stdin))}
+        document = {"result": perform(json.load(sys.stdin))}
     except SlipwayError as error:
         told = {"what": error.what, "where": error.where, "tail": error.tail, "action": error.action}
         kind = "UsageError" if isinstance(error, UsageError) else "ModelError"

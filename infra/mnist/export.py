@@ -57,7 +57,7 @@ def export(
         value = read(newest, name)
         return Outcome(value, 0, f"{_place(value)} unchanged, accuracy {value.accuracy:.3f}")
     if weights is None:
-        result = network.trained(recipe, data, remembered(models), emit)
+        result = network.trained(recipe, data, models, emit)
     else:
         result = Trained(
             weights, network.accuracy(weights, data.held_out), recipe, data.description, data.sha256
@@ -90,11 +90,6 @@ def planned(models: Path, name: str, recipe: Recipe, data: Dataset, signature_ke
         f"export {name} version {_next(folder)} with signatures {PREDICT_SIGNATURE} and "
         f"{saved_model.DEFAULT_SIGNATURE}",
     ]
-
-
-def remembered(models: Path) -> Path:
-    """Where trained weights are kept between train, save and export."""
-    return models / ".trained"
 
 
 def fingerprint_of(

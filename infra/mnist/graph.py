@@ -14,6 +14,7 @@ from infra.core.errors import ModelError
 from infra.mnist import saved_model
 from infra.mnist.data import CLASSES, PIXELS
 from infra.mnist.network import NAMES, SHAPES, Weights
+from infra.mnist.tensorflow_errors import reason
 from infra.predict.requests import FixedRequest
 
 tf1 = tf.compat.v1
@@ -96,7 +97,7 @@ def answer(path: Path, requests: Iterable[FixedRequest]) -> tuple[FixedRequest, 
         try:
             meta = tf1.saved_model.load(session, [saved_model.SERVE], str(path))
         except Exception as error:
-            raise ModelError(f"TensorFlow cannot load {path}", tail=str(error)) from error
+            raise ModelError(f"TensorFlow cannot load {path}", tail=reason(error)) from error
         out = []
         for number, request in enumerate(requests, 1):
             signature = meta.signature_def.get(request.signature)
@@ -109,21 +110,29 @@ def answer(path: Path, requests: Iterable[FixedRequest]) -> tuple[FixedRequest, 
                 out.append(replace(request, expected=_ask(session, signature, request)))
             except (tf.errors.OpError, KeyError, ValueError, TypeError) as error:
                 raise ModelError(
-                    f"TensorFlow does not answer request {number} ({request.signature})", tail=str(error)
+                    f"TensorFlow does not answer request {number} ({request.signature})", tail=reason(error)
                 ) from error
         return tuple(out)
 
 
 def _ask(session: Any, signature: Any, request: FixedRequest) -> dict[str, Any]:
     if request.method == "classify":
+        if len(signature.inputs) != 1:
+            raise ValueError(f"it takes inputs {_keys(signature.inputs)}, Classify has one: tf.Examples")
         (examples_input,) = signature.inputs.values()
         serialized = [serialize_example(example) for example in request.examples]
         feed = {examples_input.name: np.array(serialized, dtype=object)}
     else:
+        if set(request.inputs) != set(signature.inputs):
+            raise ValueError(f"it takes {_keys(signature.inputs)}, the request has {_keys(request.inputs)}")
         feed = {signature.inputs[key].name: value for key, value in request.inputs.items()}
     fetch = {key: tensor.name for key, tensor in signature.outputs.items()}
     answers: dict[str, Any] = session.run(fetch, feed)
     return answers
+
+
+def _keys(inputs: Iterable[str]) -> str:
+    return ", ".join(sorted(inputs))
 
 
 def serialize_example(example: Any) -> bytes:

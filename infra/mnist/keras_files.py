@@ -6,6 +6,7 @@ architecture, .weights.h5 the weights.
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import zipfile
@@ -92,7 +93,7 @@ def save_model(model: Any, path: Path) -> None:
 
 def save_architecture(model: Any, path: Path) -> None:
     """The architecture alone, as JSON or YAML by the suffix. Written beside, then renamed."""
-    text = model.to_json()
+    text = _architecture(model)
     with _beside(path) as target:
         target.write_text(text if path.suffix == ".json" else architecture.to_yaml(text))
 
@@ -102,7 +103,7 @@ def save_weights(model: Any, path: Path) -> None:
     if not path.name.endswith(".weights.h5"):
         raise UsageError(f"{path}: a file of weights alone is called NAME.weights.h5")
     # An uncompiled copy: Keras writes a compiled model's optimizer into the file as well.
-    copy = keras.models.model_from_json(model.to_json())
+    copy = keras.models.model_from_json(_architecture(model))
     copy.set_weights(model.get_weights())
     with _beside(path) as target:
         copy.save_weights(target)
@@ -123,8 +124,8 @@ def load_model(path: Path) -> Any:
         )
     with _as_model_error(path):
         model = keras.models.load_model(path)
-    if getattr(model, "optimizer", None) is not None:
-        model.optimizer.build(model.trainable_variables)  # a file that was never trained on has no state
+        if path.suffix != ".keras" and getattr(model, "optimizer", None) is not None:
+            _restore_optimizer(model, path)
     return model
 
 
@@ -164,6 +165,35 @@ def load_weights(model: Any, path: Path) -> None:
         )
     with _as_model_error(path):
         model.load_weights(path)
+
+
+def _architecture(model: Any) -> str:
+    """The model's JSON without how it was compiled, which is not architecture."""
+    document = json.loads(model.to_json())
+    document.pop("compile_config", None)
+    return json.dumps(document, indent=2)
+
+
+def _restore_optimizer(model: Any, path: Path) -> None:
+    """Give the model the optimizer state its HDF5 file holds.
+
+    Keras 3 builds the optimizer of an HDF5 file for the variables of the model itself, without its
+    layers': momenta are lost, and the next training step fails on variables it does not know.
+    """
+    optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
+    optimizer.build(model.trainable_variables)
+    with h5py.File(path) as file:
+        group = file.get("optimizer_weights")
+        values = [] if group is None else [group[name][()] for name in group.attrs["weight_names"]]
+    if values:
+        wanted, held = [v.shape for v in optimizer.variables], [v.shape for v in values]
+        if wanted != held:
+            raise ModelError(
+                f"the optimizer state in {path} does not fit its model",
+                tail=f"in the file {held}\nof the model {wanted}",
+            )
+        optimizer.set_weights(values)
+    model.optimizer = optimizer
 
 
 def _variables(path: Path) -> dict[str, tuple[int, ...]]:

@@ -112,12 +112,12 @@ def train(recipe: Recipe, data: Dataset, emit: Emit = silent) -> Trained:
     return Trained(weights, reached, recipe, data.description, data.sha256)
 
 
-def trained(recipe: Recipe, data: Dataset, folder: Path, emit: Emit = silent) -> Trained:
-    """`train`, remembered in `folder` by recipe and data, so that export and save need not repeat it.
+def trained(recipe: Recipe, data: Dataset, models: Path, emit: Emit = silent) -> Trained:
+    """`train`, remembered in `models`/.trained by recipe and data: export and save need not repeat it.
 
     A remembered file that is damaged is trained anew and replaced.
     """
-    path = folder / f"{recipe.fingerprint(data.sha256)[:16]}.npz"
+    path = models / ".trained" / f"{recipe.fingerprint(data.sha256)[:16]}.npz"
     weights = _read(path)
     if weights is not None:
         return Trained(weights, accuracy(weights, data.held_out), recipe, data.description, data.sha256)

@@ -15,6 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from infra.core.errors import ModelError, UsageError
+from infra.mnist.tensorflow_errors import reason
 
 tf1 = tf.compat.v1
 
@@ -23,6 +24,8 @@ tf1 = tf.compat.v1
 Selection = None | Sequence[str] | Mapping[str, Any]
 
 _SUFFIXES = (".index", ".meta")
+# TensorFlow's checkpoint reader hands its status codes over as these.
+_UNREADABLE = (tf.errors.OpError, ValueError, RuntimeError, LookupError)
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ def save(session: Any, path: Path, select: Selection = None, step: int | None = 
             saver = tf1.train.Saver(chosen, max_to_keep=None)  # None: it never deletes an older one
             return Path(saver.save(session, str(path.absolute()), global_step=step))
         except (tf.errors.OpError, ValueError) as error:
-            raise ModelError(f"cannot save {path}", tail=_first_line(error)) from error
+            raise ModelError(f"cannot save {path}", tail=reason(error)) from error
 
 
 def restore(session: Any, path: Path, select: Selection = None) -> Restoration:
@@ -66,7 +69,7 @@ def restore(session: Any, path: Path, select: Selection = None) -> Restoration:
         except (tf.errors.OpError, ValueError) as error:
             raise ModelError(
                 f"checkpoint {prefix} is damaged: {_damaged(prefix, chosen) or 'TensorFlow cannot read it'}",
-                tail=_first_line(error),
+                tail=reason(error),
                 action="copy or save the checkpoint again",
             ) from error
         names = {_name(variable) for variable in chosen.values()}
@@ -177,10 +180,10 @@ def _compare(prefix: Path, chosen: Mapping[str, Any]) -> None:
 def _reader(prefix: Path) -> Any:
     try:
         return tf.train.load_checkpoint(str(prefix))
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+    except _UNREADABLE as error:
         raise ModelError(
             f"cannot read {prefix}.index: it is truncated or no checkpoint",
-            tail=_first_line(error),
+            tail=reason(error),
             action="copy or save the checkpoint again",
         ) from error
 
@@ -191,7 +194,7 @@ def _damaged(prefix: Path, chosen: Mapping[str, Any]) -> str:
     for name in chosen:
         try:
             reader.get_tensor(name)
-        except (tf.errors.OpError, ValueError, RuntimeError):
+        except _UNREADABLE:
             out.append(f"{name} {_shape(held[name][1])}")
     return f"{', '.join(out)} cannot be read from its .data files" if out else ""
 
@@ -207,8 +210,3 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 def _literal(name: str) -> str:
     return "".join(f"[{char}]" if char in "*?[" else char for char in name)
-
-
-def _first_line(error: Exception) -> str:
-    text = getattr(error, "message", None) or str(error)
-    return str(text).strip().split("\n\n", 1)[0][:500]

@@ -1,0 +1,111 @@
+"""Save and restore as the command line does it: by the name of the file, TensorFlow apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from infra.core import events
+from infra.core.errors import UsageError
+from infra.mnist import data, network, saved_files
+from infra.mnist.data import Dataset, Images
+from infra.mnist.network import Recipe
+
+RECIPE = Recipe(epochs=1, batch_size=16, seed=2)
+
+
+@pytest.fixture(scope="module")
+def images() -> Dataset:
+    full = data.load(None)
+    some = Images(full.train.images[::20], full.train.labels[::20])
+    return Dataset(some, full.held_out, full.source, "3" * 64)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *(("m.keras", "model"), ("m.h5", "model"), ("m.hdf5", "model"), ("m.weights.h5", "weights")),
+        *(("m.json", "architecture"), ("m.yaml", "architecture"), ("m.yml", "architecture")),
+        *(("m.ckpt", "checkpoint"), ("m", "checkpoint"), ("m.ckpt-300", "checkpoint")),
+    ],
+)
+def test_the_form_follows_from_the_name(name: str, kind: str) -> None:
+    assert saved_files.kind_of(Path("some.h5/dir") / name) == kind
+
+
+def test_a_checkpoint_of_chosen_variables_is_written(tmp_path: Path, images: Dataset) -> None:
+    result = network.Trained(network.initial(8), 0.1, RECIPE, images.description, images.sha256)
+    path = tmp_path / "run" / "model.ckpt"
+    saved = saved_files.save(result, path, images=200, rename={"first": "hidden1/kernel"})
+    assert saved.variables == ("first",)
+    assert {file.name for file in saved.files} == {
+        "model.ckpt.data-00000-of-00001",
+        "model.ckpt.index",
+        "model.ckpt.meta",
+    }
+    assert all(file.is_file() for file in saved.files)
+
+
+def test_a_checkpoint_comes_back_in_part(saved_apart: Path, images: Dataset) -> None:
+    path = saved_apart / "network" / "hidden" / "model.ckpt"
+    restored = saved_files.restore(path, RECIPE, images, variables=["hidden1/*", "hidden2/kernel"])
+    assert restored.kept == ("hidden2/bias", "logits/kernel", "logits/bias")
+    assert restored.weights is not None
+    own, given = network.initial(RECIPE.seed), network.initial(11)
+    for name, value in zip(network.NAMES, restored.weights, strict=True):
+        source = own if name in restored.kept else given
+        assert np.array_equal(value, source[network.NAMES.index(name)])
+    assert restored.accuracy == network.accuracy(restored.weights, images.held_out)
+
+
+def test_a_whole_model_trains_on_and_is_saved_again(
+    saved_apart: Path, tmp_path: Path, images: Dataset
+) -> None:
+    seen: list[events.Event] = []
+    restored = saved_files.restore(
+        saved_apart / "keras" / "whole.keras",
+        RECIPE,
+        images,
+        epochs=1,
+        to=tmp_path / "on.h5",
+        emit=seen.append,
+    )
+    assert restored.steps == 26  # two epochs of 200 images in batches of 16
+    assert restored.saved is not None
+    assert restored.saved.files == (tmp_path / "on.h5",)
+    assert (tmp_path / "on.h5").stat().st_size > 3_000_000  # Adam keeps two more numbers for each weight
+    assert set(restored.restored) == set(network.NAMES)
+    assert restored.weights is not None
+    with np.load(saved_apart / "keras" / "after_two.npz") as file:
+        straight = [file[name] for name in file.files]
+    for value, wanted in zip(restored.weights, straight, strict=True):
+        assert np.array_equal(value, wanted)
+    assert [event for event in seen if not isinstance(event, events.Detail)] == [
+        events.ProgressStarted("training on for 1 epochs", 1),
+        events.ProgressAdvanced("training on for 1 epochs", 1),
+        events.ProgressFinished("training on for 1 epochs", ok=True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        ({"path": "m.keras", "variables": ["a"]}, "in checkpoints only"),
+        ({"path": "m.ckpt", "variables": ["a"], "rename": {"b": "a"}}, "not both"),
+        ({"path": "m.ckpt", "epochs": 2}, "no optimizer state"),
+        ({"path": "m.weights.h5", "epochs": 2}, "no optimizer state"),
+        ({"path": "m.keras", "to": Path("m.ckpt")}, "a Keras model is saved as"),
+        ({"path": "m.ckpt", "to": Path("m.h5")}, "a checkpoint is saved as a checkpoint"),
+        ({"path": "m.keras", "architecture": Path("m.json")}, "only given with weights alone"),
+    ],
+)
+def test_combinations_that_mean_nothing_are_refused_before_tensorflow_starts(
+    call: dict[str, object], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.mnist.tasks.run", lambda *_, **__: pytest.fail("TensorFlow was started"))
+    empty = data.Images(np.zeros((0, 784), np.float32), np.zeros(0, np.uint8))
+    path = Path(str(call.pop("path")))
+    with pytest.raises(UsageError, match=says):
+        saved_files.restore(path, Recipe(), data.Dataset(empty, empty, "", ""), **call)  # type: ignore[arg-type]  # mixed table

@@ -1,0 +1,175 @@
+"""Reading SavedModels without TensorFlow: slipway's own, a foreign one, and what is none."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from infra.core import process
+from infra.core.errors import ModelError
+from infra.mnist import saved_model
+
+
+def by_name(description: saved_model.ModelDescription) -> dict[str, saved_model.SignatureDescription]:
+    return {signature.name: signature for signature in description.signatures()}
+
+
+@pytest.mark.parametrize(
+    ("folder", "inputs", "outputs"), [("names", "images", "scores"), ("tutorial", "inputs", "outputs")]
+)
+def test_both_signatures_are_as_servers_need_them(
+    saved_apart: Path, folder: str, inputs: str, outputs: str
+) -> None:
+    signatures = by_name(saved_model.inspect(saved_apart / folder))
+    assert set(signatures) == {"predict_images", "serving_default"}
+    predict, classify = signatures["predict_images"], signatures["serving_default"]
+    assert predict.method == "tensorflow/serving/predict"
+    assert [(t.key, t.dtype, t.shape) for t in predict.inputs] == [(inputs, "DT_FLOAT", (-1, 784))]
+    assert [(t.key, t.dtype, t.shape) for t in predict.outputs] == [(outputs, "DT_FLOAT", (-1, 10))]
+    assert classify.method == "tensorflow/serving/classify"
+    assert [(t.key, t.dtype, t.shape) for t in classify.inputs] == [("inputs", "DT_STRING", (-1,))]
+    assert [(t.key, t.dtype, t.shape) for t in classify.outputs] == [
+        ("classes", "DT_STRING", (-1, 10)),
+        ("scores", "DT_FLOAT", (-1, 10)),
+    ]
+
+
+def test_a_foreign_saved_model_is_described_too(saved_apart: Path) -> None:
+    description = saved_model.inspect(saved_apart / "foreign")
+    assert (description.version, description.versions) == (12, (12,))
+    assert description.accuracy is None
+    assert description.intact is None
+    assert set(by_name(description)) == {"double"}
+    double = by_name(description)["double"]
+    assert [(t.key, t.dtype, t.shape) for t in double.inputs] == [
+        ("n", "DT_INT64", (-1,)),
+        ("unit", "DT_STRING", ()),
+    ]
+    saved_model.require_servable(description)
+
+
+def test_the_text_is_what_saved_model_cli_prints(saved_apart: Path) -> None:
+    """Below our own lines: TensorFlow's tool on the same file, compared line by line."""
+    shown = (saved_apart / "shown.txt").read_text()
+    wanted = [line.rstrip() for line in shown.splitlines() if line.strip()]
+    ours = [
+        line for line in saved_model.as_text(saved_model.inspect(saved_apart / "names")).splitlines() if line
+    ]
+    start = next(index for index, line in enumerate(ours) if line.startswith("MetaGraphDef"))
+    assert ours[start:] == wanted[: len(ours) - start]
+
+
+def test_inspect_does_not_load_tensorflow(saved_apart: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from infra.mnist import saved_model; "
+        "saved_model.inspect(Path(sys.argv[1])); from infra.predict import stubs; "
+        "sys.stdout.write(f'{stubs.full()} {\"tensorflow.python\" in sys.modules}')"
+    )
+    assert process.run([sys.executable, "-c", script, saved_apart / "names"]).stdout == "False False"
+
+
+def test_a_model_without_signatures_is_refused(saved_apart: Path) -> None:
+    with pytest.raises(ModelError, match="no signature a server could answer"):
+        saved_model.require_servable(saved_model.inspect(saved_apart / "mute"))
+
+
+@pytest.mark.parametrize(
+    ("gone", "said"),
+    [
+        ("variables.index", "variables/variables.index is missing"),
+        ("variables.data-00000-of-00001", r"variables.data-\* is"),
+    ],
+)
+def test_a_model_with_half_its_variables_is_refused(
+    saved_apart: Path, tmp_path: Path, gone: str, said: str
+) -> None:
+    copy = Path(shutil.copytree(saved_apart / "names", tmp_path / "copy"))
+    (copy / "variables" / gone).unlink()
+    with pytest.raises(ModelError, match=said):
+        saved_model.require_servable(saved_model.inspect(copy))
+
+
+def empty(folder: Path) -> Path:
+    return folder
+
+
+def file(folder: Path) -> Path:
+    (folder / "model.txt").write_text("no")
+    return folder / "model.txt"
+
+
+def text_form(folder: Path) -> Path:
+    (folder / "saved_model.pbtxt").write_text("")
+    return folder
+
+
+def empty_version(folder: Path) -> Path:
+    (folder / "3").mkdir()
+    return folder
+
+
+def several_models(folder: Path) -> Path:
+    (folder / "mnist" / "1").mkdir(parents=True)
+    return folder
+
+
+def damaged(content: bytes) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        (folder / "saved_model.pb").write_bytes(content)
+        return folder
+
+    return make
+
+
+NO_MODEL: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "nothing": (lambda folder: folder / "nowhere", "nowhere is no SavedModel: it does not exist"),
+    "file": (file, "it is a file"),
+    "empty": (empty, "has no saved_model.pb and no version folders"),
+    "text": (text_form, "as text"),
+    "empty version": (empty_version, "3 is no SavedModel: it has no saved_model.pb"),
+    "several": (several_models, "models in it: mnist"),
+    "empty file": (damaged(b""), "holds no graph"),
+    "noise": (damaged(b"\xff" * 50), "cannot read"),
+    "truncated": (damaged(b"\x12\xff\x7f\x01"), "cannot read"),
+}
+
+
+@pytest.mark.parametrize("case", NO_MODEL)
+def test_what_is_no_saved_model_is_said(tmp_path: Path, case: str) -> None:
+    make, says = NO_MODEL[case]
+    with pytest.raises(ModelError) as refused:
+        saved_model.inspect(make(tmp_path))
+    assert says in refused.value.what
+
+
+def test_versions_are_numbers_and_newest_is_by_number(tmp_path: Path) -> None:
+    for name in ("2", "10", "9", "old", ".export-77", "1x"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "33").write_text("a file")
+    assert saved_model.versions(tmp_path) == (2, 9, 10)
+
+
+def test_the_checksum_is_over_names_and_contents(tmp_path: Path) -> None:
+    def checksum(files: dict[str, bytes]) -> str:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        for name, content in files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        return saved_model.sha256(folder)
+
+    first = checksum({"a": b"1", "b/c": b"2"})
+    assert checksum({"b/c": b"2", "a": b"1"}) == first
+    others = [
+        {"a": b"1", "b/c": b"3"},
+        {"a": b"1", "b/d": b"2"},
+        {"a": b"2", "b/c": b"1"},
+        {"a": b"1b/c2"},
+        {"a": b"1", "b/c": b"2", "d": b""},
+        {"ab/c": b"12"},
+    ]
+    assert len({first, *map(checksum, others)}) == len(others) + 1
