@@ -254,7 +254,7 @@ def foreign_interface(tmp_path: Path) -> Iterator[str]:
     process.run(["ip", "link", "delete", name])
 
 
-def test_a_name_in_use_is_refused_and_left_alone(foreign_interface: str, own_lab: MakeLab) -> None:
+def test_a_name_in_use_is_refused_and_left_alone(own_lab: MakeLab, foreign_interface: str) -> None:
     lab = own_lab()
     with pytest.raises(EnvironmentFault, match=f"{foreign_interface} exists"):
         lab.up()
