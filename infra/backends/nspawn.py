@@ -365,7 +365,8 @@ class Nspawn:
             else:  # the last one to go puts back what this one found
                 for other in others:
                     loaded = tuple(dict.fromkeys([*other.modules_loaded, *lab.modules_loaded]))
-                    self.records.write(replace(other, modules_loaded=loaded))
+                    found = {**lab.sysctls_before, **other.sysctls_before}
+                    self.records.write(replace(other, modules_loaded=loaded, sysctls_before=found))
             self.records.remove(lab.name)
         return removed
 
