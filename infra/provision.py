@@ -67,7 +67,7 @@ class Provision:
                 "no host is in group control_plane, so there is no cluster",
                 action="put one host of hosts.inventory into group control_plane",
             )
-        kubectl = Kubectl(ctx.state.bin / "kubectl", ctx.state.kubeconfig)
+        kubectl = Kubectl((ctx.state.bin / "kubectl").resolve(), ctx.state.kubeconfig)
         cluster = _cluster(kubectl, _registry(ctx, settings, hosts), played)
         versions = ", ".join(sorted({node.version for node in cluster.nodes}))
         text = f"{len(cluster.nodes)} nodes ready on {versions}, {played.changed} tasks changed"
