@@ -151,7 +151,7 @@ def _speaks_http1(host: str, port: int) -> bool:
     try:
         with socket.create_connection((host, port), PROBE_SECONDS) as plain:
             plain.settimeout(PROBE_SECONDS)
-            plain.sendall(b"HEAD / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            plain.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             return plain.recv(5) == b"HTTP/"
     except OSError:
         return False

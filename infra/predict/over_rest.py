@@ -147,7 +147,8 @@ class RestClient:
 
     def _classified(self, answer: Mapping[str, Any]) -> Answer:
         try:
-            rows = answer["result"]
+            # Servers write "results" (util/json_tensor_test.cc); their REST documentation says "result".
+            rows = answer["results"] if "results" in answer else answer["result"]
             width = max((len(row) for row in rows), default=0)
             classes = np.full((len(rows), width), b"", dtype=object)
             scores = np.full((len(rows), width), np.nan, dtype=np.float32)

@@ -93,6 +93,7 @@ class Behaviour:
     off_by: float = 0.0  # added to every score of Predict
     classify_off_by: float = 0.0
     rest_off_by: float = 0.0
+    results_key: str = "results"  # as TensorFlow Serving's util/json_tensor_test.cc has it
     fail_with: grpc.StatusCode | None = None  # for Predict and Classify
     fail_every: int = 1  # every n-th request
     hang: threading.Event | None = None  # Predict and Classify wait for it
@@ -310,7 +311,8 @@ def _handler(own: StandIn) -> type[BaseHTTPRequestHandler]:
             else:
                 rows = np.array([one["x"] for one in body["examples"]], np.float32)
                 found = own.classified(rows, behaviour.rest_off_by)
-                self._answer(200, {"result": [[list(pair) for pair in row] for row in found]})
+                rows = [[list(pair) for pair in row] for row in found]
+                self._answer(200, {behaviour.results_key: rows})
 
     return Handler
 

@@ -51,6 +51,16 @@ def test_predict_classify_status_and_metadata(transport):
         assert classified.outputs["scores"][0, 0] == pytest.approx(float(scores_of(ROW).max()))
 
 
+@pytest.mark.parametrize("key", ["results", "result"])
+def test_rest_reads_classifications_as_servers_write_and_as_the_documentation_has_them(key):
+    with StandIn(Behaviour(results_key=key)) as server, _client(server, "rest") as client:
+        classified = client.classify("mnist", "serving_default", [{"x": ROW[0]}])
+        assert classified.outputs["classes"].shape == (1, 3)
+        server.behaviour.results_key = "other"
+        with pytest.raises(RequestFailed, match="cannot be read"):
+            client.classify("mnist", "serving_default", [{"x": ROW[0]}])
+
+
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_prepared_request_answers_as_the_plain_one(transport):
     with StandIn() as server, _client(server, transport) as client:
