@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
@@ -24,7 +25,9 @@ from infra.core.schema import Settings
 from infra.core.state import State
 from infra.core.types import Cluster, ExportedModel, Hosts, ImageRef, Outcome, load
 from infra.image import BuildImage
-from tests.e2e.conftest import Project
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Project
 
 pytestmark = pytest.mark.lab
 
