@@ -5,16 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from infra.clients.kubectl import Kubectl, Manifest, find_endpoints
+from infra.clients.kubectl import Kubectl, find_endpoints
 from infra.core.context import Context
-from infra.core.errors import DeployError, EnvironmentFault
+from infra.core.errors import EnvironmentFault
 from infra.core.events import Note
 from infra.core.schema import Settings
 from infra.core.types import Cluster, Endpoints, ImageRef, Outcome
 from infra.rollout import choosing, watching
 from infra.rollout.applying import Applier, Change
-from infra.rollout.choosing import Declared, Earlier
+from infra.rollout.choosing import Earlier
+from infra.rollout.choosing import manifests_for_others as render
 from stacks import outputs
+
+__all__ = ["Deploy", "destroy", "env", "render"]
 
 
 class Deploy:
@@ -35,10 +38,11 @@ class Deploy:
         self._watched = declared.kubectl, declared.namespace
         for warning in declared.rendered.warnings:
             ctx.emit(Note(warning))
-        way = choosing.way(ctx, settings, declared.applier)
-        _refuse_leaving(ctx, declared)
+        held = declared.applier.held(declared.rendered.manifests)
+        way = choosing.way(ctx, settings, held)
+        choosing.refuse_leaving(ctx, declared)
         engine = choosing.engine_of(ctx, declared.kubectl) if way == "engine" else None
-        choosing.refuse_strangers(declared, engine)
+        choosing.refuse_strangers(declared, held, engine)
         changes = declared.applier.ensure_namespace()
         if declared.login is not None:
             changes += declared.applier.ensure_pull_secret(declared.login)
@@ -48,23 +52,20 @@ class Deploy:
             engine.unlock()
             count = engine.up().changed + len(changes)
         else:
-            changes += declared.applier.apply(declared.rendered.manifests)
+            changes += declared.applier.apply(declared.rendered.manifests, held)
             count = len(changes)
         for change in changes:
             ctx.emit(Note(change.line()))
-        watching.wait_ready(
-            ctx, declared.kubectl, declared.namespace, outputs.DEPLOYMENT, settings.deploy.timeout
-        )
-        found = find_endpoints(
-            declared.kubectl, declared.namespace, outputs.DEPLOYMENT, outputs.SERVICE, way
-        ).endpoints
+        kubectl, namespace = self._watched
+        watching.wait_ready(ctx, kubectl, namespace, outputs.DEPLOYMENT, settings.deploy.timeout)
+        found = find_endpoints(kubectl, namespace, outputs.DEPLOYMENT, outputs.SERVICE, way).endpoints
         nodes = {replica.node for replica in found.replicas}
+        what = f"{count} object{'s' * (count > 1)} changed" if count else "nothing changed"
         return Outcome(
             found,
             count,
             f"{len(found.replicas)} replicas on {len(nodes)} nodes behind "
-            f"{found.service}.{found.namespace}:{found.grpc_port}, by {way}, "
-            + (f"{count} object{'s' * (count > 1)} changed" if count else "nothing changed"),
+            f"{found.service}.{namespace}:{found.grpc_port}, by {way}, {what}",
         )
 
     def plan(
@@ -76,7 +77,8 @@ class Deploy:
             return [f"deploy {outputs.DEPLOYMENT}: what changes is known once {missing} exists"]
         declared = choosing.declare(ctx, settings, cluster, image)
         applier, manifests = declared.applier, declared.rendered.manifests
-        way = choosing.way(ctx, settings, applier)
+        held = applier.held(manifests)
+        way = choosing.way(ctx, settings, held)
         fresh = applier.namespace_is_missing()
         changes = [Change("create", "Namespace", declared.namespace)] if fresh else []
         if declared.login is not None:
@@ -88,7 +90,7 @@ class Deploy:
         if fresh or way == "engine":
             changes += [Change("create", item["kind"], item["metadata"]["name"]) for item in manifests]
         else:
-            changes += applier.plan(manifests)
+            changes += applier.plan(manifests, held)
         return [change.line() for change in changes]
 
     def collect(self, ctx: Context) -> tuple[Path, ...]:
@@ -103,19 +105,6 @@ class Deploy:
             kubectl = choosing.kubectl_for(ctx, kubeconfig, settings.cluster.context)
             removed = _take_away(ctx, kubectl)
         return removed + choosing.forget(ctx)
-
-
-def _refuse_leaving(ctx: Context, declared: Declared) -> None:
-    """An earlier deployment in another namespace is not left running without anybody noticing."""
-    earlier = choosing.remembered(ctx)
-    if earlier is None or earlier.namespace == declared.namespace:
-        return
-    if declared.kubectl.find("deployment", outputs.DEPLOYMENT, namespace=earlier.namespace) is not None:
-        raise DeployError(
-            f"{outputs.DEPLOYMENT} runs in namespace {earlier.namespace}; deploying to {declared.namespace} "
-            "would leave it there",
-            action="take it away first: `slipway destroy`",
-        )
 
 
 def destroy(ctx: Context, settings: Settings, cluster: Cluster) -> list[str]:
@@ -143,11 +132,6 @@ def _take_away(ctx: Context, kubectl: Kubectl) -> list[str]:
         changes = applier.remove()
     choosing.forget(ctx)
     return lines + [change.line() for change in changes]
-
-
-def render(settings: Settings, image: ImageRef) -> list[Manifest]:
-    """The manifests for other tools (GitOps, review): with the namespace, the pull secret by name only."""
-    return choosing.manifests_for_others(settings, image)
 
 
 def env(ctx: Context, settings: Settings) -> dict[str, str]:

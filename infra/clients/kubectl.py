@@ -199,20 +199,18 @@ def find_endpoints(
     Read from the cluster alone: Deployment, its ReplicaSets, their pods, the Service and its
     EndpointSlices. Raises SlipwayError when the Deployment or the Service does not exist.
     """
-    objects = {
-        kind: kubectl.find(kind, name, namespace=namespace)
-        for kind, name in (("deployment", deployment), ("service", service))
-    }
-    for kind, found in objects.items():
-        if found is None:
-            name = deployment if kind == "deployment" else service
+    kinds = "deployments,services,replicasets,pods,endpointslices"
+    items = kubectl.get(kinds, namespace=namespace)["items"]
+    wanted = {"Deployment": deployment, "Service": service}
+    objects = {item["kind"]: item for item in items if wanted.get(item["kind"]) == item["metadata"]["name"]}
+    for kind, name in wanted.items():
+        if kind not in objects:
             raise SlipwayError(
                 f"there is no {kind} {name} in namespace {namespace}",
                 where=str(kubectl.kubeconfig),
                 action="deploy it first: `slipway deploy`",
             )
-    items = kubectl.get("replicasets,pods,endpointslices", namespace=namespace)["items"]
-    return match(objects["deployment"] or {}, objects["service"] or {}, items, applied_by)
+    return match(objects["Deployment"], objects["Service"], items, applied_by)
 
 
 def match(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,9 +162,8 @@ class Applier:
         )
         return {key_of(item) for item in items["items"]}
 
-    def plan(self, manifests: Sequence[Manifest]) -> list[Change]:
+    def plan(self, manifests: Sequence[Manifest], before: Mapping[Key, Manifest]) -> list[Change]:
         """What `apply` would change, asked of the API server, which changes nothing."""
-        before = self.held(manifests)
         done = self.kubectl.run(
             [
                 *("apply", "--server-side", "--force-conflicts", f"--field-manager={FIELD_MANAGER}"),
@@ -176,17 +176,16 @@ class Applier:
         gone = self.members() - set(after)
         return compare(before, after) + [Change("remove", kind, name) for kind, _, name in sorted(gone)]
 
-    def apply(self, manifests: Sequence[Manifest]) -> list[Change]:
+    def apply(self, manifests: Sequence[Manifest], before: Mapping[Key, Manifest]) -> list[Change]:
         """Make the namespace hold these objects and none that an earlier apply made besides.
 
-        A field that somebody else changed in between is set back: whose the objects are is asked
-        before (choosing.refuse_strangers). Returns what changed, as the cluster shows it. Raises DeployError
-        when the API server refuses an object; what came before it stays applied, and the same call goes
-        on from there.
+        before: what `held` gave for them. A field that somebody else changed is set back: whose the
+        objects are is asked first (choosing.refuse_strangers). Returns what changed, as the cluster
+        shows it. Raises DeployError when the API server refuses an object; what came before it stays
+        applied, and the same call goes on from there.
         """
-        before, members = self.held(manifests), self.members()
         try:
-            self.kubectl.apply(
+            done = self.kubectl.apply(
                 manifests,
                 field_manager=FIELD_MANAGER,
                 force=True,
@@ -200,11 +199,8 @@ class Applier:
                 tail=error.output,
                 action=_refused(error),
             ) from error
-        after = self.held(manifests)
-        gone = [
-            Change("remove", kind, name) for kind, _, name in sorted(members - self.members() - set(after))
-        ]
-        return _without_mark(compare(before, after)) + gone
+        gone = [Change("remove", kind, name) for kind, name in _PRUNED.findall(done.stdout)]
+        return _without_mark(compare(before, self.held(manifests))) + gone
 
     def remove(self) -> list[Change]:
         """Take away what `apply` and `ensure_*` made, the namespace too where it was made here."""
@@ -231,6 +227,8 @@ class Applier:
 
 
 _PART_OF = "applyset.kubernetes.io/part-of"
+# horizontalpodautoscaler.autoscaling/mnist-server pruned
+_PRUNED = re.compile(r"^([a-z]+)(?:\.\S+)?/(\S+) pruned$", re.M)
 
 
 def _labelled(manifests: Sequence[Manifest], before: Mapping[Key, Manifest]) -> list[Manifest]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,7 +18,7 @@ from infra.core.events import Detail, Note
 from infra.core.schema import Settings
 from infra.core.state import write_atomically
 from infra.core.types import Cluster, ImageRef, Registry
-from infra.rollout.applying import FIELD_MANAGER, PULL_SECRET, Applier, key_of, manager, owner
+from infra.rollout.applying import FIELD_MANAGER, PULL_SECRET, Applier, Key, key_of, manager, owner
 from stacks import outputs
 
 Way = Literal["engine", "render"]
@@ -93,8 +94,8 @@ def config_of(settings: Settings, image: ImageRef, registry: Registry | None) ->
     return {key: str(value) for key, value in wanted.items() if value is not None}
 
 
-def way(ctx: Context, settings: Settings, applier: Applier) -> Way:
-    """Engine or render, said in a Note with the reason.
+def way(ctx: Context, settings: Settings, held: Mapping[Key, Manifest]) -> Way:
+    """Engine or render, said in a Note with the reason. held: our objects as the cluster has them.
 
     Raises EnvironmentFault when the engine is asked for and there is no Pulumi CLI.
     """
@@ -104,12 +105,12 @@ def way(ctx: Context, settings: Settings, applier: Applier) -> Way:
             "deploy.by is engine, and there is no `pulumi` on PATH",
             action="install the Pulumi CLI, or set deploy.by: render (the same objects through kubectl)",
         )
-    held = applier.kubectl.find("deployment", outputs.DEPLOYMENT, namespace=applier.namespace)
+    there = next((item for key, item in held.items() if key[0] == "Deployment"), None)
     if by != "auto":
         chosen, why = by, f"deploy.by is {by}"
     elif cli is None:
         chosen, why = "render", "there is no `pulumi` on PATH"
-    elif held is not None and manager(held) == FIELD_MANAGER:
+    elif there is not None and manager(there) == FIELD_MANAGER:
         chosen, why = "render", "the deployment there was made by render"
     else:
         chosen, why = "engine", f"`pulumi` is {cli}"
@@ -165,9 +166,8 @@ def variables(ctx: Context, kubeconfig: Path) -> dict[str, str]:
     return pulumi_stack.environment(ctx.state.pulumi, kubeconfig, stack)
 
 
-def refuse_strangers(declared: Declared, engine: Engine | None) -> None:
-    """Raise DeployError when an object of these names exists that this way did not make."""
-    held = declared.applier.held(declared.rendered.manifests)
+def refuse_strangers(declared: Declared, held: Mapping[Key, Manifest], engine: Engine | None) -> None:
+    """Raise DeployError when one of these objects was not made by this way."""
     ours = engine.resources() if engine is not None else set()
     strangers = [
         (key, item)
@@ -189,6 +189,19 @@ def refuse_strangers(declared: Declared, engine: Engine | None) -> None:
         if own
         else "set deploy.namespace to another one, or take these away with the tool that made them",
     )
+
+
+def refuse_leaving(ctx: Context, declared: Declared) -> None:
+    """Raise DeployError rather than leave an earlier deployment running in another namespace unnoticed."""
+    earlier = remembered(ctx)
+    if earlier is None or earlier.namespace == declared.namespace:
+        return
+    if declared.kubectl.find("deployment", outputs.DEPLOYMENT, namespace=earlier.namespace) is not None:
+        raise DeployError(
+            f"{outputs.DEPLOYMENT} runs in namespace {earlier.namespace}; deploying to {declared.namespace} "
+            "would leave it there",
+            action="take it away first: `slipway destroy`",
+        )
 
 
 def remember(ctx: Context, earlier: Earlier) -> None:
@@ -231,16 +244,15 @@ def kubectl_for(ctx: Context, kubeconfig: Path, context: str | None) -> Kubectl:
     return Kubectl(Path(found), kubeconfig, context)
 
 
-def _link(ctx: Context, name: str, target: Path) -> None:
+def _link(ctx: Context, name: str, program: Path) -> None:
     """Put a program where `slipway env` finds it; a file somebody else put there stays."""
     link = ctx.state.bin / name
-    if link.is_symlink() and link.readlink() == target.absolute():
-        return
-    if link.exists() and not link.is_symlink():
+    target = program.resolve()  # an earlier stage may hand on this very link
+    if link.exists() and (not link.is_symlink() or link.samefile(target)):
         return
     link.parent.mkdir(parents=True, exist_ok=True)
     link.unlink(missing_ok=True)
-    link.symlink_to(target.absolute())
+    link.symlink_to(target)
 
 
 def manifests_for_others(settings: Settings, image: ImageRef) -> list[Manifest]:

@@ -56,7 +56,7 @@ class Desk:
 
     def settings(self, **more: Any) -> Settings:
         return Settings.model_validate(
-            {"deploy": {"namespace": self.namespace, "timeout": 90, "by": "render"} | more}
+            {"deploy": {"namespace": self.namespace, "timeout": 300, "by": "render"} | more}
         )
 
     def up(self, last: str = GOOD, **more: Any) -> Outcome[Endpoints]:
@@ -246,13 +246,14 @@ def test_what_the_program_no_longer_has_is_removed(desk: Desk) -> None:
     applier = Applier(desk.plane.kubectl, desk.namespace)
     config = {"image": desk.image().reference, "namespace": desk.namespace, "createNamespace": "false"}
     scaled = pulumi_stack.render({**config, "maxReplicas": "5"}).manifests
-    changes = applier.apply(scaled)
+    changes = applier.apply(scaled, applier.held(scaled))
     assert "create HorizontalPodAutoscaler mnist-server" in [change.line() for change in changes]
     plain = pulumi_stack.render(config).manifests
-    assert "remove HorizontalPodAutoscaler mnist-server" in [change.line() for change in applier.plan(plain)]
+    planned = applier.plan(plain, applier.held(plain))
+    assert "remove HorizontalPodAutoscaler mnist-server" in [change.line() for change in planned]
     assert desk.get("hpa")["items"] != []
-    changes = applier.apply(plain)
-    assert "remove HorizontalPodAutoscaler mnist-server" in [change.line() for change in changes]
+    changes = applier.apply(plain, applier.held(plain))
+    assert "remove horizontalpodautoscaler mnist-server" in [change.line() for change in changes]
     assert desk.get("hpa")["items"] == []
     assert desk.get("secret", PULL_SECRET)  # not of the set: pruning leaves it
 

@@ -68,25 +68,20 @@ def test_the_registry_is_the_clusters_or_the_one_of_the_settings(tmp_path: Path)
     assert choosing.registry_of(settings(), foreign) is None
 
 
-class Held:
-    """An applier whose cluster holds one Deployment, managed by somebody or missing."""
+def held(manager: str | None) -> dict[tuple[str, str, str], Any]:
+    """What the cluster has of our objects: a Deployment managed by somebody, or nothing."""
+    if manager is None:
+        return {}
+    key = ("Deployment", "serving", "mnist-deployment")
+    entry = {"manager": manager, "operation": "Apply"}
+    meta = {"name": key[2], "namespace": key[1], "managedFields": [entry]}
+    return {key: {"kind": key[0], "metadata": meta}}
+
+
+class Nowhere:
+    """An applier no test here asks anything."""
 
     namespace = "serving"
-
-    def __init__(self, manager: str | None) -> None:
-        self.kubectl = self
-        self.manager = manager
-
-    def item(self) -> dict[str, Any]:
-        meta = {"name": "mnist-deployment", "namespace": "serving"}
-        entry = {"manager": self.manager, "operation": "Apply"}
-        return {"kind": "Deployment", "metadata": {**meta, "managedFields": [entry]}}
-
-    def find(self, *_: Any, **__: Any) -> dict[str, Any] | None:
-        return None if self.manager is None else self.item()
-
-    def held(self, _: Any) -> dict[Any, Any]:
-        return {} if self.manager is None else {("Deployment", "serving", "mnist-deployment"): self.item()}
 
 
 WAYS = [
@@ -99,20 +94,20 @@ WAYS = [
 ]
 
 
-@pytest.mark.parametrize(("by", "cli", "held", "way", "why"), WAYS)
+@pytest.mark.parametrize(("by", "cli", "manager", "way", "why"), WAYS)
 def test_the_way_and_why(
     ctx: Context,
     monkeypatch: pytest.MonkeyPatch,
     by: str,
     cli: bool,
-    held: str | None,
+    manager: str | None,
     way: str,
     why: str,
 ) -> None:
     said: list[Event] = []
     ctx = Context(ctx.state, ctx.run, ctx.project, emit=said.append)
     monkeypatch.setattr(pulumi_stack, "find_cli", lambda: Path("/bin/pulumi") if cli else None)
-    assert choosing.way(ctx, settings(deploy={"by": by}), Held(held)) == way  # type: ignore[arg-type]
+    assert choosing.way(ctx, settings(deploy={"by": by}), held(manager)) == way
     (note,) = [event.text for event in said if isinstance(event, Note)]
     assert note.startswith(f"deploy by {way}: ")
     assert why in note
@@ -121,7 +116,7 @@ def test_the_way_and_why(
 def test_an_engine_that_is_not_there(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pulumi_stack, "find_cli", lambda: None)
     with pytest.raises(EnvironmentFault) as caught:
-        choosing.way(ctx, settings(deploy={"by": "engine"}), Held(None))  # type: ignore[arg-type]
+        choosing.way(ctx, settings(deploy={"by": "engine"}), {})
     assert "deploy.by: render" in caught.value.action
 
 
@@ -149,12 +144,12 @@ STRANGERS = [
 def test_what_something_else_made_is_refused(
     manager: str | None, engine: Engine | None, ok: bool, action: str
 ) -> None:
-    declared = Declared(None, None, {}, pulumi_stack.Rendered((), ()), Held(manager))  # type: ignore[arg-type]
+    declared = Declared(None, None, {}, pulumi_stack.Rendered((), ()), Nowhere())  # type: ignore[arg-type]
     if ok:
-        choosing.refuse_strangers(declared, engine)  # type: ignore[arg-type]
+        choosing.refuse_strangers(declared, held(manager), engine)  # type: ignore[arg-type]
         return
     with pytest.raises(DeployError) as caught:
-        choosing.refuse_strangers(declared, engine)  # type: ignore[arg-type]
+        choosing.refuse_strangers(declared, held(manager), engine)  # type: ignore[arg-type]
     assert str(manager) in caught.value.tail
     assert action in caught.value.action
 
@@ -176,7 +171,7 @@ def test_by_hand_gets_the_same_inputs(ctx: Context, by: choosing.Way) -> None:
         None,
         {"image": IMAGE.reference},
         pulumi_stack.Rendered((), ()),
-        Held(None),  # type: ignore[arg-type]
+        Nowhere(),  # type: ignore[arg-type]
     )
     file = choosing.configure(ctx, declared, by)
     assert file == ctx.project / "stacks" / "envs" / "Pulumi.lab.yaml"
@@ -193,7 +188,7 @@ def test_a_preview_leaves_the_stacks_file_alone(ctx: Context) -> None:
         None,
         {"image": IMAGE.reference},
         pulumi_stack.Rendered((), ()),
-        Held(None),  # type: ignore[arg-type]
+        Nowhere(),  # type: ignore[arg-type]
     )
     file = choosing.configure(ctx, declared, "engine", preview=True)
     assert file is not None
@@ -236,3 +231,20 @@ def test_down_leaves_a_labs_own_cluster_to_its_hosts(ctx: Context) -> None:
     assert deploy.Deploy().remove(ctx, settings()) == []
     assert choosing.remembered(ctx) is None
     assert deploy.Deploy().collect(ctx) == ()
+
+
+def test_programs_are_linked_once_and_never_to_themselves(ctx: Context, tmp_path: Path) -> None:
+    program, other = tmp_path / "kubectl", tmp_path / "other"
+    for file in (program, other):
+        file.write_text(file.name)
+    choosing._link(ctx, "kubectl", program)
+    link = ctx.state.bin / "kubectl"
+    assert link.read_text() == "kubectl"
+    choosing._link(ctx, "kubectl", link)  # provision hands on this very path
+    assert link.read_text() == "kubectl"
+    choosing._link(ctx, "kubectl", other)
+    assert link.read_text() == "other"
+    link.unlink()
+    link.write_text("theirs")
+    choosing._link(ctx, "kubectl", program)
+    assert link.read_text() == "theirs"

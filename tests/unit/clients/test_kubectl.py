@@ -289,5 +289,14 @@ def test_failures_say_why(stand_in: Kubectl, text: str, reason: str) -> None:
 
 
 def test_no_deployment_is_said_in_a_sentence(stand_in: Kubectl) -> None:
-    with pytest.raises(SlipwayError, match="no deployment mnist-deployment in namespace serving"):
+    (stand_in.binary.parent / "out").write_text(json.dumps({"items": [SERVICE]}))
+    with pytest.raises(SlipwayError, match="no Deployment mnist-deployment in namespace serving"):
         find_endpoints(stand_in, "serving", "mnist-deployment", "mnist-service", "render")
+
+
+def test_everything_is_asked_at_once(stand_in: Kubectl) -> None:
+    items = [DEPLOYMENT, SERVICE, SET, pod("p1"), slices("p1")]
+    (stand_in.binary.parent / "out").write_text(json.dumps({"items": items}))
+    found = find_endpoints(stand_in, "serving", "mnist-deployment", "mnist-service", "render")
+    assert found == match(DEPLOYMENT, SERVICE, items, "render")
+    assert len(calls(stand_in)) == 1
