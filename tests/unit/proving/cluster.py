@@ -39,6 +39,7 @@ class StandInCluster:
         self.waiting_reason: str = ""
         self.wanted = 3
         self.context: str | None = None
+        self.kubeconfig = Path("kubeconfig")
         self._stack = contextlib.ExitStack()
         for letter, node, behaviour in zip(
             "abc",
@@ -58,22 +59,13 @@ class StandInCluster:
     # what infra.clients.kubectl.Kubectl offers
 
     def find(self, kind: str, name: str, *, namespace: str | None = None) -> dict[str, Any] | None:
-        if kind == "deployment":
-            return {"metadata": {"name": DEPLOYMENT, "uid": "d"}, "spec": {"replicas": self.wanted}}
-        if kind == "service":
-            ports = [{"name": "grpc", "port": 8500}, {"name": "rest", "port": 8501}]
-            spec = {"ports": ports, "clusterIP": "10.96.0.9", "selector": {"app": "mnist-server"}}
-            return {"metadata": {"name": SERVICE, "namespace": NAMESPACE}, "spec": spec, "status": {}}
-        return self.made.get(name)
+        return next((one for one in self._all(kind) if one["metadata"]["name"] == name), None)
 
     def get(self, kind: str, name: str | None = None, **options: Any) -> dict[str, Any]:
-        if options.get("selector") == "slipway/smoke":
-            return {"items": list(self.made.values())}
-        if kind == "pods":
-            return {"items": list(self.pods.values())}
-        owner = [{"controller": True, "uid": "d"}]
-        items = [{"kind": "ReplicaSet", "metadata": {"name": SET, "uid": "r", "ownerReferences": owner}}]
-        return {"items": [*items, *self.pods.values(), self._slice()]}
+        assert name is None
+        label = options.get("selector")
+        items = [one for one in self._all(kind) if not label or label in one["metadata"].get("labels", {})]
+        return {"items": items}
 
     def apply(self, manifests: Sequence[dict[str, Any]], **_: Any) -> Completed:
         if self.apply_error:
@@ -111,6 +103,30 @@ class StandInCluster:
     in_image: Path | None = None
     folder = Path()
     asked_for = ""
+
+    def _all(self, kinds: str) -> list[dict[str, Any]]:
+        """Every object of these kinds, as kubectl takes them: singular or plural, with commas."""
+        ports = [{"name": "grpc", "port": 8500}, {"name": "rest", "port": 8501}]
+        owner = [{"controller": True, "uid": "d"}]
+        everything = [
+            {
+                "kind": "Deployment",
+                "metadata": {"name": DEPLOYMENT, "namespace": NAMESPACE, "uid": "d"},
+                "spec": {"replicas": self.wanted},
+            },
+            {
+                "kind": "Service",
+                "metadata": {"name": SERVICE, "namespace": NAMESPACE},
+                "spec": {"ports": ports, "clusterIP": "10.96.0.9", "selector": {"app": "mnist-server"}},
+                "status": {},
+            },
+            {"kind": "ReplicaSet", "metadata": {"name": SET, "uid": "r", "ownerReferences": owner}},
+            self._slice(),
+            *self.pods.values(),
+            *self.made.values(),
+        ]
+        wanted = {kind.removesuffix("s") for kind in kinds.split(",")}
+        return [one for one in everything if one["kind"].lower() in wanted]
 
     def _slice(self) -> dict[str, Any]:
         endpoints = [
