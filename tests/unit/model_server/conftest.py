@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import pickle
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
-from infra.core.state import cache_home
 from infra.predict import stubs
+
+from .made import made_folder
 
 stubs.load()
 from tensorflow_serving.apis import (  # noqa: E402
@@ -37,7 +34,6 @@ from tensorflow_serving.apis import (  # noqa: E402
     regression_pb2,
 )
 
-MAKER = Path(__file__).with_name("make_models.py")
 PREDICTION = "tensorflow.serving.PredictionService"
 MODEL = "tensorflow.serving.ModelService"
 
@@ -52,21 +48,7 @@ class Made:
 
 @pytest.fixture(scope="session")
 def made() -> Made:
-    """Made once per content of make_models.py and TensorFlow's version; later runs find it cached."""
-    name = hashlib.sha256(MAKER.read_bytes() + version("tensorflow-cpu").encode()).hexdigest()[:16]
-    folder = cache_home() / "tests" / f"served-{name}"
-    if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as fresh:
-            done = subprocess.run(
-                [sys.executable, str(MAKER), fresh], capture_output=True, text=True, check=False
-            )
-            assert done.returncode == 0, done.stderr[-3000:]
-            shutil.copytree(fresh, f"{fresh}.whole")
-            try:
-                Path(f"{fresh}.whole").rename(folder)
-            except OSError:
-                shutil.rmtree(f"{fresh}.whole")  # another run was first
+    folder = made_folder()
     return Made(folder / "models", pickle.loads((folder / "answers.pickle").read_bytes()))
 
 

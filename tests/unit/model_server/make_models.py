@@ -146,6 +146,7 @@ def told(tensor: Any) -> tuple[int, tuple[int, ...], Any]:
 
 
 def main(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
     models = folder / "models"
     for version, scale in ((1, 1.0), (2, 2.0)):
         net = Perceptron(version, scale)
