@@ -143,7 +143,6 @@ def play(
             extravars=dict(extra or {}),
             envvars={
                 "ANSIBLE_CONFIG": str(playbook.absolute().parent / "ansible.cfg"),
-                "ANSIBLE_FORKS": "20",
                 "ANSIBLE_NOCOLOR": "1",
                 "ANSIBLE_SSH_CONTROL_PATH_DIR": str(private / "ssh"),
                 "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ DOCUMENTATION = r"""
 module: host_facts
 short_description: Facts that decide how a host is provisioned
 description:
-  - Returns them as C(ansible_facts.slipway_host). Changes nothing; works in check mode.
+  - Returns them as C(ansible_facts.slipway_host), and beside it, under the names the C(setup) module gives
+    them, the few general facts the roles read. One short look per host and run instead of two, which is why
+    plays gather with this module. Changes nothing; works in check mode.
 options: {}
 author: [slipway]
 """
@@ -26,7 +29,8 @@ EXAMPLES = r"""
 RETURN = r"""
 ansible_facts:
   description: >-
-    slipway_host with cgroup (v1, v2), lowers_oom_score, sets_conntrack, swap, package_lists (bool),
+    distribution, distribution_major_version, distribution_release, all_ipv4_addresses and default_ipv4
+    (interface, address, mtu) as setup has them; slipway_host with cgroup (v1, v2), lowers_oom_score, sets_conntrack, swap, package_lists (bool),
     packages (name to installed version), modules and sysctls (what of Kubernetes' needs is in effect),
     kubeadm (version or empty), unfinished (a kubeadm run of these roles was cut short), joined and
     control_plane (a finished one; bool).
@@ -104,6 +108,51 @@ def kubeadm_version() -> str:
     return done.stdout.strip().removeprefix("v")
 
 
+def distribution(release: str) -> dict[str, str]:
+    """setup's distribution facts, from /etc/os-release."""
+    found = dict(line.split("=", 1) for line in release.splitlines() if "=" in line)
+    found = {name: value.strip("\"'") for name, value in found.items()}
+    return {
+        "distribution": found.get("ID", "unknown").capitalize(),
+        "distribution_major_version": found.get("VERSION_ID", "").split(".")[0],
+        "distribution_release": found.get("VERSION_CODENAME", ""),
+    }
+
+
+def network(addresses: list[dict[str, Any]], routes: list[dict[str, Any]]) -> dict[str, Any]:
+    """setup's IPv4 facts, from what `ip -json` prints; default_ipv4 is empty without a default route."""
+    by_interface = {
+        link["ifname"]: [entry["local"] for entry in link["addr_info"] if entry["family"] == "inet"]
+        for link in addresses
+        if link.get("addr_info")
+    }
+    found: dict[str, Any] = {
+        "all_ipv4_addresses": [
+            address
+            for name, own in by_interface.items()
+            for address in own
+            if name != "lo" and not address.startswith("127.")
+        ],
+        "default_ipv4": {},
+    }
+    if routes:
+        name = routes[0]["dev"]
+        own = by_interface.get(name) or [""]
+        found["default_ipv4"] = {
+            "interface": name,
+            "address": routes[0].get("prefsrc") or own[0],
+            "mtu": next(link["mtu"] for link in addresses if link["ifname"] == name),
+        }
+    return found
+
+
+def ip(*words: str) -> list[dict[str, Any]]:
+    done = subprocess.run(
+        ["ip", "-json", "-4", *words], capture_output=True, text=True, timeout=20, check=True
+    )
+    return list(json.loads(done.stdout or "[]"))
+
+
 def facts() -> dict[str, Any]:
     lists = Path("/var/lib/apt/lists")
     # kubeadm writes its files long before it is done, so their presence alone proves nothing
@@ -125,7 +174,12 @@ def facts() -> dict[str, Any]:
 
 def main() -> None:
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
-    module.exit_json(changed=False, ansible_facts={"slipway_host": facts()})
+    try:
+        general = network(ip("address", "show"), ip("route", "show", "default"))
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        module.fail_json(msg=f"iproute2 does not tell this host's addresses: {error}")
+    general |= distribution(read("/etc/os-release"))
+    module.exit_json(changed=False, ansible_facts={**general, "slipway_host": facts()})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,26 @@
+"""Ansible filter: the nodes of a cluster that cannot take pods yet, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+
+def waiting_nodes(items: Iterable[dict[str, Any]]) -> list[str]:
+    """One line "node: reason" for each Node among the objects that is not ready or has no pod network."""
+    out = []
+    for item in items:
+        if item["kind"] != "Node":
+            continue
+        conditions = {entry["type"]: entry for entry in item.get("status", {}).get("conditions", [])}
+        for kind, wanted in (("Ready", "True"), ("NetworkUnavailable", "False")):
+            entry = conditions.get(kind)
+            if entry is None or entry["status"] != wanted:
+                reason = entry.get("message") or entry["status"] if entry else "not reported yet"
+                out.append(f"{item['metadata']['name']}: {kind}: {reason}")
+    return out
+
+
+class FilterModule:
+    def filters(self) -> dict[str, Any]:
+        return {"waiting_nodes": waiting_nodes}
