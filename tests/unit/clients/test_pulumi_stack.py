@@ -14,7 +14,7 @@ import yaml
 
 from infra.clients import pulumi_stack
 from infra.clients.pulumi_stack import Applied, Engine
-from infra.core.errors import UsageError
+from infra.core.errors import DeployError, EnvironmentFault, UsageError
 
 IMAGE = "registry.lab:5000/slipway/mnist@sha256:" + "a" * 64
 
@@ -145,3 +145,138 @@ def test_the_cause_is_pulumis_diagnostics() -> None:
         "  kubernetes:apps/v1:Deployment (deployment):",
         "    error: it broke",
     ]
+
+
+# ---- the CLI as a stand-in that records how it is called and answers as the real one does
+
+STAND_IN = """
+import json, os, pathlib, sys
+here = pathlib.Path(__file__).parents[1]
+args = [arg for arg in sys.argv[1:] if arg != "--non-interactive"]
+names = [name for name in os.environ if name.startswith("PULUMI")]
+with (here / "calls").open("a") as file:
+    file.write(json.dumps([args, {name: os.environ[name] for name in names}]) + "\\n")
+if args[0] == "version":
+    print("v3.200.0")  # from 3.206 on the events come over gRPC
+elif args[:2] == ["stack", "export"]:
+    print((here / "state.json").read_text())
+elif args[:2] == ["stack", "history"]:
+    print(json.dumps([{
+        "kind": "update", "startTime": "2026-01-01T00:00:00.000Z", "message": "", "environment": {},
+        "config": {}, "result": "succeeded", "resourceChanges": {"same": 2, "create": 7},
+    }]))
+elif args[:2] == ["stack", "output"]:
+    print(json.dumps({"service": "mnist-service"}))
+elif args[0] == "preview":
+    log = pathlib.Path(args[args.index("--event-log") + 1])
+    summary = {"maybeCorrupt": False, "durationSeconds": 1, "resourceChanges": {"update": 1, "same": 8}, "policyPacks": {}}
+    log.write_text(json.dumps({"sequence": 1, "timestamp": 1, "summaryEvent": summary}) + "\\n")
+elif (here / "failure").exists() and args[0] == "up":
+    sys.stdout.write("Updating (lab):\\nDiagnostics:\\n  error: it broke\\n")
+    sys.stderr.write((here / "failure").read_text())
+    sys.exit(255)
+elif args[0] == "up":
+    print("Updating (lab):\\n +  Deployment creating\\n    warning: no address is handed out\\n")
+"""
+
+
+@pytest.fixture
+def recorded(cli: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    cli.write_text(f"#!{sys.executable}\n{STAND_IN.replace(chr(92) * 2, chr(92))}")
+    (cli.parents[1] / "state.json").write_text('{"version": 3, "deployment": {}}')
+    (cli.parent / "Pulumi.yaml").write_text("name: slipway\nruntime: python\n")
+    return engine(cli, {"PULUMI_STACK": "lab", "PULUMI_BACKEND_URL": f"file://{cli.parents[1] / 'backend'}"})
+
+
+def calls(engine: Engine, verb: str) -> list[tuple[list[str], dict[str, str]]]:
+    lines = (engine.root / "calls").read_text().splitlines()
+    return [tuple(call) for call in map(json.loads, lines) if call[0][0] == verb]
+
+
+def test_up_refreshes_first_and_counts_the_steps(recorded: Engine) -> None:
+    seen: list[str] = []
+    recorded.on_line = seen.append
+    applied = recorded.up()
+    assert (applied.changed, applied.warnings) == (7, ("no address is handed out",))
+    ((args, environ),) = calls(recorded, "up")
+    assert {"--yes", "--skip-preview", "--refresh"} <= set(args)
+    assert args[args.index("--stack") + 1] == "lab"
+    assert environ["PULUMI_K8S_ENABLE_PATCH_FORCE"] == "true"
+    assert "PULUMI_K8S_UPSERT_EXISTING_OBJECTS" not in environ
+    assert "Updating (lab):" in seen
+
+
+BEGUN = {
+    "pending_operations": [
+        {
+            "type": "creating",
+            "resource": {
+                "urn": "urn:pulumi:lab::slipway::x::deployment",
+                "type": "kubernetes:apps/v1:Deployment",
+                "inputs": {"metadata": {"name": "mnist-deployment", "namespace": "serving"}},
+            },
+        }
+    ],
+    "resources": [
+        {"urn": "u", "type": "pulumi:pulumi:Stack"},
+        {
+            "urn": "v",
+            "type": "kubernetes:core/v1:Service",
+            "inputs": {"metadata": {"name": "mnist-service", "namespace": "serving"}},
+        },
+    ],
+}
+
+
+def test_what_a_killed_run_began_is_taken_up_again(recorded: Engine) -> None:
+    (recorded.root / "state.json").write_text(json.dumps({"version": 3, "deployment": BEGUN}))
+    assert {
+        pulumi_stack.Resource("Deployment", "serving", "mnist-deployment"),
+        pulumi_stack.Resource("Service", "serving", "mnist-service"),
+    } <= recorded.resources()
+    recorded.up()
+    ((_, environ),) = calls(recorded, "up")
+    assert environ["PULUMI_K8S_UPSERT_EXISTING_OBJECTS"] == "true"
+
+
+def test_a_preview_takes_its_own_configuration(recorded: Engine, tmp_path: Path) -> None:
+    assert recorded.preview(tmp_path / "preview.yaml").lines("would ") == ["would update 1 resources"]
+    ((args, _),) = calls(recorded, "preview")
+    assert args[args.index("--config-file") + 1] == str(tmp_path / "preview.yaml")
+    assert "--refresh" in args
+    assert calls(recorded, "up") == []
+
+
+def test_outputs(recorded: Engine) -> None:
+    assert recorded.outputs() == {"service": "mnist-service"}
+
+
+def test_destroy_removes_the_stack_too(recorded: Engine) -> None:
+    recorded.destroy()
+    assert len(calls(recorded, "destroy")) == 1
+    assert ["stack", "rm", "--yes", "lab"] in [args for args, _ in calls(recorded, "stack")]
+
+
+FAILURES = [
+    ("error: update failed", "`pulumi up` failed", "error: it broke"),
+    ("error: the stack is currently locked by 1 lock(s)", "found the stack locked", ""),
+]
+
+
+@pytest.mark.parametrize(("stderr", "what", "tail"), FAILURES)
+def test_failures_tell_the_cause(recorded: Engine, stderr: str, what: str, tail: str) -> None:
+    (recorded.root / "failure").write_text(stderr)
+    with pytest.raises(DeployError) as caught:
+        recorded.up()
+    assert what in caught.value.what
+    assert tail in caught.value.tail
+    assert caught.value.where == "stack lab"
+
+
+def test_a_cli_that_is_too_old(recorded: Engine) -> None:
+    program = recorded.root / "bin" / "pulumi"
+    program.write_text(program.read_text().replace("v3.200.0", "v2.1.0"))
+    with pytest.raises(EnvironmentFault) as caught:
+        recorded.up()
+    assert "2.1.0" in caught.value.what
+    assert "render" in caught.value.action
