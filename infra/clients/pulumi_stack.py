@@ -252,7 +252,9 @@ def environment(folder: Path, kubeconfig: Path, stack: str) -> dict[str, str]:
     passphrase = folder / "passphrase"
     if not passphrase.is_file():
         write_atomically(passphrase, secrets.token_urlsafe(32), mode=0o600)
+    home = folder / "home"
     return {
+        **({"PULUMI_HOME": str(home)} if home.is_dir() else {}),
         "KUBECONFIG": str(kubeconfig),
         "PULUMI_BACKEND_URL": f"file://{backend}",
         "PULUMI_CONFIG_PASSPHRASE_FILE": str(passphrase),
@@ -267,11 +269,11 @@ def find_cli() -> Path | None:
     return Path(found) if found else None
 
 
-def has_plugin(cli: Path) -> bool:
+def has_plugin(cli: Path, home: str | None = None) -> bool:
     """Whether the Kubernetes plugin of the version our library wants is on this machine already."""
     version = importlib.metadata.version("pulumi-kubernetes")
-    home = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi")
-    return (home / "plugins" / f"resource-kubernetes-v{version}").is_dir() or any(
+    place = Path(home or os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi")
+    return (place / "plugins" / f"resource-kubernetes-v{version}").is_dir() or any(
         shutil.which("pulumi-resource-kubernetes", path=path) for path in (None, str(cli.resolve().parent))
     )
 
@@ -293,7 +295,7 @@ class Engine:
         self.project = project
         self.stack = stack
         self.variables = dict(variables)
-        if has_plugin(root / "bin" / "pulumi"):
+        if has_plugin(root / "bin" / "pulumi", self.variables.get("PULUMI_HOME")):
             self.variables["PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"] = "true"
         # a field changed by hand is set back, as render does; whose the objects are is asked before
         self.variables["PULUMI_K8S_ENABLE_PATCH_FORCE"] = "true"

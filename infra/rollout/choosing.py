@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from infra import artifacts
 from infra.clients import pulumi_stack
 from infra.clients.kubectl import Kubectl, Manifest
 from infra.clients.pulumi_stack import Engine, Rendered, Resource
@@ -99,10 +100,12 @@ def way(ctx: Context, settings: Settings, held: Mapping[Key, Manifest]) -> Way:
 
     Raises EnvironmentFault when the engine is asked for and there is no Pulumi CLI.
     """
-    by, cli = settings.deploy.by, pulumi_stack.find_cli()
+    by, cli = settings.deploy.by, cli_of(ctx)
+    if by == "engine" and cli is None:
+        cli = _fetched(ctx, settings)
     if by == "engine" and cli is None:
         raise EnvironmentFault(
-            "deploy.by is engine, and there is no `pulumi` on PATH",
+            "deploy.by is engine, and there is no `pulumi` on PATH nor from artifacts.sources",
             action="install the Pulumi CLI, or set deploy.by: render (the same objects through kubectl)",
         )
     there = next((item for key, item in held.items() if key[0] == "Deployment"), None)
@@ -118,9 +121,29 @@ def way(ctx: Context, settings: Settings, held: Mapping[Key, Manifest]) -> Way:
     return chosen
 
 
+def cli_of(ctx: Context) -> Path | None:
+    """The Pulumi CLI on PATH, or the one an earlier run fetched; None without either."""
+    kept = ctx.state.bin / "pulumi"
+    return pulumi_stack.find_cli() or (kept if kept.exists() else None)
+
+
+def _fetched(ctx: Context, settings: Settings) -> Path | None:
+    """The pinned CLI with its plugin, for who asks for the engine by name; auto downloads nothing."""
+    cli = artifacts.pulumi(ctx, settings)
+    if cli is None:
+        return None
+    _link(ctx, "pulumi", cli)
+    # Pulumi writes into its home, and nothing writes into the cache
+    plugins = ctx.state.pulumi / "home" / "plugins"
+    plugins.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    plugins.unlink(missing_ok=True)
+    plugins.symlink_to(cli.parents[1] / "home" / "plugins")
+    return cli
+
+
 def engine_of(ctx: Context, kubectl: Kubectl) -> Engine | None:
     """Pulumi's engine for this state folder and cluster; None without a Pulumi CLI."""
-    cli = pulumi_stack.find_cli()
+    cli = cli_of(ctx)
     if cli is None:
         return None
     _link(ctx, "pulumi", cli)

@@ -55,9 +55,8 @@ class Desk:
                 if kept:
                     meta[notes] = kept
             meta["namespace"] = "somewhere"
-            for address in ("clusterIP", "clusterIPs"):
-                if item["spec"].get(address) not in ("None", ["None"]) if "spec" in item else False:
-                    item["spec"].pop(address, None)
+            if item["kind"] == "Service" and item["spec"]["clusterIP"] != "None":
+                del item["spec"]["clusterIP"], item["spec"]["clusterIPs"]
             if meta["name"] != "default":  # the service account every namespace has
                 out[key_of(item)] = item
         return out

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from infra import deploy
+from infra import artifacts, deploy
 from infra.clients import pulumi_stack
 from infra.core.context import Context
 from infra.core.errors import DeployError, EnvironmentFault
@@ -113,8 +113,29 @@ def test_the_way_and_why(
     assert why in note
 
 
+def test_an_engine_asked_for_by_name_is_fetched(
+    ctx: Context, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cached = tmp_path / "cache"
+    (cached / "home" / "plugins" / "resource-kubernetes-v4.34.2").mkdir(parents=True)
+    (cached / "bin").mkdir()
+    (cached / "bin" / "pulumi").write_text("")
+    monkeypatch.setenv("PULUMI_HOME", str(tmp_path / "none"))
+    monkeypatch.setattr(pulumi_stack, "find_cli", lambda: None)
+    monkeypatch.setattr(artifacts, "pulumi", lambda *_: cached / "bin" / "pulumi")
+    assert choosing.way(ctx, settings(deploy={"by": "auto"}), {}) == "render"
+    assert choosing.way(ctx, settings(deploy={"by": "engine"}), {}) == "engine"
+    engine = choosing.engine_of(ctx, choosing.Kubectl(Path("kubectl"), Path("kubeconfig")))
+    assert engine is not None
+    assert (engine.root / "bin" / "pulumi").samefile(cached / "bin" / "pulumi")
+    assert engine.variables["PULUMI_HOME"] == str(ctx.state.pulumi / "home")
+    assert engine.variables["PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"] == "true"
+    assert deploy.env(ctx, settings())["PULUMI_HOME"] == str(ctx.state.pulumi / "home")
+
+
 def test_an_engine_that_is_not_there(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pulumi_stack, "find_cli", lambda: None)
+    monkeypatch.setattr(artifacts, "pulumi", lambda *_: None)
     with pytest.raises(EnvironmentFault) as caught:
         choosing.way(ctx, settings(deploy={"by": "engine"}), {})
     assert "deploy.by: render" in caught.value.action
