@@ -447,15 +447,19 @@ def smoke(
     config: Config = None,
     set_: Set = None,
     server: Annotated[
-        str,
-        typer.Option(
-            "--server", metavar="HOST:PORT", help="Any TensorFlow Serving, instead of the deployment."
-        ),
+        str, typer.Option("--server", metavar="HOST:PORT", help="Any TensorFlow Serving, not the deployment.")
     ] = "",
     requests: Annotated[
         Path | None,
         typer.Option("--requests", metavar="FILE", help="JSONL of requests and expected answers."),
     ] = None,
+    work_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--work-dir", "--work_dir", help="With --server: folder of MNIST's IDX test files to ask."
+        ),
+    ] = None,
+    transport: Annotated[str, typer.Option("--transport", help="With --server: grpc or rest.")] = "grpc",
     num_tests: Annotated[
         int | None, typer.Option("--num-tests", "--num_tests", help="Requests to each replica.")
     ] = None,
@@ -467,37 +471,44 @@ def smoke(
     given = {"smoke.requests": requests, "smoke.num_tests": num_tests, "smoke.concurrency": concurrency}
     flags = [*(set_ or []), *(f"{key}={value}" for key, value in given.items() if value is not None)]
     session = Session(config, flags, verbose=verbose, keep=not server)
-    if not server:
-        return _chain("smoke", session, first="smoke", last="smoke", as_json=json)
-    import json as json_module
+    if server:
+        return _smoke_server(session, server, work_dir, transport, json)
+    return _chain("smoke", session, first="smoke", last="smoke", as_json=json)
 
+
+def _smoke_server(session: Session, server: str, work_dir: Path | None, transport: str, as_json: bool) -> int:
+    import json
+
+    from infra.core.errors import UsageError
     from infra.core.types import ExportedModel, dump
     from infra.pipeline import saved_value
-    from infra.smoke import prove_server
+    from infra.smoke import prove_server, require
 
+    if transport not in ("grpc", "rest"):
+        raise UsageError(f"--transport {transport}: expected grpc or rest")
     model = saved_value(session.context, ExportedModel)
-    file = session.settings.smoke.requests or (model.requests if model else None)
-    if file is None:
-        from infra.core.errors import UsageError
-
+    file = session.settings.smoke.requests or (model.requests if model and work_dir is None else None)
+    if file is None and work_dir is None:
         raise UsageError(
             f"nothing says what to ask {server}",
-            action="name a JSONL file with --requests; `slipway model train` makes one for MNIST",
+            action="name a JSONL file with --requests or MNIST's test files with --work_dir; "
+            "`slipway model train` makes requests for MNIST",
         )
-    proof = prove_server(server, session.settings, file)
-    document = json_module.loads(dump(proof))
-    _print(
-        document,
-        json,
-        lambda: [
-            *(
-                f"{'ok    ' if gate.ok else 'FAILED'}  {gate.name}: {gate.value:g} (limit {gate.limit:g})"
-                for gate in proof.gates
-            ),
-            f"{server}: {'proved' if proof.ok else 'NOT proved'}, {proof.requests} requests",
-        ],
+    proof = prove_server(
+        server, session.settings, file, work_dir=work_dir, transport="rest" if transport == "rest" else "grpc"
     )
-    return 0 if proof.ok else 1
+
+    def lines() -> list[str]:
+        gates = [
+            f"{'ok    ' if gate.ok else 'FAILED'}  {gate.name}: {gate.value:g} (limit {gate.limit:g}) {gate.note}".rstrip()
+            for gate in proof.gates
+        ]
+        rate = "" if proof.accuracy is None else f"Inference error rate: {100 * (1 - proof.accuracy):.1f}%"
+        return [*gates, *filter(None, [rate]), f"{server}: {proof.requests} requests"]
+
+    _print(json.loads(dump(proof)), as_json, lines)
+    require(proof)
+    return 0
 
 
 @app.command()

@@ -1,0 +1,1 @@
+"""Times of the budgets. They are printed and kept in docs/measurements.md; no test asserts one."""

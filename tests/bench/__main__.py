@@ -1,0 +1,202 @@
+"""`make bench`: measure the budgets on this machine and write docs/measurements.md.
+
+usage: python -m tests.bench [--chain] [--without-server] [--print]
+
+Without flags: start-up times and the model server beside MLServer. --chain makes a lab of its own in a
+temporary folder, runs `slipway up` in it twice, and takes it down again. Figures that were not measured
+this time are kept from the page's data (docs/measurements.json), each with its own commit and date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / "docs" / "measurements.json"
+PAGE = ROOT / "docs" / "measurements.md"
+SLIPWAY = Path(sys.executable).with_name("slipway")
+RUNS = 7
+
+# What the design asks for, on 2 shared cores and three lab hosts.
+BUDGETS = {
+    "up_warm": ("`make up`, everything cached", "s", 240),
+    "up_again": ("`make up` again, nothing to change", "s", None),
+    "up_cold": ("`make up`, fresh machine, modules source", "s", 900),
+    "site_again": ("second site.yml, three hosts", "s", 30),
+    "deploy": ("deploy of 3 replicas until ready", "s", 20),
+    "smoke": ("smoke, 3 replicas and the Service", "s", 10),
+    "help": ("`slipway --help`", "s", 0.3),
+    "client_import": ("client import", "s", 0.3),
+    "server_p50": ("portable server, p50 at batch 1", "ms", 0.8),
+    "server_rps": ("portable server, requests/s at 32 in flight", "1/s", 1500),
+    "server_start": ("portable server, start to SERVING", "s", None),
+    "server_memory": ("portable server, memory at rest", "MB", 400),
+    "server_times_mlserver": ("portable server, times MLServer's requests/s in the same run", "x", 1.8),
+    "test": ("`make test`, warm", "s", 2100),
+}
+
+
+def median_of(argv: list[str], runs: int = RUNS) -> float:
+    """Median wall time of a command in seconds, after one run that is not counted."""
+    times = []
+    for index in range(runs + 1):
+        begin = time.perf_counter()
+        subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+        if index:
+            times.append(time.perf_counter() - begin)
+    return sorted(times)[len(times) // 2]
+
+
+def startup() -> dict[str, float]:
+    """Seconds of `slipway --help` and of importing the client, over those of an empty interpreter."""
+    empty = median_of([sys.executable, "-c", "pass"])
+    client = median_of([sys.executable, "-c", "import infra.predict.client"])
+    return {"help": median_of([str(SLIPWAY), "--help"]), "client_import": client - empty}
+
+
+def server() -> dict[str, float]:
+    """The model server's figures, from its own bench."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.bench_model_server"],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    document = json.loads(done.stdout)
+    sys.stderr.write(done.stdout)
+    ours = document["portable"]
+    figures = {name: float(ours[key]) for name, key in SERVER_KEYS.items() if key in ours}
+    if "times_mlserver" in document:
+        figures["server_times_mlserver"] = document["times_mlserver"]
+    return figures
+
+
+SERVER_KEYS = {
+    "server_p50": "p50_ms",
+    "server_rps": "requests_per_second",
+    "server_start": "seconds_to_serving",
+    "server_memory": "resident_mb_at_rest",
+}
+
+
+def chain() -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """Seconds of two `slipway up` in a lab of its own, and of their stages."""
+    figures: dict[str, float] = {}
+    stages: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory(prefix="slipway-bench-") as folder:
+        try:
+            for name in ("up_warm", "up_again"):
+                begin = time.perf_counter()
+                subprocess.run([SLIPWAY, "up"], check=True, cwd=folder)
+                figures[name] = time.perf_counter() - begin
+                run = json.loads((Path(folder) / ".slipway" / "runs" / "latest" / "run.json").read_text())
+                stages[name] = {stage["name"]: stage["seconds"] for stage in run["stages"]}
+        finally:
+            subprocess.run([SLIPWAY, "down"], check=True, cwd=folder)
+    figures |= {
+        "site_again": stages["up_again"]["provision"],
+        "deploy": stages["up_warm"]["deploy"],
+        "smoke": stages["up_warm"]["smoke"],
+    }
+    return figures, stages
+
+
+def stamp() -> dict[str, str]:
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], check=True, capture_output=True, text=True, cwd=ROOT
+    )
+    cpu = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.processor(),
+    )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "commit": commit.stdout.strip(),
+        "when": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "machine": f"{os.cpu_count()} cores, {cpu}, {memory:.0f} GiB, Linux {platform.release().split('-')[0]}",
+        "load": f"{os.getloadavg()[0]:.1f}",
+    }
+
+
+def page(data: dict[str, Any]) -> str:
+    rows = [
+        "# Measurements",
+        "",
+        "Written by `make bench` from what it measured and from the runs' own run.json; edited by nobody.",
+        "Goals are those of the design. The machine is shared, so single figures wander; the load average",
+        "beside each tells how busy it was when the measurement began.",
+        "",
+        "| what | goal | measured | commit | date | load |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, (what, unit, goal) in BUDGETS.items():
+        figure = data["figures"].get(name)
+        if figure is None:
+            rows.append(f"| {what} | {_amount(goal, unit)} | not measured | | | |")
+            continue
+        at = figure["stamp"]
+        measured = _amount(figure["value"], unit)
+        rows.append(
+            f"| {what} | {_amount(goal, unit)} | {measured} | {at['commit']} | {at['when']} | {at['load']} |"
+        )
+    for name, stages in data.get("stages", {}).items():
+        rows += ["", f"## {BUDGETS[name][0]}, by stage", "", "| stage | seconds |", "| --- | --- |"]
+        rows += [f"| {stage} | {seconds:.1f} |" for stage, seconds in stages.items()]
+    machines = sorted({figure["stamp"]["machine"] for figure in data["figures"].values()})
+    return "\n".join([*rows, "", f"Machine: {'; '.join(machines)}.", ""])
+
+
+def _amount(value: float | None, unit: str) -> str:
+    if value is None:
+        return "-"
+    text = (
+        f"{value:.0f}"
+        if value >= 100
+        else f"{value:.1f}"
+        if value >= 10
+        else f"{value:.2f}".rstrip("0").rstrip(".")
+    )
+    return f"{text} {unit}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--chain", action="store_true", help="measure `slipway up` in a lab of its own")
+    parser.add_argument("--without-server", action="store_true", help="leave the model server out")
+    parser.add_argument("--print", action="store_true", help="print the page, write nothing")
+    parser.add_argument("--seconds", nargs=2, action="append", default=[], metavar=("NAME", "SECONDS"))
+    flags = parser.parse_args()
+    data: dict[str, Any] = json.loads(DATA.read_text()) if DATA.exists() else {"figures": {}, "stages": {}}
+    at = stamp()
+    figures = startup() if not flags.seconds else {name: float(value) for name, value in flags.seconds}
+    if not flags.seconds and not flags.without_server:
+        figures |= server()
+    if flags.chain:
+        measured, stages = chain()
+        figures |= measured
+        data["stages"] |= stages
+    data["figures"] |= {name: {"value": round(value, 4), "stamp": at} for name, value in figures.items()}
+    text = page(data)
+    if not flags.print:
+        DATA.write_text(json.dumps(data, indent=2) + "\n")
+        PAGE.write_text(text)
+    sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    main()
