@@ -309,15 +309,12 @@ def test_a_relabelled_pod_is_named(desk: Desk) -> None:
 def test_a_pod_of_somebody_else_behind_the_service_is_named(desk: Desk) -> None:
     desk.up()
     kubectl: Kubectl = desk.plane.kubectl
-    pod = pulumi_stack.render({"image": desk.image().reference}).manifests
-    (deployment,) = [item for item in pod if item["kind"] == "Deployment"]
+    manifests = pulumi_stack.render({"image": desk.image().reference}).manifests
+    (deployment,) = [item for item in manifests if item["kind"] == "Deployment"]
     template = deployment["spec"]["template"]
     spec = {**template["spec"], "topologySpreadConstraints": []}
-    meta = {"name": "intruder", "namespace": desk.namespace, "labels": {"app": "mnist-server", "own": "yes"}}
-    # a controller of its own, or our ReplicaSet would adopt it
-    meta["ownerReferences"] = [
-        {"apiVersion": "v1", "kind": "Node", "name": "x", "uid": "not-ours", "controller": True}
-    ]
+    # without pod-template-hash our ReplicaSet does not adopt it
+    meta = {"name": "intruder", "namespace": desk.namespace, "labels": template["metadata"]["labels"]}
     kubectl.apply([{"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}])
 
     def seen() -> Any:
