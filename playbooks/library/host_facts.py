@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -32,6 +33,7 @@ ansible_facts:
     distribution, distribution_major_version, distribution_release, all_ipv4_addresses and default_ipv4
     (interface, address, mtu) as setup has them; slipway_host with cgroup (v1, v2), lowers_oom_score, sets_conntrack, swap, package_lists (bool),
     packages (name to installed version), modules and sysctls (what of Kubernetes' needs is in effect),
+    units (those that run and start at boot), trust (folders of registries that containerd and Docker trust),
     kubeadm (version or empty), unfinished (a kubeadm run of these roles was cut short), joined and
     control_plane (a finished one; bool).
   returned: always
@@ -44,6 +46,8 @@ SYSCTLS = (
     "net.bridge.bridge-nf-call-iptables",
     "net.bridge.bridge-nf-call-ip6tables",
 )
+UNITS = ("containerd.service", "docker.service", "docker-registry.service", "kubelet.service")
+TRUST = ("/etc/containerd/certs.d", "/etc/docker/certs.d")
 
 
 def installed_packages(status: str) -> dict[str, str]:
@@ -93,19 +97,14 @@ def read(path: str) -> str:
         return ""
 
 
-def kubeadm_version() -> str:
-    """Version of /usr/bin/kubeadm, without the v; empty when there is none that runs."""
-    try:
-        done = subprocess.run(
-            ["/usr/bin/kubeadm", "version", "-o", "short"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip().removeprefix("v")
+def running_units(shown: str) -> list[str]:
+    """Of what `systemctl show` prints, the units that run and start at boot."""
+    out = []
+    for paragraph in shown.strip().split("\n\n"):
+        unit = dict(line.split("=", 1) for line in paragraph.splitlines() if "=" in line)
+        if unit.get("ActiveState") == "active" and unit.get("UnitFileState") == "enabled":
+            out.append(unit["Id"])
+    return out
 
 
 def distribution(release: str) -> dict[str, str]:
@@ -146,14 +145,8 @@ def network(addresses: list[dict[str, Any]], routes: list[dict[str, Any]]) -> di
     return found
 
 
-def ip(*words: str) -> list[dict[str, Any]]:
-    done = subprocess.run(
-        ["ip", "-json", "-4", *words], capture_output=True, text=True, timeout=20, check=True
-    )
-    return list(json.loads(done.stdout or "[]"))
-
-
-def facts() -> dict[str, Any]:
+def facts(run: Callable[[list[str]], str]) -> dict[str, Any]:
+    """run: the output of a program, empty when it fails."""
     lists = Path("/var/lib/apt/lists")
     # kubeadm writes its files long before it is done, so their presence alone proves nothing
     unfinished = Path("/etc/kubernetes/kubeadm-unfinished").exists()
@@ -165,7 +158,9 @@ def facts() -> dict[str, Any]:
         "package_lists": any(lists.glob("*_Packages*")),
         "packages": installed_packages(read("/var/lib/dpkg/status")),
         "sysctls": {name: read("/proc/sys/" + name.replace(".", "/")).strip() for name in SYSCTLS},
-        "kubeadm": kubeadm_version(),
+        "kubeadm": run(["/usr/bin/kubeadm", "version", "-o", "short"]).strip().removeprefix("v"),
+        "units": running_units(run(["systemctl", "show", "--property=Id,ActiveState,UnitFileState", *UNITS])),
+        "trust": [str(folder) for parent in TRUST for folder in Path(parent).glob("*") if folder.is_dir()],
         "unfinished": unfinished,
         "joined": Path("/etc/kubernetes/kubelet.conf").exists() and not unfinished,
         "control_plane": Path("/etc/kubernetes/admin.conf").exists() and not unfinished,
@@ -174,12 +169,19 @@ def facts() -> dict[str, Any]:
 
 def main() -> None:
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
-    try:
-        general = network(ip("address", "show"), ip("route", "show", "default"))
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
-        module.fail_json(msg=f"iproute2 does not tell this host's addresses: {error}")
+
+    def run(argv: list[str]) -> str:
+        code, out, _err = module.run_command(argv, handle_exceptions=False) if which(argv[0]) else (1, "", "")
+        return out if code == 0 else ""
+
+    shown = [
+        run(["ip", "-json", "-4", *words]) for words in (["address", "show"], ["route", "show", "default"])
+    ]
+    if not all(shown):
+        module.fail_json(msg="`ip -json address` tells nothing; expected iproute2 on this host")
+    general = network(*(json.loads(text) for text in shown))
     general |= distribution(read("/etc/os-release"))
-    module.exit_json(changed=False, ansible_facts={**general, "slipway_host": facts()})
+    module.exit_json(changed=False, ansible_facts={**general, "slipway_host": facts(run)})
 
 
 if __name__ == "__main__":
