@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from infra.clients import ansible_play
+from infra.clients.ansible_play import Failure, Reader
+from infra.core.errors import ProvisionError
+from infra.core.events import Event, Note
+from infra.core.types import Host, Hosts
+
+HOSTS = Hosts(
+    "nspawn",
+    (
+        Host("cp", "10.77.2.2", "root", "ssh-ed25519 AAAA", ("control_plane", "docker", "registry")),
+        Host("w", "10.77.2.3", "admin", "ssh-ed25519 BBBB", ("worker",), port=2222),
+    ),
+    identity=Path("/state/ssh/id_ed25519"),
+)
+
+
+def read(**groups: dict[str, object]) -> dict[str, object]:
+    text = ansible_play.inventory(HOSTS, Path("/state with blank/known_hosts"), {"kube_version": "1"}, groups)
+    everything: dict[str, object] = yaml.safe_load(text)["all"]
+    return everything
+
+
+class TestInventory:
+    def test_every_host_and_group(self) -> None:
+        everything = read(worker={"images": ["a"]})
+        assert everything["hosts"] == {
+            "cp": {"ansible_host": "10.77.2.2", "ansible_port": 22, "ansible_user": "root"},
+            "w": {"ansible_host": "10.77.2.3", "ansible_port": 2222, "ansible_user": "admin"},
+        }
+        assert everything["children"] == {
+            "control_plane": {"hosts": {"cp": {}}},
+            "worker": {"hosts": {"w": {}}, "vars": {"images": ["a"]}},
+            "registry": {"hosts": {"cp": {}}},
+            "docker": {"hosts": {"cp": {}}},
+            "lxd": {"hosts": {}},
+            "model_server": {"hosts": {}},
+        }
+
+    def test_host_keys_are_checked_against_the_pinned_ones_alone(self) -> None:
+        variables = read()["vars"]
+        assert isinstance(variables, dict)
+        words = variables["ansible_ssh_common_args"]
+        assert "-o StrictHostKeyChecking=yes" in words
+        assert """'UserKnownHostsFile="/state with blank/known_hosts"'""" in words
+        assert variables["ansible_ssh_private_key_file"] == "/state/ssh/id_ed25519"
+        assert variables["kube_version"] == "1"
+
+    def test_an_agents_key(self) -> None:
+        text = ansible_play.inventory(Hosts("ssh", HOSTS.hosts), Path("/k"), {}, {})
+        variables = yaml.safe_load(text)["all"]["vars"]
+        assert "ansible_ssh_private_key_file" not in variables
+        assert "IdentitiesOnly" not in variables["ansible_ssh_common_args"]
+
+
+def event(kind: str, **data: object) -> dict[str, object]:
+    return {"event": kind, "event_data": data}
+
+
+class TestReader:
+    def test_counts_seconds_and_changes(self) -> None:
+        said: list[Event] = []
+        reader = Reader(said.append)
+        ok = {"host": "cp", "task": "Install", "role": "docker"}
+        reader.take(event("playbook_on_play_start", name="Docker"))
+        reader.take(event("runner_on_ok", **ok, duration=1.5, res={"changed": True, "dest": "/etc/x"}))
+        reader.take(event("runner_on_ok", **ok, duration=0.25, res={"changed": False}))
+        stats = {
+            "processed": {"cp": 1, "localhost": 1},
+            "ok": {"cp": 2},
+            "changed": {"cp": 1},
+            "skipped": {"cp": 3},
+        }
+        reader.take(event("playbook_on_stats", **stats))
+        play = reader.hosts()["cp"]
+        assert list(reader.hosts()) == ["cp"], "this controller is no host of the lab"
+        assert (play.ok, play.changed, play.failed, play.skipped) == (2, 1, 0, 3)
+        assert play.roles == {"docker": 1.75}
+        assert play.changed_tasks == ("docker : Install",)
+        assert reader.changes[0].subject == "/etc/x"
+        assert said[0] == Note("Docker")
+        assert reader.failures() == []
+
+    def test_a_rescued_failure_is_none(self) -> None:
+        reader = Reader()
+        reader.take(event("runner_on_failed", host="cp", task="Try", res={"msg": "no"}))
+        reader.take(event("playbook_on_stats", processed={"cp": 1}, failures={}, rescued={"cp": 1}))
+        assert reader.failures() == []
+
+    def test_the_failure_that_ended_a_host_is_told(self) -> None:
+        reader = Reader()
+        reader.take(event("runner_on_failed", host="cp", task="Try", res={"msg": "rescued"}))
+        reader.take(
+            event("runner_on_failed", host="cp", task="Start", role="docker", res={"msg": "the true one"})
+        )
+        reader.take(event("runner_on_unreachable", host="w", task="Look", res={"msg": "no route"}))
+        reader.take(event("playbook_on_stats", failures={"cp": 1}, dark={"w": 1}))
+        assert reader.failures() == [
+            Failure("cp", "docker : Start", "the true one"),
+            Failure("w", "Look", "no route"),
+        ]
+
+    def test_failures_count_when_ansible_died_before_counting(self) -> None:
+        reader = Reader()
+        reader.take(event("runner_on_failed", host="cp", task="Start", res={"msg": "boom"}))
+        assert [failure.host for failure in reader.failures()] == ["cp"]
+
+
+class TestMessage:
+    def test_the_programs_own_words_follow(self) -> None:
+        result = {
+            "msg": "non-zero return code",
+            "stderr": "E: Unable to locate package x\n",
+            "stdout": "Reading",
+        }
+        assert ansible_play.message(result) == "non-zero return code\nE: Unable to locate package x"
+
+    def test_only_failed_items_of_a_loop(self) -> None:
+        result = {
+            "msg": "One or more",
+            "results": [{"item": "a"}, {"item": "b", "failed": True, "msg": "no b"}],
+        }
+        assert ansible_play.message(result) == "b: no b"
+
+    def test_a_secret_stays_hidden(self) -> None:
+        assert "secret" in ansible_play.message({"censored": "the output has been hidden"})
+
+    def test_long_output_is_cut_to_its_end(self) -> None:
+        lines = ansible_play.message({"msg": "", "stderr": "\n".join(map(str, range(100)))}).splitlines()
+        assert len(lines) == 15 and lines[-1] == "99"
+
+
+def test_the_error_names_the_first_host_whole_and_the_others_in_a_line(tmp_path: Path) -> None:
+    error = ansible_play.failed(
+        Path("site.yml"),
+        [Failure("cp", "Start", "a\nb"), Failure("w", "Look", "x\nno route")],
+        tmp_path / "log",
+    )
+    assert error.lines() == [
+        "cp: task `Start` of site.yml failed",
+        "  | a",
+        "  | b",
+        "  | w: `Look` failed: no route",
+        "  what to do: mend the cause and run the same command again: it goes on where this one stopped",
+        f"  more in: {tmp_path / 'log'}",
+    ]
+    assert error.exit_code == 4
+
+
+def local(tmp_path: Path, tasks: str) -> tuple[Path, Path]:
+    """A playbook on this machine without SSH, and its inventory."""
+    playbook, inventory = tmp_path / "book.yml", tmp_path / "inventory.yml"
+    playbook.write_text(f"- name: Here\n  hosts: all\n  gather_facts: false\n  tasks:\n{tasks}")
+    inventory.write_text(
+        "all:\n  hosts:\n    here: {ansible_connection: local, ansible_python_interpreter: /usr/bin/python3}\n"
+    )
+    return playbook, inventory
+
+
+def test_a_real_play(tmp_path: Path) -> None:
+    playbook, inventory = local(
+        tmp_path,
+        f"    - name: Write\n      ansible.builtin.copy: {{content: x, dest: {tmp_path}/new, mode: '0644'}}\n",
+    )
+    dry = ansible_play.play(playbook, inventory, tmp_path / "dry.log", check=True)
+    assert not (tmp_path / "new").exists()
+    assert [(change.host, change.task, change.subject) for change in dry.changes] == [
+        ("here", "Write", f"{tmp_path}/new")
+    ]
+    assert ansible_play.play(playbook, inventory, tmp_path / "1.log").changed == 1
+    assert ansible_play.play(playbook, inventory, tmp_path / "2.log").changed == 0
+    assert "PLAY RECAP" in (tmp_path / "2.log").read_text()
+
+
+def test_a_failing_play_and_its_secret(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("canary-1234")
+    look = f"{{{{ lookup('ansible.builtin.file', '{secret}') }}}}"
+    playbook, inventory = local(
+        tmp_path,
+        f"    - name: Keep\n      ansible.builtin.command: echo {look}\n      no_log: true\n"
+        "    - name: Break\n      ansible.builtin.command: sh -c 'echo the true cause >&2; exit 3'\n",
+    )
+    log = tmp_path / "log"
+    with pytest.raises(ProvisionError) as caught:
+        ansible_play.play(playbook, inventory, log)
+    assert caught.value.where == "here" and "task `Break`" in caught.value.what
+    assert "the true cause" in caught.value.tail
+    assert "the true cause" in log.read_text() and "canary-1234" not in log.read_text()
+
+
+def test_a_playbook_that_cannot_start_says_why(tmp_path: Path) -> None:
+    playbook, inventory = local(tmp_path, "    - name: Odd\n      no.such.module:\n")
+    with pytest.raises(ProvisionError) as caught:
+        ansible_play.play(playbook, inventory, tmp_path / "log")
+    assert "no.such.module" in caught.value.tail
