@@ -88,12 +88,11 @@ def kubernetes(ctx: Context, settings: Settings, *, network: bool) -> Kubernetes
     key = cache.key_of(kubernetes_images.recipe(), FLANNEL, root_key, *tools.values())
 
     def make(folder: Path) -> None:
-        built = {tool.name: _built(ctx, tool, tools[tool.name]) for tool in TOOLS}
-        programs = {name: built[tool.name] / name for tool in TOOLS for name in tool.programs.values()}
+        made = programs(ctx, *tools)
         root = cache.entry(ctx, "node-root", root_key, lambda to: _root(ctx, settings, to)) / "root.tar"
-        wanted = _wanted(programs["kubeadm"])
+        wanted = _wanted(made["kubeadm"])
         for name in NODE_BINARIES:
-            cache.link(programs[name], folder / "bin" / name)
+            cache.link(made[name], folder / "bin" / name)
         images = folder / "images"
         images.mkdir()
         with (
@@ -101,7 +100,7 @@ def kubernetes(ctx: Context, settings: Settings, *, network: bool) -> Kubernetes
             tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}") as scratch,
         ):
             kubernetes_images.write(
-                images, Path(scratch), wanted=wanted, flannel=FLANNEL, programs=programs, root=root, arch=arch
+                images, Path(scratch), wanted=wanted, flannel=FLANNEL, programs=made, root=root, arch=arch
             )
         (folder / "names").write_text("\n".join(wanted.names) + "\n")
 
@@ -143,7 +142,17 @@ def base_image(ctx: Context, settings: Settings, *, network: bool) -> BaseImage 
     )
 
 
-def _built(ctx: Context, tool: Tool, key: str) -> Path:
+def programs(ctx: Context, *names: str) -> dict[str, Path]:
+    """The programs of these tools of modules/, by their own names, from the cache or built.
+
+    Raises KeyError for a name that is no tool's, else as `kubernetes` does.
+    """
+    tools = {tool.name: tool for tool in TOOLS}
+    built = [(tool, _built(ctx, tool)) for tool in (tools[name] for name in names)]
+    return {name: folder / name for tool, folder in built for name in tool.programs.values()}
+
+
+def _built(ctx: Context, tool: Tool) -> Path:
     def make(folder: Path) -> None:
         out = folder if len(tool.programs) > 1 else folder / next(iter(tool.programs.values()))
         golang.build(
@@ -156,7 +165,7 @@ def _built(ctx: Context, tool: Tool, key: str) -> Path:
             ldflags=tool.ldflags,
         )
 
-    return cache.entry(ctx, f"go-{tool.name}-{tool.version}", key, make)
+    return cache.entry(ctx, f"go-{tool.name}-{tool.version}", tool.key(), make)
 
 
 def _root(ctx: Context, settings: Settings, folder: Path) -> None:

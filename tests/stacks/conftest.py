@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import control_plane
 import pytest
@@ -18,10 +17,6 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[control_plane.Co
     """One API server for all tests that need a real one; each test takes a namespace of its own."""
     folder = tmp_path_factory.mktemp("plane")
     ctx = Context(state=State(folder / ".slipway"), run=folder / "run", project=folder)
-    programs: dict[str, Path] = {}
-    for tool in from_modules.TOOLS:
-        if tool.name in ("kubernetes", "etcd"):
-            built = from_modules._built(ctx, tool, tool.key())  # the same cache entry the chain uses
-            programs |= {name: built / name for name in tool.programs.values()}
+    programs = from_modules.programs(ctx, "kubernetes", "etcd")  # the cache entries the chain uses
     with control_plane.running(folder, programs) as plane:
         yield plane

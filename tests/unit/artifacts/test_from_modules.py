@@ -105,3 +105,23 @@ def test_nothing_is_built_when_only_the_cache_is_asked(lab, monkeypatch: pytest.
 
 def test_recipe_of_the_images_is_part_of_their_key() -> None:
     assert Path(kubernetes_images.__file__).read_bytes() in kubernetes_images.recipe()
+
+
+def test_programs_of_a_tool_are_built_once_and_named_by_themselves(
+    lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[str] = []
+
+    def build(_ctx: object, _go: object, _source: Path, packages: list[str], out: Path, **_more: str) -> None:
+        built.extend(packages)
+        names = [package.rpartition("/")[2] for package in packages] if out.is_dir() else [""]
+        for name in names:
+            (out / name if name else out).write_text(f"program {packages}")
+
+    monkeypatch.setattr(from_modules.golang, "ensure", lambda _ctx: None)
+    monkeypatch.setattr(from_modules.golang, "build", build)
+    found = from_modules.programs(lab.ctx, "kubernetes", "etcd")
+    assert set(found) == {*from_modules.TOOLS[0].programs.values(), "etcd"}
+    assert all(path.is_file() and path.name == name for name, path in found.items())
+    assert from_modules.programs(lab.ctx, "etcd") == {"etcd": found["etcd"]}
+    assert len(built) == len(set(built)) == len(found)
