@@ -32,7 +32,7 @@ def load(path: str) -> ModuleType:
 host_facts = load("library/host_facts.py")
 openpgp_key = load("roles/apt_source/library/openpgp_key.py")
 containerd_images = load("roles/kubernetes_node/library/containerd_images.py")
-netfilter_chains = load("roles/kubernetes_node/library/netfilter_chains.py")
+netfilter_chains = load("library/netfilter_chains.py")
 dns_answer = load("roles/cni/library/dns_answer.py")
 archive_images = load("roles/kubernetes_node/filter_plugins/archive_images.py").archive_images
 waiting_nodes = load("roles/cni/filter_plugins/waiting_nodes.py").waiting_nodes
@@ -218,14 +218,15 @@ def test_chains_go_and_other_rules_stay() -> None:
         "*filter\n:INPUT ACCEPT [0:0]\n:KUBE-FORWARD - [0:0]\n:DOCKER - [0:0]\n:FLANNEL-FWD - [0:0]\n"
         '-A FORWARD -m comment --comment "kubernetes forwarding rules" -j KUBE-FORWARD\n'
         "-A FORWARD -j DOCKER\n-A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP\n"
-        "-A INPUT -j MY-KUBE-LIKE\nCOMMIT\n"
+        "-A INPUT -j MY-KUBE-LIKE\n-A FORWARD ! -o cni0 -i eth0 -j ACCEPT\n-A INPUT -i cni01 -j ACCEPT\nCOMMIT\n"
     )
-    left, count = netfilter_chains.without(saved, ["KUBE-", "FLANNEL-"])
+    left, count = netfilter_chains.without(saved, ["KUBE-", "FLANNEL-"], ["cni0"])
     assert (
         left
-        == "*filter\n:INPUT ACCEPT [0:0]\n:DOCKER - [0:0]\n-A FORWARD -j DOCKER\n-A INPUT -j MY-KUBE-LIKE\nCOMMIT\n"
+        == "*filter\n:INPUT ACCEPT [0:0]\n:DOCKER - [0:0]\n-A FORWARD -j DOCKER\n-A INPUT -j MY-KUBE-LIKE\n"
+        "-A INPUT -i cni01 -j ACCEPT\nCOMMIT\n"
     )
-    assert count == 4
+    assert count == 5
 
 
 class TestWaitingNodes:

@@ -15,6 +15,7 @@ description:
     IPv6, in the nft and in the legacy tables.
 options:
   prefixes: {description: Prefixes of the chains that go., type: list, elements: str, required: true}
+  interfaces: {description: Rules for these interfaces go too., type: list, elements: str, default: []}
 author: [slipway]
 """
 
@@ -35,10 +36,13 @@ removed:
 PROGRAMS = ("iptables-nft", "ip6tables-nft", "iptables-legacy", "ip6tables-legacy")
 
 
-def without(saved: str, prefixes: list[str]) -> tuple[str, int]:
-    """The rules without chains of these prefixes and rules that name one, and how many lines went."""
+def without(saved: str, prefixes: list[str], interfaces: list[str]) -> tuple[str, int]:
+    """The rules without chains of these prefixes, rules that name one or an interface, and how many went."""
     name = "(?:" + "|".join(re.escape(prefix) for prefix in prefixes) + r")\S*"
-    goes = re.compile(rf"^:{name} |^-A {name}(?: |$)|.* -[jg] {name}(?: |$)")
+    patterns = [rf"^:{name} ", rf"^-A {name}(?: |$)", rf".* -[jg] {name}(?: |$)"]
+    if interfaces:
+        patterns.append(".* -[io] (?:" + "|".join(re.escape(each) for each in interfaces) + ")(?: |$)")
+    goes = re.compile("|".join(patterns))
     lines = saved.splitlines(keepends=True)
     kept = [line for line in lines if not goes.match(line)]
     return "".join(kept), len(lines) - len(kept)
@@ -46,7 +50,10 @@ def without(saved: str, prefixes: list[str]) -> tuple[str, int]:
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={"prefixes": {"type": "list", "elements": "str", "required": True}},
+        argument_spec={
+            "prefixes": {"type": "list", "elements": "str", "required": True},
+            "interfaces": {"type": "list", "elements": "str", "default": []},
+        },
         supports_check_mode=True,
     )
     removed = {}
@@ -56,7 +63,7 @@ def main() -> None:
         code, saved, _err = module.run_command([f"{program}-save"])
         if code != 0:  # the kernel lacks this kind of table
             continue
-        left, count = without(saved, module.params["prefixes"])
+        left, count = without(saved, module.params["prefixes"], module.params["interfaces"])
         if count and not module.check_mode:
             module.run_command([f"{program}-restore"], data=left, check_rc=True)
         if count:
