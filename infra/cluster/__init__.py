@@ -1,0 +1,5 @@
+"""What provisioning tells Ansible and reads back from the cluster.
+
+In: Settings, Hosts and Kubernetes artifacts. Out: inventory variables, a Cluster, journals of its units.
+Never here: how hosts are made, and what runs in the cluster.
+"""
