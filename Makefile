@@ -10,6 +10,9 @@ BIN := $(VENV)/bin
 SLIPWAY := $(BIN)/slipway
 ARGS ?=
 
+# Python is started often here; without its cache each start compiles everything again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup up down plan status test test-quick lint bench soak clean
 
 help: ## List the targets

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,18 @@ from infra.clients.pulumi_stack import Manifest, Rendered, as_yaml, run_program
 from stacks import outputs, rules
 
 IMAGE = "registry.lab:5000/slipway/mnist@sha256:" + "a" * 64
+
+
+@pytest.fixture(scope="module", autouse=True)
+def an_event_loop() -> Iterator[None]:
+    """Pulumi's runtime asks for the thread's loop, and asyncio.run in an earlier test leaves none."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
+
+
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 VARIANTS: dict[str, dict[str, str]] = {
     "default": {},
