@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Project
+from infra.clients import ssh
+from infra.core.types import Hosts, load
+from tests.e2e.conftest import Project, new_project
 from tests.e2e.test_chain import pods
 
 pytestmark = pytest.mark.lab
@@ -43,37 +45,35 @@ def failed_smoke(lab: Project, pod: dict[str, Any]) -> tuple[str, Any]:
     return done.err, smoke
 
 
-def test_a_wrong_model_in_one_pod(lab: Project, healthy: list[dict[str, Any]]) -> None:
+def test_a_wrong_model_in_one_pod(lab: Project, healthy: list[dict[str, Any]], tmp_path: Path) -> None:
+    """Another training lands beside the right version in one pod, whose server takes it for the newer one."""
+    other = new_project(tmp_path / "other", "model: {epochs: 1, seed: 9}\n")
+    assert other.run("model", "train").code == 0
     victim = healthy[0]
-    host, identity = container(lab, victim)
-    root = f"/run/containerd/io.containerd.runtime.v2.task/k8s.io/{identity}/rootfs/models/mnist"
-    # the node's own view of the container's root is writable: a second version with spoilt weights
-    variables = "variables/variables.data-00000-of-00001"
-    lab.on_host(
-        host,
-        f"cd {root} && v=$(ls | sort -n | tail -1) && cp -r $v 900 && "
-        f"python3 - 900/{variables} <<'P'\n"
-        "import random, struct, sys\n"
-        "data = bytearray(open(sys.argv[1], 'rb').read()); rng = random.Random(1)\n"
-        "for at in range(0, len(data) // 4 * 4, 4):\n"
-        "    if rng.random() < 0.2: data[at:at + 4] = struct.pack('<f', rng.uniform(-1, 1))\n"
-        "open(sys.argv[1], 'wb').write(data)\n"
-        "P",
-    )
     name = victim["metadata"]["name"]
-    for _ in range(120):  # until the server has found it
-        if '"900"' in lab.kubectl("exec", "-n", "serving", name, "--", "python3", "-c", STATUS):
+    host, identity = container(lab, victim)
+    # the node's own view of the container's root is writable
+    models = f"/run/containerd/io.containerd.runtime.v2.task/k8s.io/{identity}/rootfs/models/mnist"
+    machines = load(Hosts, json.dumps(lab.value("hosts")).encode())
+    with ssh.connect(next(h for h in machines.hosts if h.name == host), machines.identity) as connection:
+        connection.put_tree(Path(other.value("model")["path"]), f"{models}/.900")
+        connection.run(["chmod", "-R", "a+rX", f"{models}/.900"])
+        connection.run(["mv", f"{models}/.900", f"{models}/900"])
+
+    def served() -> str:
+        return lab.kubectl("exec", "-n", "serving", name, "--", "python3", "-c", STATUS)
+
+    for _ in range(60):
+        if '"900"' in served():
             break
-        time.sleep(0.5)
+        time.sleep(1)
+    assert '"900"' in served()
     _, smoke = failed_smoke(lab, victim)
-    bad = [replica for replica in smoke["replicas"] if replica["pod"] == name]
-    assert bad
-    assert bad[0]["differences"] > 0 or bad[0]["model_version"] == 900
-    good = [
-        replica
-        for replica in smoke["replicas"]
-        if replica["pod"] in {p["metadata"]["name"] for p in healthy[1:]}
-    ]
+    bad = next(replica for replica in smoke["replicas"] if replica["pod"] == name)
+    assert bad["differences"] > 0
+    assert bad["model_version"] == 900
+    others = {pod["metadata"]["name"] for pod in healthy[1:]}
+    good = [replica for replica in smoke["replicas"] if replica["pod"] in others]
     assert len(good) == 2
     assert all(replica["differences"] == replica["errors"] == 0 for replica in good)
 
