@@ -149,7 +149,7 @@ def test_what_was_cut_short_or_stopped_is_mended(lab: Lab) -> None:
     mended = Provision().run(lab.ctx, SETTINGS, lab.hosts)
     plays = mended.value.plays
     assert plays["cp"].changed_tasks[:1] == ("registry : Run the registry",)
-    assert "worker : Undo a join that was cut short" in plays["worker-1"].changed_tasks
+    assert "kubernetes_node : Reset the node" in plays["worker-1"].changed_tasks
     assert "worker : Join with kubeadm" in plays["worker-1"].changed_tasks
     assert lab.play("verify.yml").changed == 0
 
