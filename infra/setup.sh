@@ -29,23 +29,30 @@ fi
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     stop "$("$python" --version) is too old, slipway needs 3.11 or newer" "install a newer one and name it: make PYTHON=python3.12 ..."
 
-# The stamp holds the lock and the interpreter, so a changed lock or a moved checkout sets up again.
-stamp=$venv/.slipway-setup
-want=$("$python" --version; sha256sum requirements.lock pyproject.toml; pwd)
-if [ -x "$venv/bin/slipway" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; then exit 0; fi
-
-say "making $venv from requirements.lock (about 2 GB, a minute or less)"
-rm -rf "$venv"
-if command -v uv >/dev/null 2>&1; then
-    uv venv -q --python "$python" "$venv"
-    # compiled once: TensorFlow and Ansible start in a third of the time, and they are started often
-    env -u PYTHONDONTWRITEBYTECODE uv pip install -q --compile-bytecode --python "$venv/bin/python" \
-        --no-deps --require-hashes -r requirements.lock
-    uv pip install -q --python "$venv/bin/python" --no-deps --editable .
-else
-    "$python" -m venv "$venv"
-    "$venv/bin/pip" install -q --no-deps --require-hashes -r requirements.lock
-    "$venv/bin/pip" install -q --no-deps --editable .
+# The stamps hold what was installed from, so a changed lock, another interpreter or a moved checkout
+# sets up again, and nothing else does.
+want=$("$python" --version; sha256sum <requirements.lock; pwd)
+if [ ! -x "$venv/bin/python" ] || [ "$(cat "$venv/.locked" 2>/dev/null)" != "$want" ]; then
+    say "making $venv from requirements.lock (3 GB, a minute or two)"
+    rm -rf "$venv"
+    if command -v uv >/dev/null 2>&1; then
+        uv venv -q --python "$python" "$venv"
+        # compiled once: TensorFlow and Ansible start in a third of the time, and they are started often
+        env -u PYTHONDONTWRITEBYTECODE uv pip install -q --compile-bytecode --python "$venv/bin/python" \
+            --no-deps --require-hashes -r requirements.lock
+    else
+        "$python" -m venv "$venv"
+        "$venv/bin/pip" install -q --no-deps --require-hashes -r requirements.lock
+    fi
+    printf '%s\n' "$want" > "$venv/.locked"
 fi
-printf '%s\n' "$want" > "$stamp"
-say "done"
+want=$(sha256sum <pyproject.toml)
+if [ ! -x "$venv/bin/slipway" ] || [ "$(cat "$venv/.installed" 2>/dev/null)" != "$want" ]; then
+    if command -v uv >/dev/null 2>&1; then
+        uv pip install -q --python "$venv/bin/python" --no-deps --editable .
+    else
+        "$venv/bin/pip" install -q --no-deps --editable .
+    fi
+    printf '%s\n' "$want" > "$venv/.installed"
+    say "done"
+fi

@@ -66,11 +66,16 @@ def test_one_home_for_each_power(path: Path) -> None:
 
 
 def test_every_part_is_in_a_layer() -> None:
-    parts = {path.relative_to(ROOT / "infra").parts[0].removesuffix(".py") for path in (ROOT / "infra").rglob("*.py")}
+    parts = {
+        path.relative_to(ROOT / "infra").parts[0].removesuffix(".py")
+        for path in (ROOT / "infra").rglob("*.py")
+    }
     assert parts - {"__init__"} <= set().union(*LAYERS)
 
 
 def test_no_file_of_the_stack_hides_a_standard_module() -> None:
     import sys
 
-    assert not {path.stem for path in (ROOT / "stacks").glob("*.py")} & set(sys.stdlib_module_names) - {"__main__"}
+    assert not {path.stem for path in (ROOT / "stacks").glob("*.py")} & set(sys.stdlib_module_names) - {
+        "__main__"
+    }

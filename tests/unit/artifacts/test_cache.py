@@ -122,8 +122,7 @@ def _child(root: Path, counter: Path) -> None:
 def test_two_runs_make_it_once(tmp_path: Path) -> None:
     counter = tmp_path / "counter"
     children = [
-        multiprocessing.get_context("fork").Process(target=_child, args=(tmp_path, counter))
-        for _ in range(2)
+        multiprocessing.get_context("fork").Process(target=_child, args=(tmp_path, counter)) for _ in range(2)
     ]
     for child in children:
         child.start()
