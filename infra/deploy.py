@@ -50,7 +50,10 @@ class Deploy:
         choosing.configure(ctx, declared, way)
         if engine is not None:
             engine.unlock()
-            count = engine.up().changed + len(changes)
+            applied = engine.up()
+            for line in applied.lines():
+                ctx.emit(Note(line))
+            count = applied.changed + len(changes)
         else:
             changes += declared.applier.apply(declared.rendered.manifests, held)
             count = len(changes)
@@ -86,7 +89,7 @@ class Deploy:
         engine = choosing.engine_of(ctx, declared.kubectl) if way == "engine" else None
         if engine is not None and choosing.remembered(ctx) is not None:
             steps = engine.preview(choosing.configure(ctx, declared, way, preview=True))
-            return [change.line() for change in changes] + steps.lines("pulumi preview: would ")
+            return [change.line() for change in changes] + steps.lines()
         if fresh or way == "engine":
             changes += [Change("create", item["kind"], item["metadata"]["name"]) for item in manifests]
         else:
@@ -126,7 +129,7 @@ def _take_away(ctx: Context, kubectl: Kubectl) -> list[str]:
                 action="install the Pulumi CLI again and repeat this",
             )
         engine.unlock()
-        lines = engine.destroy().lines("pulumi destroy: ")
+        lines = engine.destroy().lines()
         changes = applier.remove_rest()
     else:
         changes = applier.remove()

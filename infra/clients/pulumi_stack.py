@@ -193,23 +193,55 @@ class Resource:
 
 
 @dataclass(frozen=True)
-class Applied:
-    """How an operation of the engine went: steps by kind (create, update, same, ...)."""
+class Move:
+    """One object of the cluster that an operation changes; fields are the paths that differ."""
 
-    steps: dict[str, int]
+    verb: str
+    kind: str
+    name: str
+    fields: tuple[str, ...] = ()
+
+    def line(self) -> str:
+        """The change as people read it."""
+        more = f", and {len(self.fields) - 4} more" if len(self.fields) > 4 else ""
+        detail = f": {', '.join(self.fields[:4])}{more}" if self.fields else ""
+        return f"{self.verb} {self.kind} {self.name}{detail}"
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What an operation of the engine changes in the cluster; the stack's own bookkeeping is no change."""
+
+    moves: tuple[Move, ...]
     warnings: tuple[str, ...] = ()
 
     @property
     def changed(self) -> int:
-        """Resources that were not left as they were."""
-        return sum(self._moves().values())
+        """Objects that were not left as they were."""
+        return len(self.moves)
 
-    def lines(self, prefix: str) -> list[str]:
-        """One line per kind of step that changes something."""
-        return [f"{prefix}{kind} {count} resources" for kind, count in self._moves().items()]
+    def lines(self) -> list[str]:
+        """One line per object."""
+        return [move.line() for move in self.moves]
 
-    def _moves(self) -> dict[str, int]:
-        return {kind: count for kind, count in self.steps.items() if kind not in ("same", "read", "refresh")}
+
+# Steps of the engine in the words of the other way. A replacement is one `replace` beside its two halves.
+_VERBS = {"create": "create", "update": "change", "delete": "remove", "replace": "replace"}
+
+
+def move_of(event: Any) -> Move | None:
+    """The change that an engine event announces; None for any other event and for what stays as it is."""
+    if event.resource_pre_event is None:
+        return None
+    step = event.resource_pre_event.metadata
+    verb = _VERBS.get(step.op.value)
+    if verb is None or not step.type.startswith("kubernetes:"):
+        return None
+    state = step.new or step.old
+    named = (state.inputs or {}).get("metadata") or {}
+    name = named.get("name") or step.urn.rpartition("::")[2]
+    fields = tuple(step.detailed_diff or ()) if verb in ("change", "replace") else ()
+    return Move(verb, step.type.rpartition(":")[2], str(name), fields)
 
 
 def stack_name(project: Path, state: Path) -> str:
@@ -304,13 +336,15 @@ class Engine:
     def preview(self, config: Path | None = None) -> Applied:
         """What `up` would do with the configuration of this file; changes nothing."""
         with self._errors("preview"):
-            done = self._open().preview(
+            seen = _Moves()
+            self._open().preview(
                 refresh=True,
                 color="never",
                 on_output=self._output,
+                on_event=seen,
                 config_file=str(config) if config is not None else None,
             )
-            return Applied({_word(kind): count for kind, count in done.change_summary.items()})
+            return Applied(tuple(seen.moves))
 
     def up(self) -> Applied:
         """Make the cluster what the program says. State is saved step by step: a second call goes on."""
@@ -319,17 +353,21 @@ class Engine:
             # and is ours, which the provider cannot know
             self.variables["PULUMI_K8S_UPSERT_EXISTING_OBJECTS"] = "true"
         with self._errors("up"):
-            done = self._open().up(refresh=True, color="never", show_secrets=False, on_output=self._output)
-            return Applied(_steps(done.summary), tuple(re.findall(r"^\s*warning: (.+)$", done.stdout, re.M)))
+            seen = _Moves()
+            done = self._open().up(
+                refresh=True, color="never", show_secrets=False, on_output=self._output, on_event=seen
+            )
+            return Applied(tuple(seen.moves), tuple(re.findall(r"^\s*warning: (.+)$", done.stdout, re.M)))
 
     def destroy(self) -> Applied:
         """Remove every resource of the stack, then the stack itself and its configuration."""
         with self._errors("destroy"):
-            stack = self._open()
-            done = stack.destroy(refresh=True, color="never", show_secrets=False, on_output=self._output)
-            steps = _steps(done.summary)
+            stack, seen = self._open(), _Moves()
+            stack.destroy(
+                refresh=True, color="never", show_secrets=False, on_output=self._output, on_event=seen
+            )
             stack.workspace.remove_stack(self.stack)
-            return Applied(steps)
+            return Applied(tuple(seen.moves))
 
     def outputs(self) -> dict[str, Any]:
         """The stack's exported values."""
@@ -398,12 +436,16 @@ class Engine:
         return count
 
 
-def _word(kind: Any) -> str:
-    return str(getattr(kind, "value", kind))
+class _Moves:
+    """Takes the engine's events and keeps the changes."""
 
+    def __init__(self) -> None:
+        self.moves: list[Move] = []
 
-def _steps(summary: Any) -> dict[str, int]:
-    return {_word(kind): count for kind, count in (summary.resource_changes or {}).items()}
+    def __call__(self, event: Any) -> None:
+        move = move_of(event)
+        if move is not None:
+            self.moves.append(move)
 
 
 def _resource(item: Mapping[str, Any]) -> Resource:

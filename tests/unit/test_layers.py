@@ -17,7 +17,7 @@ LAYERS = (
     {"overview"},
     {"pipeline"},
     {"settings", "hosts", "provision", "model", "image", "deploy", "smoke", "report"},
-    {"backends", "artifacts", "cluster", "images", "reports", "mnist", "rollout", "proving", "cluster"},
+    {"backends", "artifacts", "cluster", "images", "reports", "mnist", "rollout", "proving"},
     {"clients"},
     {"model_server"},
     {"predict"},
