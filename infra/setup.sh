@@ -17,6 +17,14 @@ need "$python" python3
 if command -v "$python" >/dev/null 2>&1; then
     "$python" -c 'import ensurepip' 2>/dev/null || command -v uv >/dev/null 2>&1 || missing+=(python3-venv)
 fi
+if [ "$(id -u)" = 0 ] && [ "$(uname -s)" = Linux ] && command -v apt-get >/dev/null 2>&1; then
+    # what hosts on this machine and the images for them are made with
+    need mmdebstrap mmdebstrap
+    need systemd-nspawn systemd-container
+    need iptables iptables
+    need ip iproute2
+    [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring)
+fi
 if [ ${#missing[@]} -gt 0 ]; then
     [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 ||
         stop "these packages are missing: ${missing[*]}" "install them, or run this once as root on Debian or Ubuntu"
