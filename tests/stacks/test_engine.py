@@ -67,14 +67,26 @@ def test_engine_and_render_leave_the_same(plane: control_plane.ControlPlane, tmp
     (tmp_path / "render").mkdir()
     engine = Desk(plane, tmp_path / "engine", "by-engine", "engine")
     render = Desk(plane, tmp_path / "render", "by-render", "render")
-    assert engine.up().value.applied_by == "engine"
+    planned = engine.plan()
+    first = engine.up()
+    assert (first.value.applied_by, first.changed) == ("engine", len(planned))
     assert render.up().value.applied_by == "render"
     assert len(engine.objects()) == 6
     assert [change.line() for change in compare(render.objects(), engine.objects())] == []
 
     assert engine.up().changed == 0
     assert engine.plan() == []
+    plane.kubectl.run(
+        ["set", "image", "deployment/mnist-deployment", "mnist-container=other:1", "-n", "by-engine"]
+    )
+    by_hand = ["change Deployment mnist-deployment: spec.template.spec.containers[0].image"]
+    assert engine.plan() == by_hand
+    assert engine.up().changed == len(by_hand)
+    assert [change.line() for change in compare(render.objects(), engine.objects())] == []
+
     lines = deploy.destroy(engine.ctx, engine.settings, engine.cluster)
+    assert {line.split()[0] for line in lines} == {"remove"}
+    assert len(lines) == len(planned)
     assert "remove Namespace by-engine" in lines
     assert plane.kubectl.find("namespace", "by-engine") is None
     deploy.destroy(render.ctx, render.settings, render.cluster)

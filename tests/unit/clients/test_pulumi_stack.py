@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from infra.clients import pulumi_stack
-from infra.clients.pulumi_stack import Applied, Engine
+from infra.clients.pulumi_stack import Engine
 from infra.core.errors import DeployError, EnvironmentFault, UsageError
 
 IMAGE = "registry.lab:5000/slipway/mnist@sha256:" + "a" * 64
@@ -131,13 +131,6 @@ def test_only_locks_of_the_dead_are_removed(cli: Path, tmp_path: Path) -> None:
     assert sorted(path.stem for path in folder.iterdir()) == ["alive", "far"]
 
 
-def test_what_counts_as_changed() -> None:
-    applied = Applied({"same": 8, "create": 2, "update": 1, "read": 1, "refresh": 3})
-    assert applied.changed == 3
-    assert applied.lines("would ") == ["would create 2 resources", "would update 1 resources"]
-    assert Applied({"same": 9}).changed == 0
-
-
 def test_the_cause_is_pulumis_diagnostics() -> None:
     text = "Updating (lab):\n +  thing creating\n\nDiagnostics:\n  kubernetes:apps/v1:Deployment (deployment):\n    \x1b[31merror:\x1b[0m it broke\n"
     assert pulumi_stack._cause(text).splitlines() == [
@@ -151,11 +144,23 @@ def test_the_cause_is_pulumis_diagnostics() -> None:
 
 STAND_IN = """
 import json, os, pathlib, sys
+
+def step(op, kind, urn, **more):
+    state = {"type": kind, "urn": urn, "provider": "", "inputs": more.pop("inputs", {}), "outputs": {}}
+    side = {"old": state, "new": None} if op == "delete" else {"old": None, "new": state}
+    return {"resourcePreEvent": {"metadata": {"op": op, "type": kind, "urn": urn, "provider": "", **side, **more}}}
+
 here = pathlib.Path(__file__).parents[1]
 args = [arg for arg in sys.argv[1:] if arg != "--non-interactive"]
 names = [name for name in os.environ if name.startswith("PULUMI")]
 with (here / "calls").open("a") as file:
     file.write(json.dumps([args, {name: os.environ[name] for name in names}]) + "\\n")
+if "--event-log" in args:
+    events = [step(*held[:3], **held[3]) for held in json.loads((here / "steps.json").read_text())]
+    counts = {"maybeCorrupt": False, "durationSeconds": 1, "resourceChanges": {}, "policyPacks": {}}
+    with pathlib.Path(args[args.index("--event-log") + 1]).open("w") as file:
+        for number, event in enumerate([*events, {"summaryEvent": counts}]):
+            file.write(json.dumps({"sequence": number, "timestamp": 1, **event}) + "\\n")
 if args[0] == "version":
     print("v3.200.0")  # from 3.206 on the events come over gRPC
 elif args[:2] == ["stack", "export"]:
@@ -167,10 +172,6 @@ elif args[:2] == ["stack", "history"]:
     }]))
 elif args[:2] == ["stack", "output"]:
     print(json.dumps({"service": "mnist-service"}))
-elif args[0] == "preview":
-    log = pathlib.Path(args[args.index("--event-log") + 1])
-    summary = {"maybeCorrupt": False, "durationSeconds": 1, "resourceChanges": {"update": 1, "same": 8}, "policyPacks": {}}
-    log.write_text(json.dumps({"sequence": 1, "timestamp": 1, "summaryEvent": summary}) + "\\n")
 elif (here / "failure").exists() and args[0] == "up":
     sys.stdout.write("Updating (lab):\\nDiagnostics:\\n  error: it broke\\n")
     sys.stderr.write((here / "failure").read_text())
@@ -180,10 +181,37 @@ elif args[0] == "up":
 """
 
 
+MANY = {path: {"diffKind": "update", "inputDiff": True} for path in ("a", "b", "c", "d", "e", "f")}
+STEPS: list[tuple[str, str, str, dict[str, object]]] = [
+    ("refresh", "kubernetes:core/v1:Service", "urn:x::service", {}),
+    ("create", "pulumi:pulumi:Stack", "urn:x::slipway-lab", {}),
+    ("create", "slipway:serving:ModelServer", "urn:x::mnist", {}),
+    ("same", "kubernetes:core/v1:Service", "urn:x::service", {}),
+    (
+        "create",
+        "kubernetes:core/v1:ServiceAccount",
+        "urn:x::account",
+        {"inputs": {"metadata": {"name": "mnist-server"}}},
+    ),
+    ("update", "kubernetes:apps/v1:Deployment", "urn:x::deployment", {"detailedDiff": MANY}),
+    ("create-replacement", "kubernetes:policy/v1:PodDisruptionBudget", "urn:x::budget", {}),
+    ("replace", "kubernetes:policy/v1:PodDisruptionBudget", "urn:x::budget", {}),
+    ("delete-replaced", "kubernetes:policy/v1:PodDisruptionBudget", "urn:x::budget", {}),
+    ("delete", "kubernetes:core/v1:Service", "urn:x::replicas", {"inputs": {"metadata": {"name": "gone"}}}),
+]
+CHANGES = [
+    "create ServiceAccount mnist-server",
+    "change Deployment deployment: a, b, c, d, and 2 more",
+    "replace PodDisruptionBudget budget",
+    "remove Service gone",
+]
+
+
 @pytest.fixture
 def recorded(cli: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
     cli.write_text(f"#!{sys.executable}\n{STAND_IN.replace(chr(92) * 2, chr(92))}")
     (cli.parents[1] / "state.json").write_text('{"version": 3, "deployment": {}}')
+    (cli.parents[1] / "steps.json").write_text(json.dumps(STEPS))
     (cli.parent / "Pulumi.yaml").write_text("name: slipway\nruntime: python\n")
     return engine(cli, {"PULUMI_STACK": "lab", "PULUMI_BACKEND_URL": f"file://{cli.parents[1] / 'backend'}"})
 
@@ -193,11 +221,12 @@ def calls(engine: Engine, verb: str) -> list[tuple[list[str], dict[str, str]]]:
     return [tuple(call) for call in map(json.loads, lines) if call[0][0] == verb]
 
 
-def test_up_refreshes_first_and_counts_the_steps(recorded: Engine) -> None:
+def test_up_refreshes_first_and_tells_each_object_that_changed(recorded: Engine) -> None:
     seen: list[str] = []
     recorded.on_line = seen.append
     applied = recorded.up()
-    assert (applied.changed, applied.warnings) == (7, ("no address is handed out",))
+    assert applied.lines() == CHANGES
+    assert (applied.changed, applied.warnings) == (4, ("no address is handed out",))
     ((args, environ),) = calls(recorded, "up")
     assert {"--yes", "--skip-preview", "--refresh"} <= set(args)
     assert args[args.index("--stack") + 1] == "lab"
@@ -240,7 +269,7 @@ def test_what_a_killed_run_began_is_taken_up_again(recorded: Engine) -> None:
 
 
 def test_a_preview_takes_its_own_configuration(recorded: Engine, tmp_path: Path) -> None:
-    assert recorded.preview(tmp_path / "preview.yaml").lines("would ") == ["would update 1 resources"]
+    assert recorded.preview(tmp_path / "preview.yaml").lines() == CHANGES
     ((args, _),) = calls(recorded, "preview")
     assert args[args.index("--config-file") + 1] == str(tmp_path / "preview.yaml")
     assert "--refresh" in args
@@ -252,7 +281,7 @@ def test_outputs(recorded: Engine) -> None:
 
 
 def test_destroy_removes_the_stack_too(recorded: Engine) -> None:
-    recorded.destroy()
+    assert recorded.destroy().lines() == CHANGES
     assert len(calls(recorded, "destroy")) == 1
     assert ["stack", "rm", "--yes", "lab"] in [args for args, _ in calls(recorded, "stack")]
 
