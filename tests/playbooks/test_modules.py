@@ -35,7 +35,8 @@ containerd_images = load("roles/kubernetes_node/library/containerd_images.py")
 netfilter_chains = load("library/netfilter_chains.py")
 dns_answer = load("roles/cni/library/dns_answer.py")
 archive_images = load("roles/kubernetes_node/filter_plugins/archive_images.py").archive_images
-waiting_nodes = load("roles/cni/filter_plugins/waiting_nodes.py").waiting_nodes
+waiting = load("roles/cni/filter_plugins/waiting.py")
+waiting_nodes, waiting_pods = waiting.waiting_nodes, waiting.waiting_pods
 
 
 class TestHostFacts:
@@ -245,6 +246,29 @@ class TestWaitingNodes:
     def test_reasons(self) -> None:
         items = [self.node("a", Ready="False", NetworkUnavailable="False"), self.node("b", Ready="True")]
         assert waiting_nodes(items) == ["a: Ready: Ready is False", "b: NetworkUnavailable: not reported yet"]
+
+
+class TestWaitingPods:
+    @staticmethod
+    def pod(name: str, node: str, phase: str, ready: str | None) -> dict[str, Any]:
+        conditions = [{"type": "Ready", "status": ready, "message": "containers with unready status"}]
+        return {
+            "kind": "Pod",
+            "metadata": {"name": name},
+            "spec": {"nodeName": node},
+            "status": {"phase": phase, "conditions": conditions if ready else []},
+        }
+
+    def test_only_pods_that_are_not_ready_and_not_done(self) -> None:
+        items = [
+            self.pod("good", "a", "Running", "True"),
+            self.pod("done", "a", "Succeeded", "False"),
+            self.pod("slow", "a", "Running", "False"),
+            self.pod("new", "b", "Pending", None),
+            {"kind": "Service", "metadata": {"name": "kube-dns"}},
+        ]
+        assert waiting_pods(items) == ["slow: containers with unready status", "new: Pending"]
+        assert waiting_pods(items, "b") == ["new: Pending"]
 
 
 class TestDnsAnswer:

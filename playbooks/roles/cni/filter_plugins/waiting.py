@@ -1,4 +1,4 @@
-"""Ansible filter: the nodes of a cluster that cannot take pods yet, and why."""
+"""Ansible filters: what of a cluster is not ready yet, and why."""
 
 from __future__ import annotations
 
@@ -21,6 +21,20 @@ def waiting_nodes(items: Iterable[dict[str, Any]]) -> list[str]:
     return out
 
 
+def waiting_pods(items: Iterable[dict[str, Any]], node: str = "") -> list[str]:
+    """One line "pod: reason" for each Pod among the objects that is not ready; of one node when it is named."""
+    out = []
+    for item in items:
+        if item["kind"] != "Pod" or (node and item["spec"].get("nodeName") != node):
+            continue
+        status = item.get("status", {})
+        ready = next((entry for entry in status.get("conditions", []) if entry["type"] == "Ready"), None)
+        if status.get("phase") != "Succeeded" and (ready is None or ready["status"] != "True"):
+            reason = (ready or {}).get("message") or status.get("phase", "not reported yet")
+            out.append(f"{item['metadata']['name']}: {reason}")
+    return out
+
+
 class FilterModule:
     def filters(self) -> dict[str, Any]:
-        return {"waiting_nodes": waiting_nodes}
+        return {"waiting_nodes": waiting_nodes, "waiting_pods": waiting_pods}
