@@ -11,8 +11,8 @@ def closing_lines(run: Run, ctx: Context) -> list[str]:
     out = _deployed(run) + _proved(run) + _times(run.results)
     if run.ok and run.values.get("smoke") is not None and _nothing_changed(run):
         out.append(_unchanged(run))
-    out.append(f"report: {ctx.state.runs / 'latest' / 'index.html'}")
-    return out + [f"next:   {line}" for line in _next(run)]
+    out.append(f"report:   {ctx.state.runs / 'latest' / 'index.html'}")
+    return out + [f"next:     {line}" for line in _next(run)]
 
 
 def _deployed(run: Run) -> list[str]:
@@ -37,7 +37,9 @@ def _proved(run: Run) -> list[str]:
     if isinstance(proof, Proof):
         right = f"{proof.requests} requests, {proof.errors} errors, {proof.differences} differences"
         rate = f", error rate {100 * (1 - proof.accuracy):.1f} %" if proof.accuracy is not None else ""
-        out.append(f"{'proved' if proof.ok else 'NOT proved'}: {len(proof.replicas)} replicas, {right}{rate}")
+        out.append(
+            f"{'proved:  ' if proof.ok else 'NOT proved:'} {len(proof.replicas)} replicas, {right}{rate}"
+        )
     if isinstance(model, ExportedModel) and model.accuracy is not None:
         out.append(
             f"model:    {model.name} version {model.version}, accuracy {model.accuracy:.3f} on {model.data}"
@@ -46,13 +48,19 @@ def _proved(run: Run) -> list[str]:
 
 
 def _times(results: tuple[Result, ...]) -> list[str]:
-    ran = [f"{result.name} {result.seconds:.1f} s" for result in results if result.status != "not_run"]
+    ran = [
+        f"{result.name} {result.seconds:.1f} s"
+        for result in results
+        if result.status != "not_run" and result.name != "settings"
+    ]
     total = sum(result.seconds for result in results)
     return [f"times:    {', '.join(ran)}; {total:.1f} s in all"] if ran else []
 
 
 def _nothing_changed(run: Run) -> bool:
-    return all(result.changed == 0 for result in run.results)
+    """Whether the chain was gone through to the deployment and found as it should be."""
+    deployed = any(result.name == "deploy" and result.status == "unchanged" for result in run.results)
+    return deployed and all(result.changed == 0 for result in run.results)
 
 
 def _unchanged(run: Run) -> str:
