@@ -74,6 +74,8 @@ def inventory(
     shared: dict[str, object] = {
         "ansible_python_interpreter": "/usr/bin/python3",
         "ansible_pipelining": True,
+        # ansible-runner turns the check off in its environment, and ssh keeps to the first word it is given
+        "ansible_host_key_checking": True,
         "ansible_ssh_args": "-o ControlMaster=auto -o ControlPersist=60s -o ServerAliveInterval=5",
         "ansible_ssh_common_args": f"-o StrictHostKeyChecking=yes -o {pinned}",
     }

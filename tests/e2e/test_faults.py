@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,6 +136,20 @@ def test_a_playbook_task_that_fails_names_host_and_task(lab: Project) -> None:
     finally:
         lab.on_host("cp", "systemctl unmask --runtime docker-registry && systemctl start docker-registry")
     assert lab.run("up", limit=600).code == 0
+
+
+def test_a_host_that_shows_another_key_is_refused(lab: Project, tmp_path: Path) -> None:
+    known = lab.state / "ssh" / "known_hosts"
+    good = known.read_text()
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "other"], check=True)
+    other = " ".join((tmp_path / "other.pub").read_text().split()[:2])
+    known.write_text("".join(f"{line.split()[0]} {other}\n" for line in good.splitlines() if line.strip()))
+    try:
+        done = lab.run("provision", limit=300)
+    finally:
+        known.write_text(good)
+    assert done.code == 4, done.err[-3000:]
+    assert "host key" in done.err.lower(), done.err[-3000:]
 
 
 def test_no_secret_is_in_logs_reports_or_process_lists(lab: Project) -> None:

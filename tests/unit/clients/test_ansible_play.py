@@ -48,6 +48,7 @@ class TestInventory:
         assert isinstance(variables, dict)
         words = variables["ansible_ssh_common_args"]
         assert "-o StrictHostKeyChecking=yes" in words
+        assert variables["ansible_host_key_checking"] is True  # else Ansible says "no" before our "yes"
         assert """'UserKnownHostsFile="/state with blank/known_hosts"'""" in words
         assert variables["ansible_ssh_private_key_file"] == "/state/ssh/id_ed25519"
         assert variables["kube_version"] == "1"
