@@ -193,14 +193,14 @@ def test_no_secret_is_in_logs_reports_or_process_lists(lab: Project) -> None:
 def test_a_second_run_is_told_who_holds_the_lock(lab: Project) -> None:
     first = lab.start("plan")
     try:
-        for _ in range(100):
-            if (lab.state / "lock").exists() and (lab.state / "lock").read_text():
-                done = lab.run("up", limit=60)
-                if done.code == 3:
-                    break
+        for _ in range(600):
+            if f'"pid": {first.pid},' in (lab.state / "lock").read_text():
+                break
             time.sleep(0.05)
-        assert done.code == 3
-        assert "slipway plan" in done.err
-        assert str(first.pid) in done.err
+        done = lab.run("up", limit=60)
     finally:
-        first.wait(300)
+        first.communicate(timeout=300)
+    assert done.code == 3, done.err
+    assert "`slipway plan`" in done.err
+    assert str(first.pid) in done.err
+    assert first.returncode == 0
