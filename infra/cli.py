@@ -523,12 +523,16 @@ def report(config: Config = None, set_: Set = None, json: Json = False) -> int:
     if not (latest / "run.json").is_file():
         raise UsageError("no run has been reported yet", action="`slipway up` makes one")
     document = json_module.loads((latest / "run.json").read_text(encoding="utf-8"))
+
+    def first_line(reason: str) -> str:
+        return reason.splitlines()[0] if reason else ""
+
     _print(
         document,
         json,
         lambda: [
             *(
-                f"{stage['name']:<10} {stage['status']:<10} {stage['seconds']:7.1f} s  {(stage['reason'] or '').splitlines()[:1]}"
+                f"{stage['name']:<10} {stage['status']:<10} {stage['seconds']:7.1f} s  {first_line(stage['reason'])}"
                 for stage in document["stages"]
             ),
             f"{'ok' if document['ok'] else 'failed'}: {latest.resolve() / 'index.html'}",

@@ -71,14 +71,13 @@ def _unchanged(run: Run) -> str:
 
 
 def _next(run: Run) -> list[str]:
-    if run.ok and "smoke" in run.values:
+    endpoints = run.values.get("deploy")
+    if run.ok and "smoke" in run.values and isinstance(endpoints, Endpoints):
         return [
-            'eval "$(slipway env)" && kubectl get pods -n serving -o wide',
+            f'eval "$(slipway env)" && kubectl get pods -n {endpoints.namespace} -o wide',
             "slipway smoke",
             "slipway down",
         ]
-    failed = next((result.name for result in run.results if result.status == "failed"), None)
-    if failed is None:
-        return ["slipway up"]
-    again = "slipway up" if failed == "settings" else f"slipway up --from {failed}"
-    return [f"{again}   (after mending the cause above)", "slipway doctor"]
+    if any(result.status == "failed" for result in run.results):
+        return ["slipway up   (after mending the cause above; what is done stays done)", "slipway doctor"]
+    return ["slipway up"]

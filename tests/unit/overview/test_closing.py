@@ -89,7 +89,7 @@ def test_smoke_alone_claims_nothing_about_the_rest(ctx: Context) -> None:
 def test_a_failed_run_says_where_to_go_on(ctx: Context) -> None:
     failed = (*SAME.results[:2], Result("provision", "failed", "no", 2.0), *SAME.results[3:])
     lines = closing_lines(Run(False, failed, {"hosts": HOSTS}, {}), ctx)
-    assert any("slipway up --from provision" in line for line in lines)
+    assert any("slipway up   (after mending the cause above" in line for line in lines)
     assert not any(line.startswith(("deployed", "proved")) for line in lines)
 
 
