@@ -132,14 +132,21 @@ def test_a_host_that_died_is_booted_again_with_its_files(own_lab: MakeLab) -> No
         assert connection.run(["cat", "/root/kept"]).stdout == "kept\n"
 
 
+def end(connection: ssh.Connection, how: str) -> None:
+    """Reboot or power off a host that has finished booting, a moment after this connection has its answer."""
+    connection.run(["systemctl", "is-system-running", "--wait"], check=False, timeout=90)
+    later = ["systemd-run", "--quiet", "--on-active=1s", "--timer-property=AccuracySec=100ms"]
+    connection.run([*later, "systemctl", how])
+
+
 def test_a_host_can_reboot(own_lab: MakeLab) -> None:
     lab = own_lab()
     hosts = lab.up().value
     with ssh.connect(hosts.hosts[0], hosts.identity) as connection:
         first = connection.run(["stat", "-c", "%Y", "/proc/1"]).stdout
-        connection.run(["systemctl", "reboot"], check=False)
+        end(connection, "reboot")
     console = lab.ctx.state.hosts / "cp/console.log"
-    for _ in range(300):
+    for _ in range(900):
         if "== reboot" in console.read_text():
             break
         time.sleep(0.1)
@@ -282,8 +289,8 @@ def test_a_host_that_does_not_boot_shows_its_console(own_lab: MakeLab) -> None:
         connection.run(
             ["sh", "-c", "printf '#!/bin/sh\\necho broken init\\nexit 9\\n' >/usr/lib/slipway-init; sync"]
         )
-        connection.run(["systemctl", "poweroff"], check=False)
-    for _ in range(300):
+        end(connection, "poweroff")
+    for _ in range(900):
         if lab.backend.status(lab.ctx)[0].state == "stopped":
             break
         time.sleep(0.1)
@@ -322,8 +329,8 @@ def test_an_emptied_cache_is_said(own_lab: MakeLab, tmp_path: Path) -> None:
     process.run(["cp", "-a", cache_home() / "roots" / key, cache / "roots" / key])
     lab.up()
     with ssh.connect(base.recorded(lab.ctx.state).hosts[0], base.identity(lab.ctx.state)) as connection:  # type: ignore[union-attr]  # it is up
-        connection.run(["systemctl", "poweroff"], check=False)
-    for _ in range(300):
+        end(connection, "poweroff")
+    for _ in range(900):
         if lab.backend.status(lab.ctx)[0].state == "stopped":
             break
         time.sleep(0.1)
