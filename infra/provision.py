@@ -16,7 +16,7 @@ from infra.cluster import reading, variables
 from infra.core.context import Context
 from infra.core.errors import ProvisionError
 from infra.core.schema import Settings
-from infra.core.state import write_atomically
+from infra.core.state import link_atomically, write_atomically
 from infra.core.types import Cluster, Hosts, Outcome
 
 
@@ -36,7 +36,7 @@ class Provision:
         assert settings.cluster.kubeconfig is not None  # should_run said so
         found = shutil.which("kubectl")
         kubectl = Path(found) if found else artifacts.kubernetes(ctx, settings).kubectl
-        _link(kubectl, ctx.state.bin / "kubectl")
+        link_atomically(ctx.state.bin / "kubectl", kubectl)
         cluster = reading.cluster(
             Kubectl(kubectl, settings.cluster.kubeconfig, settings.cluster.context),
             variables.registry(ctx, settings, None),
@@ -97,7 +97,7 @@ def play(
     check changes no host; the inventory is written all the same, since the dry run reads it.
     """
     found = artifacts.kubernetes(ctx, settings)
-    _link(found.kubectl, ctx.state.bin / "kubectl")
+    link_atomically(ctx.state.bin / "kubectl", found.kubectl)
     password = ctx.state.registry / "password"
     if not password.is_file():
         write_atomically(password, secrets.token_urlsafe(24) + "\n", 0o600)
@@ -118,12 +118,3 @@ def play(
         limit=limit,
         emit=ctx.emit,
     )
-
-
-def _link(target: Path, link: Path) -> None:
-    """`slipway env` puts the folder of `link` on PATH."""
-    link.parent.mkdir(parents=True, exist_ok=True)
-    if link.is_symlink() and link.readlink() == target.absolute():
-        return
-    link.unlink(missing_ok=True)
-    link.symlink_to(target.absolute())

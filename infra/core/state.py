@@ -7,6 +7,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.core.errors import EnvironmentFault
+
 
 @dataclass(frozen=True)
 class State:
@@ -94,3 +96,27 @@ def write_atomically(path: Path, text: str | bytes, mode: int = 0o644) -> bool:
         Path(name).unlink(missing_ok=True)
         raise
     return True
+
+
+def link_atomically(link: Path, target: Path) -> None:
+    """Make `link` lead to a file or folder that exists.
+
+    An older link is replaced in one step, so that a shell that has its folder on PATH always finds the
+    program. A target that is this very link, or leads to the same file, changes nothing.
+
+    Raises EnvironmentFault where a file or folder stands in the way, and leaves it as it is: only a
+    person can have put it there. Overwritten it would be lost; kept it would be run unseen in place of
+    the target, whatever version it is.
+    """
+    if link.exists() and link.samefile(target):
+        return
+    if link.exists() and not link.is_symlink():
+        raise EnvironmentFault(
+            f"{link} is in the way: slipway keeps a link to {target} there, and did not put this one there",
+            action="move it to another folder",
+        )
+    link.parent.mkdir(parents=True, exist_ok=True)
+    fresh = link.with_name(f".{link.name}")
+    fresh.unlink(missing_ok=True)  # a run that was killed left it
+    fresh.symlink_to(target.absolute())
+    fresh.replace(link)

@@ -17,9 +17,10 @@ from infra.core.context import Context
 from infra.core.errors import DeployError, EnvironmentFault
 from infra.core.events import Detail, Note
 from infra.core.schema import Settings
-from infra.core.state import write_atomically
+from infra.core.state import link_atomically, write_atomically
 from infra.core.types import Cluster, ImageRef, Registry
-from infra.rollout.applying import FIELD_MANAGER, PULL_SECRET, Applier, Key, key_of, manager, owner
+from infra.rollout import stack_inputs
+from infra.rollout.applying import FIELD_MANAGER, Applier, Key, key_of, manager, owner
 from stacks import outputs
 
 Way = Literal["engine", "render"]
@@ -56,43 +57,15 @@ class Earlier:
 
 def declare(ctx: Context, settings: Settings, cluster: Cluster, image: ImageRef) -> Declared:
     """Render the stack for these settings. Raises UsageError when its inputs are wrong."""
-    registry = registry_of(settings, cluster)
-    config = config_of(settings, image, registry)
+    registry = stack_inputs.registry(settings, cluster)
+    config = stack_inputs.config(settings, image, registry)
     rendered = pulumi_stack.render(config)
     namespace = next(
         item["metadata"]["namespace"] for item in rendered.manifests if item["kind"] == "Deployment"
     )
     kubectl = Kubectl(cluster.kubectl, cluster.kubeconfig, settings.cluster.context)
-    _link(ctx, "kubectl", cluster.kubectl)
+    link_atomically(ctx.state.bin / "kubectl", cluster.kubectl)
     return Declared(kubectl, registry, config, rendered, Applier(kubectl, namespace))
-
-
-def registry_of(settings: Settings, cluster: Cluster | None) -> Registry | None:
-    """The registry nodes pull from: the cluster's own, or the existing one of the settings."""
-    if cluster is not None and cluster.registry is not None:
-        return cluster.registry
-    image = settings.image
-    if image.registry is None:
-        return None
-    return Registry(image.registry, image.username, image.password_file, image.ca_file)
-
-
-def config_of(settings: Settings, image: ImageRef, registry: Registry | None) -> dict[str, str]:
-    """The stack's configuration: what somebody set, and nothing that has its default in stacks/inputs.py.
-
-    The namespace is made by this stage, not by the stack: the pull secret must be in it first, and a
-    stack that owns a namespace takes everything in it along when it is destroyed.
-    """
-    wanted = {
-        "image": image.reference,
-        "modelName": image.model_name,
-        "createNamespace": "false",
-        "namespace": settings.deploy.namespace,
-        "replicas": settings.deploy.replicas,
-        "serviceType": settings.deploy.service_type,
-        "pullSecret": PULL_SECRET if registry is not None and registry.username is not None else None,
-    }
-    return {key: str(value) for key, value in wanted.items() if value is not None}
 
 
 def way(ctx: Context, settings: Settings, held: Mapping[Key, Manifest]) -> Way:
@@ -132,12 +105,11 @@ def _fetched(ctx: Context, settings: Settings) -> Path | None:
     cli = artifacts.pulumi(ctx, settings)
     if cli is None:
         return None
-    _link(ctx, "pulumi", cli)
+    link_atomically(ctx.state.bin / "pulumi", cli)
     # Pulumi writes into its home, and nothing writes into the cache
     plugins = ctx.state.pulumi / "home" / "plugins"
     plugins.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    plugins.unlink(missing_ok=True)
-    plugins.symlink_to(cli.parents[1] / "home" / "plugins")
+    link_atomically(plugins, cli.parents[1] / "home" / "plugins")
     return cli
 
 
@@ -146,7 +118,7 @@ def engine_of(ctx: Context, kubectl: Kubectl) -> Engine | None:
     cli = cli_of(ctx)
     if cli is None:
         return None
-    _link(ctx, "pulumi", cli)
+    link_atomically(ctx.state.bin / "pulumi", cli)
     project = project_of(ctx)
     stack = pulumi_stack.stack_name(project, ctx.state.root)
     return Engine(
@@ -267,19 +239,8 @@ def kubectl_for(ctx: Context, kubeconfig: Path, context: str | None) -> Kubectl:
     return Kubectl(Path(found), kubeconfig, context)
 
 
-def _link(ctx: Context, name: str, program: Path) -> None:
-    """Put a program where `slipway env` finds it; a file somebody else put there stays."""
-    link = ctx.state.bin / name
-    target = program.resolve()  # an earlier stage may hand on this very link
-    if link.exists() and (not link.is_symlink() or link.samefile(target)):
-        return
-    link.parent.mkdir(parents=True, exist_ok=True)
-    link.unlink(missing_ok=True)
-    link.symlink_to(target)
-
-
 def manifests_for_others(settings: Settings, image: ImageRef) -> list[Manifest]:
     """The manifests with their namespace, the pull secret by name only."""
-    config = config_of(settings, image, registry_of(settings, None))
+    config = stack_inputs.config(settings, image, stack_inputs.registry(settings, None))
     del config["createNamespace"]
     return list(pulumi_stack.render(config).manifests)

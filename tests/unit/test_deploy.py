@@ -15,7 +15,7 @@ from infra.core.errors import DeployError, EnvironmentFault
 from infra.core.events import Event, Note
 from infra.core.schema import Settings
 from infra.core.state import State
-from infra.core.types import Cluster, ImageRef, Registry
+from infra.core.types import Cluster, ImageRef
 from infra.rollout import choosing
 from infra.rollout.choosing import Declared, Earlier
 
@@ -33,39 +33,6 @@ def ctx(tmp_path: Path) -> Context:
     (project / "Pulumi.yaml").write_text("name: slipway\nstackConfigDir: stacks/envs\n")
     events: list[Event] = []
     return Context(State(project / ".slipway"), project / ".slipway" / "run", project, emit=events.append)
-
-
-def test_only_what_somebody_set_is_passed_on() -> None:
-    assert choosing.config_of(settings(), IMAGE, None) == {
-        "image": IMAGE.reference,
-        "modelName": "half_plus_two",
-        "createNamespace": "false",
-    }
-    asked = settings(deploy={"namespace": "models", "replicas": 5, "service_type": "NodePort"})
-    assert choosing.config_of(asked, IMAGE, Registry("r.lab:5000", "me", Path("p"))) == {
-        "image": IMAGE.reference,
-        "modelName": "half_plus_two",
-        "createNamespace": "false",
-        "namespace": "models",
-        "replicas": "5",
-        "serviceType": "NodePort",
-        "pullSecret": "registry-login",
-    }
-
-
-def test_no_login_no_pull_secret() -> None:
-    assert "pullSecret" not in choosing.config_of(settings(), IMAGE, Registry("r.lab:5000"))
-
-
-def test_the_registry_is_the_clusters_or_the_one_of_the_settings(tmp_path: Path) -> None:
-    (tmp_path / "p").write_text("x")
-    own = Registry("own:5000")
-    brought = settings(image={"registry": "theirs:443", "username": "u", "password_file": tmp_path / "p"})
-    cluster = Cluster(Path("k"), Path("kubectl"), "", (), own)
-    foreign = Cluster(Path("k"), Path("kubectl"), "", (), None)
-    assert choosing.registry_of(brought, cluster) == own
-    assert choosing.registry_of(brought, foreign) == Registry("theirs:443", "u", tmp_path / "p", None)
-    assert choosing.registry_of(settings(), foreign) is None
 
 
 def held(manager: str | None) -> dict[tuple[str, str, str], Any]:
@@ -252,20 +219,3 @@ def test_down_leaves_a_labs_own_cluster_to_its_hosts(ctx: Context) -> None:
     assert deploy.Deploy().remove(ctx, settings()) == []
     assert choosing.remembered(ctx) is None
     assert deploy.Deploy().collect(ctx) == ()
-
-
-def test_programs_are_linked_once_and_never_to_themselves(ctx: Context, tmp_path: Path) -> None:
-    program, other = tmp_path / "kubectl", tmp_path / "other"
-    for file in (program, other):
-        file.write_text(file.name)
-    choosing._link(ctx, "kubectl", program)
-    link = ctx.state.bin / "kubectl"
-    assert link.read_text() == "kubectl"
-    choosing._link(ctx, "kubectl", link)  # provision hands on this very path
-    assert link.read_text() == "kubectl"
-    choosing._link(ctx, "kubectl", other)
-    assert link.read_text() == "other"
-    link.unlink()
-    link.write_text("theirs")
-    choosing._link(ctx, "kubectl", program)
-    assert link.read_text() == "theirs"

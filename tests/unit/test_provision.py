@@ -188,3 +188,15 @@ def test_an_existing_cluster_is_read_and_not_provisioned(lab: Lab, tmp_path: Pat
 def test_kubectl_is_where_env_looks(lab: Lab) -> None:
     Provision().run(lab.ctx, Settings(), HOSTS)
     assert (lab.ctx.state.bin / "kubectl").read_text() == "kubectl"
+
+
+def test_a_shell_with_our_env_brings_a_cluster_along(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    kubeconfig = lab.ctx.project / "theirs"
+    kubeconfig.write_text("x")
+    settings = Settings.model_validate({"cluster": {"kubeconfig": kubeconfig}})
+    lab.found.kubectl.chmod(0o755)
+    monkeypatch.setenv("PATH", str(lab.ctx.project / "none"))
+    Provision().provided(lab.ctx, settings)
+    monkeypatch.setenv("PATH", str(lab.ctx.state.bin))
+    Provision().provided(lab.ctx, settings)
+    assert (lab.ctx.state.bin / "kubectl").read_text() == "kubectl"

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.core.state import cache_home, write_atomically
+from infra.core.errors import EnvironmentFault
+from infra.core.state import cache_home, link_atomically, write_atomically
 
 
 def test_writing_tells_whether_anything_changed(tmp_path: Path) -> None:
@@ -33,3 +34,57 @@ def test_the_cache_follows_the_users_folders(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/c")
     assert cache_home() == Path("/c/.cache/slipway")
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """A place for a link, and two programs."""
+    for name in ("one", "two"):
+        (tmp_path / name).write_text(name)
+    return tmp_path / "bin" / "kubectl", tmp_path / "one", tmp_path / "two"
+
+
+def test_a_link_leads_to_the_last_program_named(programs: tuple[Path, Path, Path]) -> None:
+    link, one, two = programs
+    link_atomically(link, one)
+    assert link.read_text() == "one"
+    link_atomically(link, two)
+    assert link.read_text() == "two"
+    two.rename(two.with_name("moved"))  # it leads nowhere now
+    link_atomically(link, one)
+    assert link.read_text() == "one"
+    assert [path.name for path in link.parent.iterdir()] == ["kubectl"]
+
+
+def test_a_link_is_never_made_to_lead_to_itself(programs: tuple[Path, Path, Path]) -> None:
+    link, one, _ = programs
+    link_atomically(link, one)
+    link_atomically(link, link)  # what `which kubectl` finds in a shell with `slipway env`
+    assert link.read_text() == "one"
+
+
+def test_a_program_is_followed_through_its_own_links(programs: tuple[Path, Path, Path]) -> None:
+    link, one, two = programs
+    alternative = one.with_name("alternative")
+    alternative.symlink_to(one)
+    link_atomically(link, alternative)
+    alternative.unlink()
+    alternative.symlink_to(two)  # as an upgrade does
+    assert link.read_text() == "two"
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_a_person_put_there_is_neither_lost_nor_used(
+    programs: tuple[Path, Path, Path], kind: str
+) -> None:
+    link, one, _ = programs
+    link.parent.mkdir()
+    theirs = link if kind == "file" else link / "inside"
+    theirs.parent.mkdir(exist_ok=True)
+    theirs.write_text("theirs")
+    with pytest.raises(EnvironmentFault, match="in the way") as refused:
+        link_atomically(link, one)
+    assert str(link) in refused.value.what
+    assert str(one) in refused.value.what
+    assert "move it" in refused.value.action
+    assert theirs.read_text() == "theirs"
