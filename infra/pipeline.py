@@ -23,7 +23,7 @@ from infra.core.context import Context
 from infra.core.errors import GateFailed, SlipwayError, UsageError
 from infra.core.events import Detail, Note, StageFinished, StageStarted
 from infra.core.schema import Settings
-from infra.core.stage import HasCleanup, HasCollect, HasProvided, HasRemove, HasShouldRun, Stage
+from infra.core.stage import HasCollect, HasProvided, HasRemove, HasShouldRun, Stage
 from infra.core.state import State, write_atomically
 from infra.core.types import Outcome, Request, Result, Run, Status, dump, load
 from infra.deploy import Deploy
@@ -124,8 +124,8 @@ def run(
     """Run the stages from `first` to `last` (all without them), then always the report.
 
     A stage before `first` is not run: its last value is read from the state folder; settings are
-    always read anew. After a failure evidence is collected from the stages that ran, then what is
-    half-made is cleaned up, last to first; neither hides the first error.
+    always read anew. After a failure evidence is collected from the stages that ran, which never hides
+    the first error; what they made stays, and the next run goes on from there.
     """
     *chain, report = stages
     names = [name_of(stage) for stage in chain]
@@ -248,7 +248,7 @@ def _arguments(
 
 
 def _after_failure(ctx: Context, ran: list[Stage], results: list[Result]) -> Iterable[Result]:
-    """Collect evidence of every stage that ran, then clean up last to first."""
+    """Collect evidence of every stage that ran."""
     found: list[str] = []
     troubles: list[str] = []
     for stage in ran:
@@ -257,12 +257,6 @@ def _after_failure(ctx: Context, ran: list[Stage], results: list[Result]) -> Ite
                 found += [str(path) for path in stage.collect(ctx)]
             except Exception as trouble:  # noqa: BLE001  # must not hide the first error
                 troubles.append(f"collecting evidence of {name_of(stage)}: {trouble}")
-    for stage in reversed(ran):
-        if isinstance(stage, HasCleanup):
-            try:
-                stage.cleanup(ctx)
-            except Exception as trouble:  # noqa: BLE001  # must not hide the first error
-                troubles.append(f"cleaning up after {name_of(stage)}: {trouble}")
     for line in troubles:
         ctx.emit(Note(line))
     for result in results:

@@ -48,14 +48,7 @@ class HasProvided(Protocol):
 @runtime_checkable
 class HasCollect(Protocol):
     def collect(self, ctx: Context) -> tuple[Path, ...]:
-        """After a failure and before any clean-up: save logs that tell why, return their paths."""
-        ...
-
-
-@runtime_checkable
-class HasCleanup(Protocol):
-    def cleanup(self, ctx: Context) -> None:
-        """After a failure: take away what is half-made."""
+        """After a failure, its own or a later stage's: save logs that tell why, return their paths."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""The pipeline with toy stages: order, hand-over, resume, failure, evidence, clean-up, exit codes."""
+"""The pipeline with toy stages: order, hand-over, resume, failure, evidence, exit codes."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_a_failed_gate_keeps_its_proof(ctx: Context, diary: Diary) -> None:
     assert ended.run.values["smoke"] == proof
 
 
-def test_evidence_comes_before_cleanup_and_cleanup_goes_last_to_first(ctx: Context, diary: Diary) -> None:
+def test_evidence_comes_from_every_stage_that_ran_and_hides_no_error(ctx: Context, diary: Diary) -> None:
     def collect(name: str) -> Any:
         def inner(self: Any, ctx: Context) -> tuple[Path, ...]:
             diary.did.append(f"collect {name}")
@@ -175,26 +175,23 @@ def test_evidence_comes_before_cleanup_and_cleanup_goes_last_to_first(ctx: Conte
 
         return inner
 
-    def cleanup(name: str) -> Any:
-        def inner(self: Any, ctx: Context) -> None:
-            diary.did.append(f"cleanup {name}")
-            raise OSError(f"{name} is stuck")
-
-        return inner
+    def stuck(self: Any, ctx: Context) -> tuple[Path, ...]:
+        raise OSError("no answer")
 
     ended = go(
         ctx,
         diary,
-        hosts_stage(diary, collect=collect("hosts"), cleanup=cleanup("hosts")),
-        failing_stage(
-            "provision", HostError("first"), collect=collect("provision"), cleanup=cleanup("provision")
-        ),
+        hosts_stage(diary, collect=collect("hosts")),
+        cluster_stage(diary, collect=stuck),
+        failing_stage("image", DeployError("first"), collect=collect("image")),
+        stage("deploy", run=ReadSettings.run, collect=collect("deploy")),
     )
-    assert diary.did == ["hosts", "collect hosts", "collect provision", "cleanup provision", "cleanup hosts"]
-    failed = ended.run.results[2]
-    assert len(failed.evidence) == 2
+    assert diary.did == ["hosts", "provision nspawn", "collect hosts", "collect image"]
+    failed = ended.run.results[3]
+    assert [Path(file).name for file in failed.evidence] == ["hosts.log", "image.log"]
     assert failed.reason.startswith("first")
-    assert "cleaning up after hosts: hosts is stuck" in failed.reason
+    assert "collecting evidence of provision: no answer" in failed.reason
+    assert ended.exit_code == 6
 
 
 def test_what_the_user_brings_along_is_not_run_but_handed_on(ctx: Context, diary: Diary) -> None:
