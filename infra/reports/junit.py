@@ -60,7 +60,8 @@ def _gate(gate: Gate, proof: Proof) -> ET.Element:
             for replica in proof.replicas
             if (what := troubles(replica))
         ]
-        _failure(case, f"{gate.name} is {gate.value:g}, the limit is {gate.limit:g}", "\n".join(seen))
+        note = f" ({gate.note})" if gate.note else ""
+        _failure(case, f"{gate.name} is {gate.value:g}, the limit is {gate.limit:g}{note}", "\n".join(seen))
     return case
 
 

@@ -248,6 +248,27 @@ def test_a_replica_that_never_answered_fails(tmp_path: Path) -> None:
     assert "unknown" in "".join(page.text)
 
 
+def test_a_gate_says_what_its_numbers_cannot(tmp_path: Path) -> None:
+    gates = (
+        Gate("errors", 0, 0, True),
+        Gate("differences", 0, 0, True, "no recorded answers"),
+        Gate("failures_from_a_pod", 0, 100, False, f"the pod never ran: {HOSTILE}"),
+    )
+    have = values() | {"smoke": replace(proof(replica("pod-a", "worker-1"), ok=False), gates=gates)}
+    _, junit, page = files(tmp_path, results("smoke"), have, VERSIONS)
+    text = "".join(page.text)
+    for wanted in ("held: no recorded answers", "failed: the pod never ran: </pre><script>"):
+        assert wanted in text
+    assert text.count("held") == 2 and text.count("held:") == 1  # nothing hangs behind a gate without a note
+    failures = {
+        case.get("name"): failure.get("message", "")
+        for case in junit.iter("testcase")
+        if case.get("classname") == "slipway.gates" and (failure := case.find("failure")) is not None
+    }
+    assert list(failures) == ["failures_from_a_pod"]
+    assert "100, the limit is 0 (the pod never ran: " in failures["failures_from_a_pod"]
+
+
 def test_hostile_text_is_shown_and_never_run(tmp_path: Path) -> None:
     bad = replica(HOSTILE, HOSTILE, error=HOSTILE, errors=3)
     have = values() | {
