@@ -52,9 +52,12 @@ _NEVER = (
     "numpy/_core/include/*",
     "numpy/_core/lib/*",
     "numpy/_pyinstaller/*",
+    "uvloop/_testbase.py",
 )
 # Packages the wheels' metadata asks for and serving never imports.
 _NEVER_PACKAGES = ("keras", "tensorboard", "libclang", "clang", "pip", "setuptools", "wheel")
+# What only slipway's own model server imports.
+_SERVER_PACKAGES = ("h11", "uvloop")
 
 
 def wanted(path: str, server: Server) -> bool:
@@ -62,6 +65,8 @@ def wanted(path: str, server: Server) -> bool:
     top = path.partition("/")[0]
     package = top.partition("-")[0] if top.endswith((".dist-info", ".data")) else top
     if package in _NEVER_PACKAGES or any(fnmatchcase(path, rule) for rule in _NEVER):
+        return False
+    if package in _SERVER_PACKAGES and server != "portable":
         return False
     if top != "tensorflow":
         return True

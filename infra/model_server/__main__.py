@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Sequence
 
@@ -18,9 +17,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         parsed = flags.parse(words)
-        from infra.model_server.server import serve  # wrong flags are answered before gRPC is imported
+        import uvloop  # wrong flags are answered before it and gRPC are imported
 
-        asyncio.run(serve(parsed))
+        from infra.model_server.server import serve
+
+        uvloop.run(serve(parsed))
     except UsageError as error:
         sys.stderr.write("\n".join(error.lines()) + "\n")
         return 2

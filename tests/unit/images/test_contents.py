@@ -32,6 +32,7 @@ ROOT = Path(infra.__file__).parent
         "grpcio-1.85.1.dist-info/licenses/LICENSE",
         "google/protobuf/message.py",
         "h11/_connection.py",
+        "uvloop/loop.cpython-313-x86_64-linux-gnu.so",
     ],
 )
 def test_what_serving_loads_is_in(path: str) -> None:
@@ -68,6 +69,8 @@ def test_googles_server_brings_its_own_runtime() -> None:
     assert not wanted("tensorflow/libtensorflow_cc.so.2", "tensorflow")
     assert wanted("tensorflow/core/framework/tensor_pb2.py", "tensorflow")
     assert wanted("grpc/__init__.py", "tensorflow")
+    assert not wanted("h11/_connection.py", "tensorflow")
+    assert not wanted("uvloop-0.23.0.dist-info/METADATA", "tensorflow")
 
 
 def test_slipways_own_files_in_the_image_are_all_that_its_programs_import() -> None:
@@ -103,6 +106,7 @@ def test_the_programs_import_nothing_that_is_not_in_the_lock() -> None:
         "tensorflow",
         "tensorflow_serving",
         "typing_extensions",
+        "uvloop",
         "infra",
     }
     import sys

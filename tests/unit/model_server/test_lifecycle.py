@@ -275,7 +275,7 @@ def test_the_server_answers_from_only_the_files_the_image_keeps(made: Made, tmp_
 
     kept = tmp_path / "kept"
     source = Path(next(path for path in site.getsitepackages() if (Path(path) / "tensorflow").is_dir()))
-    for name in ("grpc", "google", "h11", "tensorflow_serving", "typing_extensions.py"):
+    for name in ("grpc", "google", "h11", "uvloop", "tensorflow_serving", "typing_extensions.py"):
         (kept / name).parent.mkdir(parents=True, exist_ok=True)
         (kept / name).symlink_to(source / name)
     for file in [*source.glob("tensorflow/**/*_pb2.py"), *source.glob("tensorflow/*.so.2")]:
