@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -19,6 +19,9 @@ from infra.core.errors import SlipwayError
 from infra.core.schema import Settings
 from infra.core.state import State, write_atomically
 from infra.core.types import Host, Hosts, Outcome, dump, load
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 # What decides how a host is provisioned, asked on the host itself; one "name=value" a line.
 FACTS_SCRIPT = r"""
@@ -128,19 +131,23 @@ def gather(host: Host, key: Path | None) -> Host:
 
 
 def gather_all(hosts: Iterable[Host], key: Path | None) -> tuple[Host, ...]:
-    """`gather` for all hosts at once; one error that names every host that failed."""
-    wanted = tuple(hosts)
+    """`gather` for all hosts at once."""
+    return tuple(on_each(hosts, lambda host: gather(host, key)))
+
+
+def on_each(items: Iterable[T], act: Callable[[T], R]) -> list[R]:
+    """`act` on all at once, eight at a time; the results in order, or one error that names every one that failed."""
+    found: list[R] = []
     errors: list[SlipwayError] = []
-    done: list[Host] = []
     with ThreadPoolExecutor(max_workers=8) as pool:
-        for asked in [pool.submit(gather, host, key) for host in wanted]:
+        for asked in [pool.submit(act, item) for item in items]:
             try:
-                done.append(asked.result())
+                found.append(asked.result())
             except SlipwayError as error:
                 errors.append(error)
     if errors:
         raise joined(errors)
-    return tuple(done)
+    return found
 
 
 def joined(errors: list[SlipwayError]) -> SlipwayError:

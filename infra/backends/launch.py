@@ -1,4 +1,4 @@
-"""How one host is started: systemd-nspawn's words, and who keeps it running. Pure but for `start`."""
+"""How one host is started: systemd-nspawn's words, and who keeps it running. Lists of words, nothing else."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import os
 import shutil
 from pathlib import Path
 
+from infra.backends import controller
 from infra.backends.inherit import Site
 from infra.backends.labs import flock
 from infra.backends.launch import HERE, INIT
@@ -132,7 +133,7 @@ def ensure(cache: Path, site: Site, emit: Emit) -> tuple[Path, bool]:
             return root, False
         for left in root.parent.glob("*.partial"):
             shutil.rmtree(left)
-        need_disk(root.parent, DISK_BYTES, "the hosts' root")
+        controller.need_disk(root.parent, DISK_BYTES, "the hosts' root")
         partial = root.with_name(f"{root.name}.partial")
         with events.progress(emit, f"host root {site.suite}"):
             _build(site, partial, emit)
@@ -203,14 +204,3 @@ def _write(file: Path, text: str, mode: int = 0o644) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
     file.chmod(mode)
-
-
-def need_disk(folder: Path, wanted: int, what: str) -> None:
-    """Raise EnvironmentFault when the file system of a folder (which may not exist yet) has less than `wanted` bytes."""
-    there = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
-    free = shutil.disk_usage(there).free
-    if free < wanted:
-        raise EnvironmentFault(
-            f"too little disk for {what}: {wanted / 1e9:.1f} GB needed at {folder}, {free / 1e9:.1f} GB free",
-            action="free some space, or move the state folder or the cache (SLIPWAY_CACHE) to a larger disk",
-        )

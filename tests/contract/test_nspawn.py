@@ -31,10 +31,10 @@ POINTS = (
     "after:base:key_pair",
     "after:network:_bridge",
     "after:network:up",
-    "after:nspawn:prepare",
+    "after:host_files:prepare",
     "after:network:attach",
     "after:cgroups:make",
-    "before:nspawn:_wait_for_ssh",
+    "before:running:wait_for_ssh",
     "said:booted",
     "before:base:record",
 )

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+
+import pytest
 
 from infra.backends import base, made_here
 from infra.clients.ssh import fingerprint
@@ -30,6 +33,21 @@ def test_hosts_are_recorded_with_their_pinned_keys(tmp_path: Path) -> None:
     (state.hosts / "hosts.json").write_text("{")
     assert base.recorded(state) is None
     assert made_here(Context(state, tmp_path, tmp_path)).name == "nspawn"
+
+
+def test_hosts_are_acted_on_at_once_and_each_failure_is_told() -> None:
+    both = threading.Barrier(2, timeout=10)
+
+    def act(name: str) -> str:
+        both.wait()  # one after the other they would never meet
+        if name.startswith("bad"):
+            raise HostError(f"{name} broke", where=name)
+        return name.upper()
+
+    assert base.on_each(["cp", "worker-1"], act) == ["CP", "WORKER-1"]
+    with pytest.raises(HostError, match="2 hosts failed") as failed:
+        base.on_each(["bad-1", "bad-2"], act)
+    assert "bad-2 broke" in failed.value.tail
 
 
 def test_one_error_names_every_host() -> None:

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import configparser
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_labs import HOST
+from test_network import LAB
+from test_roots import SITE
+
+from infra.backends import host_files
+from infra.core.context import Context
+from infra.core.state import State
+
+LAB_OF_TWO = replace(LAB, hosts=(HOST, replace(HOST, name="worker-1", address="10.77.4.3")))
+
+
+def context(folder: Path) -> Context:
+    return Context(State(folder), folder / "run", folder)
+
+
+def test_a_host_gets_its_own_keys_names_and_resolver(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    host_files.prepare(ctx, LAB_OF_TWO, HOST, SITE)
+    upper = tmp_path / "hosts/cp/upper"
+    assert (upper / "etc/hostname").read_text() == "cp\n"
+    assert "10.77.4.3 worker-1\n" in (upper / "etc/hosts").read_text()
+    assert (upper / "etc/resolv.conf").read_text() == "nameserver 192.0.2.1\n"
+    assert (upper / "etc/ssh/ssh_host_ed25519_key").stat().st_mode & 0o777 == 0o600
+    assert (upper / "root/.ssh/authorized_keys").read_text().startswith("ssh-ed25519 ")
+    assert not (upper / "etc/environment").exists()
+    before = (upper / "etc/ssh/ssh_host_ed25519_key").read_bytes()
+    (upper / "etc/half").write_text("")
+    host_files.prepare(ctx, LAB_OF_TWO, HOST, SITE)  # again after a kill: whole, and the pinned key stays
+    assert not (upper / "etc/half").exists()
+    assert (upper / "etc/ssh/ssh_host_ed25519_key").read_bytes() == before
+
+
+def test_proxies_reach_logins_and_services_but_not_the_lab(tmp_path: Path) -> None:
+    site = replace(
+        SITE, proxies=(("http_proxy", "http://p%40:x@proxy.example:1"), ("no_proxy", "corp.example"))
+    )
+    host_files.prepare(context(tmp_path), LAB_OF_TWO, HOST, site)
+    upper = tmp_path / "hosts/cp/upper"
+    environment = (upper / "etc/environment").read_text()
+    assert 'HTTP_PROXY="http://p%40:x@proxy.example:1"' in environment
+    for name in ("corp.example", LAB.subnet, "worker-1", ".svc"):
+        assert name in environment
+    assert "p%%40" in (upper / "etc/systemd/system.conf.d/10-site.conf").read_text()
+
+
+def test_pips_own_settings_keep_their_lines_apart(tmp_path: Path) -> None:
+    site = replace(SITE, pip=(("extra-index-url", "https://a.example\nhttps://b.example"), ("timeout", "9")))
+    host_files.prepare(context(tmp_path), LAB_OF_TWO, HOST, site)
+    parser = configparser.RawConfigParser()
+    parser.read(tmp_path / "hosts/cp/upper/etc/pip.conf")
+    values = dict(parser.items("global"))
+    assert values.pop("cert") == "/etc/ssl/certs/ca-certificates.crt"
+    assert values == {"extra-index-url": "https://a.example\nhttps://b.example", "timeout": "9"}
+
+
+def test_a_folder_is_whole_only_when_everything_is_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_release: str) -> list[str]:
+        raise KeyboardInterrupt
+
+    folder = tmp_path / "hosts/cp"
+    assert not host_files.prepared(folder)
+    with monkeypatch.context() as half, pytest.raises(KeyboardInterrupt):
+        half.setattr(host_files.kernel_modules, "there", fail)
+        host_files.prepare(context(tmp_path), LAB_OF_TWO, HOST, SITE)
+    assert folder.is_dir()
+    assert not host_files.prepared(folder)
+    host_files.prepare(context(tmp_path), LAB_OF_TWO, HOST, SITE)
+    assert host_files.prepared(folder)
