@@ -544,6 +544,14 @@ def report(config: Config = None, set_: Set = None, json: Json = False) -> int:
 @model_app.command("train")
 def model_train(config: Config = None, set_: Set = None, json: Json = False, verbose: Verbose = False) -> int:
     """Train and export the next version; a no-op when nothing changed."""
+    from infra.core.errors import UsageError
+
+    given = Session(config, set_, keep=False).settings.model.weights
+    if given is not None:
+        raise UsageError(
+            f"model.weights brings {given}, so nothing would be trained",
+            action="`slipway model export` exports it; leave model.weights out to train",
+        )
     return _chain(
         "model train", Session(config, set_, verbose=verbose), first="model", last="model", as_json=json
     )
@@ -551,12 +559,35 @@ def model_train(config: Config = None, set_: Set = None, json: Json = False, ver
 
 @model_app.command("export")
 def model_export(
-    config: Config = None, set_: Set = None, json: Json = False, verbose: Verbose = False
+    from_: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="PATH",
+            help="Export these weights instead of trained ones: a checkpoint, .keras, .h5 or .weights.h5 file; "
+            "setting model.weights for this run.",
+        ),
+    ] = None,
+    config: Config = None,
+    set_: Set = None,
+    json: Json = False,
+    verbose: Verbose = False,
 ) -> int:
-    """Export the trained model; trains first where nothing is trained with these settings."""
-    return _chain(
-        "model export", Session(config, set_, verbose=verbose), first="model", last="model", as_json=json
-    )
+    """Export the next version of the model, trained or restored; trains first where nothing is trained with
+    these settings."""
+    from dataclasses import replace
+
+    from infra.settings import read
+
+    flags = [*(set_ or []), *([f"model.weights={from_}"] if from_ is not None else [])]
+    session = Session(config, flags, verbose=verbose)
+    code = _chain("model export", session, first="model", last="model", as_json=json)
+    lasting = from_ is None or read(replace(session.request, flags=tuple(set_ or ())))[0].model.weights
+    if not lasting and code == 0:
+        session.console.line(
+            f"`slipway up` trains again unless slipway.yaml says `model: {{weights: {from_}}}`"
+        )
+    return code
 
 
 @model_app.command("inspect")
@@ -589,25 +620,23 @@ def model_save(
     set_: Set = None,
     json: Json = False,
 ) -> int:
-    """Save the trained model; the form follows from the name: .keras, .h5, .json, .yaml, .weights.h5, else a
+    """Save the trained model, or the one of model.weights; the form follows from the name: .keras, .h5, .json, .yaml, .weights.h5, else a
     tf.train.Saver checkpoint."""
     from dataclasses import asdict
 
-    from infra.mnist import data, network, saved_files
-    from infra.model import recipe
+    from infra import model
+    from infra.mnist import saved_files
 
     session = Session(config, set_, keep=False)
     with session.console.recording(None):
-        images = data.load(session.settings.model.data)
-        emit, ctx = session.console, session.context
-        trained = network.trained(recipe(session.settings), images, ctx.state.models, emit)
+        images = model.images(session.context, session.settings)
         saved = saved_files.save(
-            trained,
+            model.weights(session.context, session.settings, images),
             path,
             images=len(images.train.labels),
             variables=variable or (),
             rename=_renames(rename),
-            emit=emit,
+            emit=session.console,
         )
     _print(asdict(saved), json, lambda: [f"{saved.kind}: {file}" for file in saved.files])
     return 0
@@ -630,15 +659,15 @@ def model_restore(
     json: Json = False,
 ) -> int:
     """Restore a saved model in a fresh process and measure it on held-out images."""
-    from infra.mnist import data, saved_files
-    from infra.model import recipe
+    from infra import model
+    from infra.mnist import saved_files
 
     session = Session(config, set_, keep=False)
     with session.console.recording(None):
         outcome = saved_files.restore(
             path,
-            recipe(session.settings),
-            data.load(session.settings.model.data),
+            model.recipe(session.settings),
+            model.images(session.context, session.settings),
             variables=variable or (),
             rename=_renames(rename),
             architecture=architecture,

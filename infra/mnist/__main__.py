@@ -10,6 +10,7 @@ from typing import Any
 
 from infra.core.errors import SlipwayError, UsageError
 from infra.mnist import tasks
+from infra.mnist.network import Recipe
 
 Arguments = dict[str, Any]
 
@@ -53,7 +54,7 @@ def save(arguments: Arguments) -> Arguments:
         arguments["kind"],
         Path(arguments["path"]),
         network.load_weights(Path(arguments["weights"])),
-        network.Recipe(**arguments["recipe"]),
+        _recipe(arguments["recipe"]),
         steps=arguments["steps"],
         selection=arguments["rename"] or arguments["variables"] or None,
     )
@@ -61,16 +62,20 @@ def save(arguments: Arguments) -> Arguments:
 
 def restore(arguments: Arguments) -> Arguments:
     """The fields of forms.RestoreArguments -> restored, kept, accuracy, steps, files, variables."""
-    from infra.mnist import forms, network
+    from infra.mnist import forms
 
     chosen = arguments.pop("rename") or arguments.pop("variables") or None
     arguments.pop("variables", None)
-    recipe = network.Recipe(**arguments.pop("recipe"))
+    recipe = _recipe(arguments.pop("recipe"))
     for key in ("path", "fresh", "images", "weights", "architecture", "to"):
         arguments[key] = None if arguments[key] is None else Path(arguments[key])
     return forms.restore(
         forms.RestoreArguments(recipe=recipe, selection=chosen, **arguments), tasks.report_progress
     )
+
+
+def _recipe(given: Arguments) -> Recipe:
+    return Recipe(**{**given, "hidden": tuple(given["hidden"])})
 
 
 TASKS: dict[str, Callable[[Arguments], Arguments]] = {

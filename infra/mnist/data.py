@@ -85,14 +85,21 @@ def packaged() -> Dataset:
     )
 
 
-def idx_directory(directory: Path) -> Dataset:
+def idx_directory(directory: Path, source: str = "") -> Dataset:
     """MNIST as its four IDX files, gzipped or not; `idx3`/`idx1` may follow `-` or `.`.
 
-    Raises UsageError for a missing, truncated or foreign file and for counts that disagree.
+    source: where they are from, in words. Raises UsageError for a missing, truncated or foreign file
+    and for counts that disagree.
     """
     train = _idx_pair(directory, "train")
     held_out = _idx_pair(directory, "t10k")
-    return _dataset(train, held_out, f"IDX files of {directory}")
+    return _dataset(train, held_out, source or f"IDX files of {directory}")
+
+
+def idx_names(part: str, kind: str) -> tuple[str, ...]:
+    """What the file of a part (train, t10k) and kind (images, labels) may be called, plain ones first."""
+    axes = {"images": 3, "labels": 1}[kind]
+    return tuple(f"{part}-{kind}{dot}idx{axes}-ubyte{gz}" for dot in "-." for gz in ("", ".gz"))
 
 
 def read_idx(path: Path) -> npt.NDArray[np.uint8]:
@@ -134,8 +141,7 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def _idx_pair(directory: Path, part: str) -> tuple[npt.NDArray[np.uint8], Labels]:
-    image_file = _find(directory, part, "images", 3)
-    label_file = _find(directory, part, "labels", 1)
+    image_file, label_file = _find(directory, part, "images"), _find(directory, part, "labels")
     images, labels = read_idx(image_file), read_idx(label_file)
     if images.ndim != 3 or images.shape[1:] != (SIDE, SIDE):
         raise UsageError(
@@ -157,8 +163,8 @@ def _idx_pair(directory: Path, part: str) -> tuple[npt.NDArray[np.uint8], Labels
     return images.reshape(len(images), PIXELS), labels
 
 
-def _find(directory: Path, part: str, kind: str, axes: int) -> Path:
-    names = [f"{part}-{kind}{dot}idx{axes}-ubyte{gz}" for dot in "-." for gz in ("", ".gz")]
+def _find(directory: Path, part: str, kind: str) -> Path:
+    names = idx_names(part, kind)
     for name in names:
         if (directory / name).is_file():
             return directory / name

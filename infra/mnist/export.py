@@ -20,7 +20,7 @@ from infra.core.errors import ModelError
 from infra.core.events import Emit, Note, silent
 from infra.core.types import ExportedModel, Outcome
 from infra.mnist import network, saved_model, tasks, warmup
-from infra.mnist.data import Dataset, Images
+from infra.mnist.data import PIXELS, Dataset, Images
 from infra.mnist.network import Recipe, Trained
 from infra.predict import requests
 from infra.predict.requests import FixedRequest
@@ -42,13 +42,15 @@ def export(
     signature_keys: str = "names",
     *,
     weights: network.Weights | None = None,
+    restored_from: str = "",
     emit: Emit = silent,
 ) -> Outcome[ExportedModel]:
     """Export the model as `models`/`name`/VERSION, the next version when anything changed.
 
     Trains first unless weights of this recipe and data are remembered in `models`, or `weights` gives
-    some (restored ones). Nothing changed since the newest version, files included: no-op. The version
-    is written beside and renamed into place; on failure nothing of it stays.
+    some; restored_from is what the record then names as their origin. Nothing changed since the newest
+    version, files included: no-op. The version is written beside and renamed into place; on failure
+    nothing of it stays.
     """
     folder = models / name
     fingerprint = fingerprint_of(recipe, data, signature_keys, weights)
@@ -59,9 +61,11 @@ def export(
     if weights is None:
         result = network.trained(recipe, data, models, emit)
     else:
+        reached = network.accuracy(weights, data.held_out)
         result = Trained(
-            weights, network.accuracy(weights, data.held_out), recipe, data.description, data.sha256
+            weights, reached, recipe, data.description, data.sha256, restored_from or "given weights"
         )
+        emit(Note(f"accuracy {reached:.3f} on {len(data.held_out):,} held-out images"))
     folder.mkdir(parents=True, exist_ok=True)
     with _beside(folder) as target:
         _write(
@@ -76,29 +80,49 @@ def export(
         final = _into_place(target, folder)
     value = read(final, name)
     emit(Note(f"exported {_place(value)}"))
-    return Outcome(value, 1, f"{_place(value)} exported, accuracy {value.accuracy:.3f} ({data.description})")
+    origin = f" with the weights of {restored_from}" if restored_from else ""
+    return Outcome(
+        value, 1, f"{_place(value)} exported{origin}, accuracy {value.accuracy:.3f} ({data.description})"
+    )
 
 
-def planned(models: Path, name: str, recipe: Recipe, data: Dataset, signature_keys: str) -> list[str]:
+def planned(
+    models: Path,
+    name: str,
+    recipe: Recipe,
+    data: Dataset,
+    signature_keys: str,
+    *,
+    weights: network.Weights | None = None,
+) -> list[str]:
     """What `export` would do, one line each; empty when nothing changed."""
-    folder = models / name
-    if unchanged(folder, fingerprint_of(recipe, data, signature_keys, None)) is not None:
+    if unchanged(models / name, fingerprint_of(recipe, data, signature_keys, weights)) is not None:
         return []
-    layers = "-".join(map(str, network.LAYERS))
-    return [
-        f"train {layers}: {recipe.epochs} epochs of batch {recipe.batch_size} on {data.description}",
-        f"export {name} version {_next(folder)} with signatures {PREDICT_SIGNATURE} and "
-        f"{saved_model.DEFAULT_SIGNATURE}",
-    ]
+    training = [training_line(recipe, data.description)] if weights is None else []
+    return [*training, export_line(models, name)]
+
+
+def training_line(recipe: Recipe, images: str) -> str:
+    """One line of a plan: what training on these images would do."""
+    layers = "-".join(map(str, recipe.layers))
+    return f"train {layers}: {recipe.epochs} epochs of batch {recipe.batch_size} on {images}"
+
+
+def export_line(models: Path, name: str) -> str:
+    """One line of a plan: the version that would appear."""
+    signatures = f"{PREDICT_SIGNATURE} and {saved_model.DEFAULT_SIGNATURE}"
+    return f"export {name} version {_next(models / name)} with signatures {signatures}"
 
 
 def fingerprint_of(
     recipe: Recipe, data: Dataset, signature_keys: str, weights: network.Weights | None
 ) -> str:
-    """Equal exactly when an export would have the same content."""
-    parts = [str(FORMAT), recipe.fingerprint(data.sha256), signature_keys]
-    if weights is not None:
-        parts += [hashlib.sha256(values.tobytes()).hexdigest() for values in weights]
+    """Equal exactly when an export would have the same content; given weights need no recipe."""
+    parts = [str(FORMAT), signature_keys]
+    if weights is None:
+        parts.insert(1, recipe.fingerprint(data.sha256))
+    else:
+        parts += [data.sha256, *(hashlib.sha256(values.tobytes()).hexdigest() for values in weights)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -195,8 +219,9 @@ def _write(
         "held_out_images": len(data.held_out),
         "data": result.data,
         "data_sha256": result.data_sha256,
-        "recipe": asdict(result.recipe),
-        "layers": network.LAYERS,
+        "recipe": None if result.restored_from else asdict(result.recipe),
+        "restored_from": result.restored_from or None,
+        "layers": [PIXELS, *(len(bias) for bias in result.weights[1::2])],
         "signature_keys": signature_keys,
         "versions": {
             "python": platform.python_version(),

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from infra.core.errors import ModelError
 from infra.mnist import graph, keras_files, network, saver
-from infra.mnist.data import Images
+from infra.mnist.data import Floats, Images
 from infra.mnist.network import Recipe, Weights
 
 tf1 = tf.compat.v1
@@ -75,15 +75,16 @@ def restore(arguments: RestoreArguments, advance: Callable[[int], None]) -> Answ
         raise ModelError(
             f"{path} takes inputs {model.input_shape[1:]}, MNIST's images are ({held_out.images.shape[1]},)"
         )
-    if arguments.kind == "architecture" and _fits(model):
-        model.set_weights(list(network.load_weights(arguments.fresh)))
+    fresh = network.load_weights(arguments.fresh)
+    if arguments.kind == "architecture" and _shapes(model) == tuple(values.shape for values in fresh):
+        model.set_weights(list(fresh))
     if train is not None:
         if getattr(model, "optimizer", None) is None:
             raise ModelError(f"{path} was saved without an optimizer, so training cannot go on")
         keras_files.train(model, train, recipe, arguments.epochs, advance)
-    if _fits(model):
-        network.save_weights(arguments.weights, tuple(model.get_weights()))
     answers = model(held_out.images).numpy()
+    if _computes_as_the_perceptron(model, held_out, answers):
+        network.save_weights(arguments.weights, tuple(model.get_weights()))
     optimizer = getattr(model, "optimizer", None)
     answer = {
         "restored": names,
@@ -116,7 +117,7 @@ def _restore_checkpoint(arguments: RestoreArguments, held_out: Images) -> Answer
 def _session(weights: Weights) -> Any:
     """A session on a graph of its own that holds the network with these weights."""
     with tf.Graph().as_default() as own:
-        variables = graph.make_variables()
+        variables = graph.make_variables(weights)
         session = tf1.Session(graph=own)
         graph.set_variables(session, variables, weights)
     return session
@@ -142,5 +143,16 @@ def _names(model: Any) -> list[str]:
     return [weight.path.removeprefix(f"{model.name}/") for weight in model.weights]
 
 
-def _fits(model: Any) -> bool:
-    return tuple(tuple(weight.shape) for weight in model.weights) == network.SHAPES
+def _shapes(model: Any) -> tuple[network.Shape, ...]:
+    return tuple(tuple(weight.shape) for weight in model.weights)
+
+
+def _computes_as_the_perceptron(model: Any, images: Images, answers: Floats) -> bool:
+    """Whether the perceptron with this model's weights gives the model's answers, scores or logits.
+
+    Shapes alone do not tell: another activation between the same layers is another network.
+    """
+    if not network.is_perceptron(_shapes(model)):
+        return False
+    scores = network.scores(tuple(model.get_weights()), images.images)
+    return any(np.allclose(scores, each, atol=1e-4) for each in (answers, network.softmax(answers)))

@@ -11,9 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from infra.core.errors import ModelError
-from infra.mnist import saved_model
+from infra.mnist import network, saved_model
 from infra.mnist.data import CLASSES, PIXELS
-from infra.mnist.network import NAMES, SHAPES, Weights
+from infra.mnist.network import Weights
 from infra.mnist.tensorflow_errors import reason
 from infra.predict.requests import FixedRequest
 
@@ -25,7 +25,7 @@ SIGNATURE_KEYS = {"names": ("images", "scores"), "tutorial": ("inputs", "outputs
 
 
 def perceptron(images: Any, variables: Iterable[Any]) -> Any:
-    """Logits of images [n, 784] by the six variables in the order of NAMES."""
+    """Logits of images [n, 784] by kernel and bias of each layer."""
     values = images
     layers = list(variables)
     for layer in range(0, len(layers), 2):
@@ -35,11 +35,11 @@ def perceptron(images: Any, variables: Iterable[Any]) -> Any:
     return values
 
 
-def make_variables() -> list[Any]:
-    """The variables of the network in the current graph, named and shaped as in NAMES and SHAPES."""
+def make_variables(like: Weights) -> list[Any]:
+    """Variables in the current graph for weights of these shapes, zero and under the network's names."""
     return [
-        tf1.get_variable(name, shape, tf.float32, tf1.zeros_initializer(), use_resource=True)
-        for name, shape in zip(NAMES, SHAPES, strict=True)
+        tf1.get_variable(name, values.shape, tf.float32, tf1.zeros_initializer(), use_resource=True)
+        for name, values in zip(network.names(like), like, strict=True)
     ]
 
 
@@ -61,7 +61,7 @@ def write_saved_model(target: Path, weights: Weights, signature_keys: str) -> No
     """
     images_key, scores_key = SIGNATURE_KEYS[signature_keys]
     with tf.Graph().as_default() as graph, tf1.Session(graph=graph) as session:
-        variables = make_variables()
+        variables = make_variables(weights)
         images = tf1.placeholder(tf.float32, [None, PIXELS], name="images")
         scores = tf.nn.softmax(perceptron(images, variables), name="scores")
         examples = tf1.placeholder(tf.string, [None], name="tf_example")

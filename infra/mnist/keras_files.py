@@ -12,6 +12,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import tensorflow as tf
 from infra.core.errors import ModelError, UsageError
 from infra.mnist import architecture
 from infra.mnist.data import CLASSES, PIXELS, Images
-from infra.mnist.network import LAYERS, NAMES, Recipe, Weights, orders
+from infra.mnist.network import Recipe, Weights, orders
 
 _MEMBERS = ("config.json", "metadata.json", "model.weights.h5")
 
@@ -40,8 +41,8 @@ def repeatable(seed: int) -> None:
 def perceptron(recipe: Recipe, weights: Weights | None = None, steps_done: int = 0) -> Any:
     """The network as a compiled Keras model with the recipe's SGD; `steps_done` is its optimizer's count."""
     hidden = [
-        keras.layers.Dense(units, activation="relu", name=name.partition("/")[0])
-        for units, name in zip(LAYERS[1:-1], NAMES[::2], strict=False)
+        keras.layers.Dense(units, activation="relu", name=f"hidden{number}")
+        for number, units in enumerate(recipe.hidden, 1)
     ]
     model = keras.Sequential(
         [
@@ -72,7 +73,7 @@ def train(
     """
     per_epoch = -(-len(of) // recipe.batch_size)
     done = int(model.optimizer.iterations.numpy()) // per_epoch
-    whole = Recipe(done + epochs, recipe.batch_size, recipe.learning_rate, recipe.seed)
+    whole = replace(recipe, epochs=done + epochs)
     for number, order in enumerate(orders(whole, len(of))):
         if number >= done:
             model.fit(
@@ -161,7 +162,8 @@ def load_weights(model: Any, path: Path) -> None:
         raise ModelError(
             f"the weights of {path} do not fit this model: {len(odds)} variables at odds",
             tail="\n".join(odds),
-            action="build the model from the architecture these weights were saved with",
+            action="build the model from the architecture these weights were saved with (--architecture, or "
+            "model.hidden for the perceptron's layers)",
         )
     with _as_model_error(path):
         model.load_weights(path)

@@ -1,4 +1,5 @@
-"""The perceptron 784-256-256-10 and its training, in plain numpy: repeatable, no start-up time."""
+"""The perceptron (784-256-256-10 unless set otherwise) and its training, in plain numpy: repeatable,
+no start-up time."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import itertools
 import json
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,13 +21,9 @@ from infra.core.events import Emit, Note, progress, silent
 from infra.core.state import write_atomically
 from infra.mnist.data import CLASSES, PIXELS, Dataset, Floats, Images
 
-LAYERS = (PIXELS, 256, 256, CLASSES)
-# TensorFlow variable names, kernel and bias of each layer: what checkpoints and exports call them.
-NAMES = ("hidden1/kernel", "hidden1/bias", "hidden2/kernel", "hidden2/bias", "logits/kernel", "logits/bias")
-SHAPES: tuple[tuple[int, ...], ...] = tuple(
-    shape for rows, columns in itertools.pairwise(LAYERS) for shape in ((rows, columns), (columns,))
-)
-Weights = tuple[Floats, ...]  # in the order of NAMES
+HIDDEN = (256, 256)
+Weights = tuple[Floats, ...]  # kernel [in, out] and bias [out] of each layer, from the images to the logits
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -37,29 +34,57 @@ class Recipe:
     batch_size: int = 16
     learning_rate: float = 0.01
     seed: int = 1
+    hidden: tuple[int, ...] = HIDDEN
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Units from the images to the logits."""
+        return (PIXELS, *self.hidden, CLASSES)
 
     def fingerprint(self, data_sha256: str) -> str:
         """Equal exactly when training would see the same recipe, network and data."""
-        text = json.dumps({**asdict(self), "layers": LAYERS, "data": data_sha256}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        decides = {**asdict(self), "layers": self.layers, "data": data_sha256}
+        del decides["hidden"]  # layers says it
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Trained:
-    """weights in the order of NAMES; accuracy: share of 1 on the held-out images."""
+    """accuracy: share of 1 on the held-out images. restored_from: the file the weights come from instead
+    of from the recipe, "" when they were trained by it."""
 
     weights: Weights
     accuracy: float
     recipe: Recipe
     data: str
     data_sha256: str
+    restored_from: str = ""
 
 
-def initial(seed: int) -> Weights:
+def names(weights: Sequence[object]) -> tuple[str, ...]:
+    """TensorFlow's variable names, kernel and bias of each layer: what checkpoints and exports call them."""
+    layers = [*(f"hidden{number}" for number in range(1, len(weights) // 2)), "logits"]
+    return tuple(f"{layer}/{part}" for layer in layers for part in ("kernel", "bias"))
+
+
+def shapes(layers: Sequence[int]) -> tuple[Shape, ...]:
+    """The shapes of the weights between these layers."""
+    return tuple(
+        shape for rows, columns in itertools.pairwise(layers) for shape in ((rows, columns), (columns,))
+    )
+
+
+def is_perceptron(found: Sequence[Shape]) -> bool:
+    """Whether weights of these shapes lead from MNIST's images to its classes, layer by layer."""
+    layers = (PIXELS, *(shape[-1] for shape in found[1::2] if shape))
+    return bool(found) and tuple(found) == shapes(layers) and layers[-1] == CLASSES
+
+
+def initial(seed: int, hidden: Sequence[int] = HIDDEN) -> Weights:
     """Fresh weights: Glorot uniform kernels, zero biases."""
     random = np.random.default_rng([seed, 0])
     out: list[Floats] = []
-    for shape in SHAPES:
+    for shape in shapes((PIXELS, *hidden, CLASSES)):
         if len(shape) == 1:
             out.append(np.zeros(shape, np.float32))
         else:
@@ -70,7 +95,7 @@ def initial(seed: int) -> Weights:
 
 def scores(weights: Weights, images: Floats) -> Floats:
     """Softmax probabilities, [n, 10]."""
-    return _softmax(_forward(weights, images)[-1])
+    return softmax(_forward(weights, images)[-1])
 
 
 def accuracy(weights: Weights, of: Images) -> float:
@@ -90,7 +115,7 @@ def train(recipe: Recipe, data: Dataset, emit: Emit = silent) -> Trained:
     Same recipe, data and kind of machine give the same bits. Raises ModelError when the weights stop
     being finite numbers (a learning rate too high), naming the epoch.
     """
-    weights = initial(recipe.seed)
+    weights = initial(recipe.seed, recipe.hidden)
     step = np.float32(recipe.learning_rate)
     targets = np.eye(CLASSES, dtype=np.float32)[data.train.labels]
     label = f"training {recipe.epochs} epochs on {len(data.train):,} images"
@@ -128,7 +153,7 @@ def trained(recipe: Recipe, data: Dataset, models: Path, emit: Emit = silent) ->
 
 
 def save_weights(path: Path, weights: Weights) -> None:
-    """The weights as a .npz of NAMES, written beside and renamed into place."""
+    """The weights as a .npz by their names, written beside and renamed into place."""
     _write(path, weights)
 
 
@@ -136,12 +161,12 @@ def load_weights(path: Path) -> Weights:
     """The weights of a .npz made by save_weights. Raises ModelError when it is not one."""
     weights = _read(path)
     if weights is None:
-        raise ModelError(f"{path} is no .npz with the arrays {', '.join(NAMES)} in their shapes")
+        raise ModelError(f"{path} is no .npz of a perceptron's weights as slipway writes it")
     return weights
 
 
 def _forward(weights: Weights, images: Floats) -> list[Floats]:
-    """Inputs, the activations of both hidden layers, logits."""
+    """Inputs, the activations of each hidden layer, logits."""
     out = [images]
     for layer in range(0, len(weights), 2):
         values = out[-1] @ weights[layer] + weights[layer + 1]
@@ -149,7 +174,8 @@ def _forward(weights: Weights, images: Floats) -> list[Floats]:
     return out
 
 
-def _softmax(logits: Floats) -> Floats:
+def softmax(logits: Floats) -> Floats:
+    """Probabilities, row by row, that never overflow."""
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     result: Floats = shifted / shifted.sum(axis=1, keepdims=True)
     return result
@@ -158,7 +184,7 @@ def _softmax(logits: Floats) -> Floats:
 def _descend(weights: Weights, images: Floats, targets: Floats, step: np.float32) -> None:
     """One SGD step in place on the mean cross-entropy of this batch."""
     *activations, logits = _forward(weights, images)
-    gradient = (_softmax(logits) - targets) / np.float32(len(images))
+    gradient = (softmax(logits) - targets) / np.float32(len(images))
     for layer in range(len(weights) - 2, -1, -2):
         inputs = activations[layer // 2]
         kernel, bias = inputs.T @ gradient, gradient.sum(axis=0)
@@ -170,18 +196,15 @@ def _descend(weights: Weights, images: Floats, targets: Floats, step: np.float32
 
 def _write(path: Path, weights: Weights) -> None:
     buffer = io.BytesIO()
-    np.savez(buffer, **dict(zip(NAMES, weights, strict=True)))  # type: ignore[arg-type]  # names are the keywords
+    np.savez(buffer, **dict(zip(names(weights), weights, strict=True)))  # type: ignore[arg-type]  # names are the keywords
     write_atomically(path, buffer.getvalue())
 
 
 def _read(path: Path) -> Weights | None:
     try:
         with np.load(path, allow_pickle=False) as file:
-            weights = tuple(file[name] for name in NAMES)
+            weights = tuple(file[name] for name in names(file.files))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
-    right = all(
-        values.shape == shape and values.dtype == np.float32
-        for values, shape in zip(weights, SHAPES, strict=True)
-    )
-    return weights if right else None
+    right = is_perceptron([values.shape for values in weights])
+    return weights if right and all(values.dtype == np.float32 for values in weights) else None

@@ -9,6 +9,8 @@ The form follows from the file's name:
 
 from __future__ import annotations
 
+import hashlib
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,8 +19,8 @@ from typing import Literal
 
 import numpy as np
 
-from infra.core.errors import UsageError
-from infra.core.events import Emit, silent
+from infra.core.errors import ModelError, UsageError
+from infra.core.events import Emit, Note, silent
 from infra.mnist import network, tasks
 from infra.mnist.data import Dataset, Images
 from infra.mnist.network import Recipe, Trained, Weights
@@ -86,7 +88,8 @@ def save(
     with tempfile.TemporaryDirectory(prefix="slipway-save-") as scratch:
         weights = Path(scratch) / "weights.npz"
         network.save_weights(weights, result.weights)
-        steps = result.recipe.epochs * -(-images // result.recipe.batch_size)
+        epochs = 0 if result.restored_from else result.recipe.epochs
+        steps = epochs * -(-images // result.recipe.batch_size)
         answer = tasks.run(
             "save",
             {
@@ -137,7 +140,7 @@ def restore(
     with tempfile.TemporaryDirectory(prefix="slipway-restore-") as scratch:
         images, weights = Path(scratch) / "images.npz", Path(scratch) / "weights.npz"
         fresh = Path(scratch) / "fresh.npz"
-        network.save_weights(fresh, network.initial(recipe.seed))
+        network.save_weights(fresh, network.initial(recipe.seed, recipe.hidden))
         train = data.train if epochs else Images(data.train.images[:0], data.train.labels[:0])
         np.savez(
             images,
@@ -180,6 +183,56 @@ def restore(
         answer["steps"],
         saved,
     )
+
+
+def trained(path: Path, recipe: Recipe, data: Dataset, models: Path, emit: Emit = silent) -> Trained:
+    """The perceptron's weights in a saved file, measured on the held-out images.
+
+    Restored once and then remembered in `models`/.restored by the file's content. Raises ModelError for
+    a file that is damaged, lacks a variable or holds another network, UsageError for an architecture.
+    """
+    memory = remembered(path, recipe, models)
+    if not memory.is_file():
+        if kind_of(path) == "architecture":
+            raise UsageError(f"{path} holds an architecture and no weights", action=_WITH_WEIGHTS)
+        emit(Note(f"restoring {path} with TensorFlow"))
+        weights = restore(path, recipe, data, emit=emit).weights
+        if weights is None:
+            raise ModelError(
+                f"{path} holds another network than the perceptron slipway exports (dense layers from 784 "
+                "to 10, ReLU between them)",
+                action="export it with its own program (Keras: model.export(DIR)) and set model.path to DIR",
+            )
+        network.save_weights(memory, weights)
+    weights = network.load_weights(memory)
+    reached = network.accuracy(weights, data.held_out)
+    return Trained(weights, reached, recipe, data.description, data.sha256, path.name)
+
+
+def remembered(path: Path, recipe: Recipe, models: Path) -> Path:
+    """Where the weights of a file with this content are kept once they were restored."""
+    digest = hashlib.sha256(repr(recipe.hidden).encode())
+    for file in files_of(path):
+        digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+    return models / ".restored" / f"{digest.hexdigest()[:16]}.npz"
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """The files of what was saved as `path`: itself, or a checkpoint's, given by prefix, file or folder.
+
+    Without TensorFlow; empty when there is nothing of that name.
+    """
+    if path.is_dir():
+        return tuple(sorted(file for file in path.iterdir() if file.is_file()))
+    if kind_of(path) != "checkpoint":
+        return (path,) if path.is_file() else ()
+    prefix = re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path.name)
+    parts = re.compile(rf"{re.escape(prefix)}\.(index|data-\d+-of-\d+)")
+    beside = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
+    return tuple(file for file in beside if parts.fullmatch(file.name))
+
+
+_WITH_WEIGHTS = "give a checkpoint, a whole model (.keras, .h5) or its weights (.weights.h5)"
 
 
 def _only_checkpoints(kind: Kind, variables: Sequence[str], rename: Mapping[str, str] | None) -> None:

@@ -53,7 +53,7 @@ class MetaGraphDescription:
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """What a SavedModel's files say. accuracy and data are known of slipway's own exports only.
+    """What a SavedModel's files say. accuracy, data and restored_from are known of slipway's own exports.
 
     versions: those beside it, this one included; empty when its folder is not named by a version.
     size in bytes over all `files`. intact: None without a record of the files' checksum.
@@ -70,6 +70,7 @@ class ModelDescription:
     warmup_requests: int
     accuracy: float | None = None
     data: str = ""
+    restored_from: str = ""
     intact: bool | None = None
 
     def signatures(self, tag: str = SERVE) -> tuple[SignatureDescription, ...]:
@@ -142,6 +143,7 @@ def inspect(path: Path) -> ModelDescription:
         warmup_requests=_count_records(directory / WARMUP),
         accuracy=record.get("accuracy"),
         data=str(record.get("data", "")),
+        restored_from=str(record.get("restored_from") or ""),
         intact=None if recorded is None else recorded == sha256(directory, without=RECORD),
     )
 
@@ -219,6 +221,8 @@ def as_text(description: ModelDescription) -> str:
         lines.append(f"version {description.version} (present: {others})")
     if description.accuracy is not None:
         lines.append(f"accuracy {description.accuracy:.3f} on held-out images ({description.data})")
+    if description.restored_from:
+        lines.append(f"weights restored from {description.restored_from}")
     lines.append(f"warm-up requests: {description.warmup_requests}")
     if description.intact is False:
         lines.append("WARNING: its files are not those that were exported (checksum differs)")

@@ -173,7 +173,7 @@ def _compare(prefix: Path, chosen: Mapping[str, Any]) -> None:
             tail="\n".join(odds),
             action=f"also in the checkpoint: {', '.join(others)}; restore fewer variables, or rename them"
             if others
-            else "restore fewer variables, or build the graph it was saved from",
+            else "restore fewer variables, or build the graph it was saved from (model.hidden: the perceptron's layers)",
         )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,8 @@ from infra.core.errors import ModelError, UsageError
 from infra.core.schema import ModelSettings, Settings, SmokeSettings
 from infra.core.state import State
 from infra.core.types import ExportedModel, Outcome
+from infra.mnist import data, network, saved_files, saved_model
+from infra.mnist.network import Recipe
 from infra.model import ExportModel
 from infra.predict import requests
 
@@ -59,6 +63,37 @@ def test_the_plan_of_a_first_run_changes_nothing(tmp_path: Path) -> None:
     assert "50 epochs" in lines[0]
     assert "mnist version 1" in lines[1]
     assert not (tmp_path / "state").exists()
+
+
+def test_given_weights_are_exported_and_stay_until_the_settings_say_otherwise(
+    folder: Path, exported: Outcome[ExportedModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(folder / "state", tmp_path / "state")
+    ctx, stage = context(tmp_path), ExportModel()
+    trained = network.trained(Recipe(epochs=1), data.load(None), ctx.state.models)
+    saved_files.save(replace(trained, weights=network.initial(3)), tmp_path / "other.ckpt", images=4000)
+    given = QUICK.model_copy(
+        update={"model": QUICK.model.model_copy(update={"weights": tmp_path / "other.ckpt"})}
+    )
+    assert [line.split()[0] for line in stage.plan(ctx, given)] == ["restore", "export"]
+    second = stage.run(ctx, given)
+    assert (second.changed, second.value.version) == (1, 2)
+    assert "with the weights of other.ckpt" in second.summary
+    assert second.value.accuracy == network.accuracy(network.initial(3), data.load(None).held_out)
+    shown = saved_model.inspect(second.value.path)
+    assert (shown.restored_from, shown.accuracy) == ("other.ckpt", second.value.accuracy)
+    record = json.loads((second.value.path / saved_model.RECORD).read_text())
+    assert (record["recipe"], str(tmp_path) in json.dumps(record)) == (None, False)
+    with monkeypatch.context() as patched:
+        patched.setattr("infra.mnist.tasks.run", lambda *_, **__: pytest.fail("TensorFlow was started"))
+        assert stage.plan(ctx, given) == []
+        assert stage.run(ctx, given).changed == 0
+        # Another recipe makes no other model of given weights.
+        longer = given.model_copy(update={"model": given.model.model_copy(update={"epochs": 9})})
+        assert stage.run(ctx, longer).changed == 0
+    third = stage.run(ctx, QUICK)
+    assert (third.changed, third.value.version) == (1, 3)
+    assert third.value.accuracy == exported.value.accuracy
 
 
 def test_training_is_wanted_unless_a_model_is_brought(exported: Outcome[ExportedModel]) -> None:

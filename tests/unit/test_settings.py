@@ -63,6 +63,19 @@ def test_paths_are_relative_to_the_file_that_names_them(
         read(Request(None, {"SLIPWAY_MODEL_DATA": "data"}))
 
 
+def test_an_address_is_not_a_path_and_lists_may_be_numbers_or_empty() -> None:
+    address = "https://example.com/mnist/"
+    model = read(Request(None, {"SLIPWAY_MODEL_DATA": address, "SLIPWAY_MODEL_HIDDEN": "64, 32"}))[0].model
+    assert (model.data, model.hidden) == (address, (64, 32))
+    assert read(Request(None, {}, ("model.hidden=",)))[0].model.hidden == ()
+
+
+def test_a_checkpoint_is_named_by_its_prefix(tmp_path: Path) -> None:
+    (tmp_path / "model.ckpt.index").touch()
+    settings = read(Request(None, {}, (f"model.weights={tmp_path / 'model.ckpt'}",)))[0]
+    assert settings.model.weights == tmp_path / "model.ckpt"
+
+
 def test_lists_are_comma_separated_outside_the_file() -> None:
     settings, _ = read(Request(None, {"SLIPWAY_ARTIFACTS_SOURCES": "modules, release"}))
     assert settings.artifacts.sources == ("modules", "release")

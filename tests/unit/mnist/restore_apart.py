@@ -115,12 +115,13 @@ def damage_line(folder: Path, found: Found) -> None:
 def restore_network(folder: Path, found: Found) -> None:
     for case, select in (("whole", None), ("hidden", ["hidden*"])):
         with tf.Graph().as_default(), tf1.Session() as session:
-            variables = graph.make_variables()
-            graph.set_variables(session, variables, network.initial(99))
+            fresh = network.initial(99)
+            variables = graph.make_variables(fresh)
+            graph.set_variables(session, variables, fresh)
             saver.restore(session, folder / case / "model.ckpt", select)
             logits = graph.perceptron(tf.constant(some_images().images), variables)
             found.values[f"network {case}"] = session.run(logits)
-            for name, value in zip(network.NAMES, session.run(variables), strict=True):
+            for name, value in zip(network.names(variables), session.run(variables), strict=True):
                 found.values[f"network {case} {name}"] = value
 
 

@@ -65,7 +65,7 @@ def save_line(folder: Path) -> None:
 def save_network(folder: Path) -> None:
     weights = network.initial(11)
     with tf.Graph().as_default(), tf1.Session() as session:
-        variables = graph.make_variables()
+        variables = graph.make_variables(weights)
         graph.set_variables(session, variables, weights)
         images = tf.constant(some_images().images)
         np.save(folder / "logits.npy", session.run(graph.perceptron(images, variables)))
@@ -89,6 +89,20 @@ def save_keras(folder: Path) -> None:
     forms.save("model", folder / "trained.keras", network.initial(4), RECIPE, steps=77, selection=None)
     narrow = keras.Sequential([keras.Input((784,)), keras.layers.Dense(10, name="logits")])
     keras_files.save_weights(narrow, folder / "narrow.weights.h5")
+    # Same shapes, another network; and the same network in another size, made to give logits.
+    for name, hidden, activation, last in (
+        ("tanh", (256, 256), "tanh", "softmax"),
+        ("logits", (20,), "relu", None),
+    ):
+        other = keras.Sequential(
+            [
+                keras.Input((784,)),
+                *(keras.layers.Dense(units, activation) for units in hidden),
+                keras.layers.Dense(10, last),
+            ]
+        )
+        keras_files.save_model(other, folder / f"{name}.keras")
+        np.savez(folder / f"{name}.npz", *other.get_weights())
 
 
 def main(folder: Path) -> None:

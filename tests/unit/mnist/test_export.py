@@ -81,7 +81,14 @@ def test_the_record_tells_accuracy_data_recipe_and_versions(
     record = json.loads((first.value.path / "assets.extra/slipway.json").read_text())
     assert record["accuracy"] == first.value.accuracy
     assert 0.3 < record["accuracy"] < 0.95
-    assert record["recipe"] == {"epochs": 1, "batch_size": 32, "learning_rate": 0.05, "seed": 1}
+    assert record["recipe"] == {
+        "epochs": 1,
+        "batch_size": 32,
+        "learning_rate": 0.05,
+        "seed": 1,
+        "hidden": [256, 256],
+    }
+    assert (record["layers"], record["restored_from"]) == ([784, 256, 256, 10], None)
     assert record["data"] == images.description
     assert record["versions"]["tensorflow"].startswith("2.")
     assert str(first.value.path.parent) not in json.dumps(record)

@@ -37,7 +37,14 @@ def digest(weights: Weights) -> str:
 
 def test_initial_weights_are_glorot_uniform_with_zero_biases() -> None:
     weights = network.initial(1)
-    assert tuple(values.shape for values in weights) == network.SHAPES
+    assert tuple(values.shape for values in weights) == (
+        (784, 256),
+        (256,),
+        (256, 256),
+        (256,),
+        (256, 10),
+        (10,),
+    )
     for kernel, bias in zip(weights[::2], weights[1::2], strict=True):
         limit = np.sqrt(6 / sum(kernel.shape))
         assert kernel.dtype == np.float32
@@ -146,6 +153,8 @@ def test_trained_weights_are_remembered_and_a_damaged_memory_is_replaced(
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
-    np.savez(tmp_path / "other.npz", **{name: np.zeros((2, 2), np.float32) for name in network.NAMES})
+    np.savez(
+        tmp_path / "other.npz", **{name: np.zeros((2, 2), np.float32) for name in network.names(range(6))}
+    )
     with pytest.raises(ModelError, match=r"other\.npz"):
         network.load_weights(tmp_path / "other.npz")

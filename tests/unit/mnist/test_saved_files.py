@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from infra.core import events
-from infra.core.errors import UsageError
+from infra.core.errors import SlipwayError, UsageError
 from infra.mnist import data, network, saved_files
 from infra.mnist.data import Dataset, Images
 from infra.mnist.network import Recipe
 
+NAMES = network.names(network.initial(1))
 RECIPE = Recipe(epochs=1, batch_size=16, seed=2)
 
 
@@ -54,9 +55,9 @@ def test_a_checkpoint_comes_back_in_part(saved_apart: Path, images: Dataset) -> 
     assert restored.kept == ("hidden2/bias", "logits/kernel", "logits/bias")
     assert restored.weights is not None
     own, given = network.initial(RECIPE.seed), network.initial(11)
-    for name, value in zip(network.NAMES, restored.weights, strict=True):
+    for name, value in zip(NAMES, restored.weights, strict=True):
         source = own if name in restored.kept else given
-        assert np.array_equal(value, source[network.NAMES.index(name)])
+        assert np.array_equal(value, source[NAMES.index(name)])
     assert restored.accuracy == network.accuracy(restored.weights, images.held_out)
 
 
@@ -76,7 +77,7 @@ def test_a_whole_model_trains_on_and_is_saved_again(
     assert restored.saved is not None
     assert restored.saved.files == (tmp_path / "on.h5",)
     assert (tmp_path / "on.h5").stat().st_size > 3_000_000  # Adam keeps two more numbers for each weight
-    assert set(restored.restored) == set(network.NAMES)
+    assert set(restored.restored) == set(NAMES)
     assert restored.weights is not None
     with np.load(saved_apart / "keras" / "after_two.npz") as file:
         straight = [file[name] for name in file.files]
@@ -87,6 +88,51 @@ def test_a_whole_model_trains_on_and_is_saved_again(
         events.ProgressAdvanced("training on for 1 epochs", 1),
         events.ProgressFinished("training on for 1 epochs", ok=True),
     ]
+
+
+def test_a_checkpoint_is_trained_weights_by_every_name_and_restored_once(
+    saved_apart: Path, tmp_path: Path, images: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = saved_apart / "network" / "whole" / "model.ckpt"
+    found = saved_files.trained(prefix, RECIPE, images, tmp_path)
+    for value, wanted in zip(found.weights, network.initial(11), strict=True):
+        assert np.array_equal(value, wanted)
+    assert found.restored_from == "model.ckpt"
+    assert found.accuracy == network.accuracy(found.weights, images.held_out)
+    monkeypatch.setattr("infra.mnist.tasks.run", lambda *_, **__: pytest.fail("restored again"))
+    for name in ("model.ckpt", "model.ckpt.index", "model.ckpt.meta", "model.ckpt.data-00000-of-00001"):
+        again = saved_files.trained(prefix.with_name(name), RECIPE, images, tmp_path)
+        assert again.accuracy == found.accuracy
+
+
+def test_a_keras_model_of_another_size_that_gives_logits_is_taken(
+    saved_apart: Path, tmp_path: Path, images: Dataset
+) -> None:
+    found = saved_files.trained(saved_apart / "keras" / "logits.keras", RECIPE, images, tmp_path)
+    with np.load(saved_apart / "keras" / "logits.npz") as file:
+        for value, wanted in zip(found.weights, file.values(), strict=True):
+            assert np.array_equal(value, wanted)
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("keras/tanh.keras", "holds another network than the perceptron"),
+        ("keras/narrow.weights.h5", "do not fit this model"),
+        ("keras/architecture.json", "holds an architecture and no weights"),
+        ("network/hidden/model.ckpt", "logits/kernel: not in the checkpoint"),
+        ("network/none.ckpt", "does not exist"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused_and_not_remembered(
+    saved_apart: Path, tmp_path: Path, images: Dataset, path: str, says: str
+) -> None:
+    with pytest.raises(SlipwayError) as refused:
+        saved_files.trained(saved_apart / path, RECIPE, images, tmp_path)
+    said = "\n".join(refused.value.lines())
+    assert says in said
+    assert Path(path).name in said
+    assert not list(tmp_path.rglob("*.npz"))
 
 
 @pytest.mark.parametrize(
