@@ -125,7 +125,10 @@ def _remove(path: Path, deadline: float) -> None:
                     folder.rmdir()
         if path.is_dir():
             if time.monotonic() > deadline:
-                raise HostError(f"the cgroup {path} cannot be removed")
+                raise HostError(
+                    f"the cgroup {path} cannot be removed",
+                    action=f"look what is in it: `find {path} -name cgroup.procs | xargs cat`; then `slipway down`",
+                )
             time.sleep(0.05)
 
 

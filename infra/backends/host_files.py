@@ -14,10 +14,11 @@ from infra.backends.inherit import Site
 from infra.backends.labs import Lab, LabHost
 from infra.backends.launch import VOLUMES
 from infra.core.context import Context
+from infra.core.schema import ClusterSettings, Settings
 from infra.core.types import Host
 
-# Addresses inside the cluster: kubeadm's service network and flannel's pod network.
-_NEVER_PROXIED = (".svc", ".cluster.local", "10.96.0.0/12", "10.244.0.0/16")
+# Inside the cluster: its names, and the networks of the roles' defaults (playbooks/roles/control_plane).
+_CLUSTER = (".svc", ".cluster.local", "10.96.0.0/12", "10.244.0.0/16")
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def prepared(folder: Path) -> bool:
     return (folder / "made").exists()
 
 
-def prepare(ctx: Context, lab: Lab, host: LabHost, site: Site) -> None:
+def prepare(ctx: Context, settings: Settings, lab: Lab, host: LabHost, site: Site) -> None:
     """Make a host's folder with its own files; `made` is the last one, so a half-made host starts anew."""
     folder = ctx.state.hosts / host.name
     if folder.exists():
@@ -49,7 +50,7 @@ def prepare(ctx: Context, lab: Lab, host: LabHost, site: Site) -> None:
         *_names_and_keys(lab, host, site, key, login),
         *_kernel(),
         *_pip(site),
-        *_proxies(lab, site),
+        *_proxies(lab, site, settings.cluster),
     ]:
         path = upper / file.name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,8 +97,8 @@ def _pip(site: Site) -> list[File]:
     return [File("etc/pip.conf", "\n".join(["[global]", *lines, ""]))]
 
 
-def _proxies(lab: Lab, site: Site) -> list[File]:
-    """The site's proxies for logins and services, in both spellings; never between hosts."""
+def _proxies(lab: Lab, site: Site, cluster: ClusterSettings) -> list[File]:
+    """The site's proxies for logins and services, in both spellings; never between hosts or inside the cluster."""
     if not site.proxies:
         return []
     lower = dict(site.proxies)
@@ -105,7 +106,8 @@ def _proxies(lab: Lab, site: Site) -> list[File]:
         *filter(None, lower.get("no_proxy", "").split(",")),
         *("localhost", "127.0.0.1", lab.subnet),
         *(host.name for host in lab.hosts),
-        *_NEVER_PROXIED,
+        *_CLUSTER,
+        *filter(None, (cluster.service_subnet, cluster.pod_subnet)),
     ]
     lower["no_proxy"] = ",".join(dict.fromkeys(direct))
     variables = lower | {name.upper(): value for name, value in lower.items()}

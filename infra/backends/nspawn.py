@@ -97,7 +97,7 @@ class Nspawn:
         changed += len(sysctls.put(sysctls.too_low()))
         with self.records.locked():
             changed += network.up(lab, inherit.private_addresses(_to_reach(site, settings)))
-        changed += sum(base.on_each(lab.hosts, lambda host: _boot(ctx, lab, host, site)))
+        changed += sum(base.on_each(lab.hosts, lambda host: _boot(ctx, settings, lab, host, site)))
         reached = base.gather_all([_host(ctx, host) for host in lab.hosts], base.identity(ctx.state))
         hosts = Hosts(self.name, reached, base.identity(ctx.state))
         base.record(ctx.state, hosts)
@@ -277,7 +277,7 @@ def _to_reach(site: inherit.Site, settings: Settings) -> list[str]:
     return [*site.servers(), *([registry.partition(":")[0]] if registry else [])]
 
 
-def _boot(ctx: Context, lab: Lab, host: LabHost, site: inherit.Site) -> int:
+def _boot(ctx: Context, settings: Settings, lab: Lab, host: LabHost, site: inherit.Site) -> int:
     """Make what the host lacks and boot it unless it runs; 1 when something was to do."""
     folder = _folder(ctx, host)
     if running.is_running(host, folder):
@@ -286,7 +286,7 @@ def _boot(ctx: Context, lab: Lab, host: LabHost, site: inherit.Site) -> int:
             return 0
         running.end(host, folder)  # it lives in a network that is gone: only a boot gives it a new one
     if not host_files.prepared(folder):
-        host_files.prepare(ctx, lab, host, site)
+        host_files.prepare(ctx, settings, lab, host, site)
     if not host.root.is_dir():
         raise HostError(
             f"its root is gone: {host.root}",

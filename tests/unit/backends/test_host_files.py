@@ -11,6 +11,7 @@ from test_roots import SITE
 
 from infra.backends import host_files
 from infra.core.context import Context
+from infra.core.schema import Settings
 from infra.core.state import State
 
 LAB_OF_TWO = replace(LAB, hosts=(HOST, replace(HOST, name="worker-1", address="10.77.4.3")))
@@ -22,7 +23,7 @@ def context(folder: Path) -> Context:
 
 def test_a_host_gets_its_own_keys_names_and_resolver(tmp_path: Path) -> None:
     ctx = context(tmp_path)
-    host_files.prepare(ctx, LAB_OF_TWO, HOST, SITE)
+    host_files.prepare(ctx, Settings(), LAB_OF_TWO, HOST, SITE)
     upper = tmp_path / "hosts/cp/upper"
     assert (upper / "etc/hostname").read_text() == "cp\n"
     assert "10.77.4.3 worker-1\n" in (upper / "etc/hosts").read_text()
@@ -32,16 +33,29 @@ def test_a_host_gets_its_own_keys_names_and_resolver(tmp_path: Path) -> None:
     assert not (upper / "etc/environment").exists()
     before = (upper / "etc/ssh/ssh_host_ed25519_key").read_bytes()
     (upper / "etc/half").write_text("")
-    host_files.prepare(ctx, LAB_OF_TWO, HOST, SITE)  # again after a kill: whole, and the pinned key stays
+    host_files.prepare(
+        ctx, Settings(), LAB_OF_TWO, HOST, SITE
+    )  # again after a kill: whole, and the pinned key stays
     assert not (upper / "etc/half").exists()
     assert (upper / "etc/ssh/ssh_host_ed25519_key").read_bytes() == before
+
+
+def test_a_network_the_settings_give_the_cluster_is_not_proxied(tmp_path: Path) -> None:
+    site = replace(SITE, proxies=(("https_proxy", "http://proxy.example:1"),))
+    settings = Settings.model_validate(
+        {"cluster": {"pod_subnet": "10.100.0.0/16", "service_subnet": "10.101.0.0/16"}}
+    )
+    host_files.prepare(context(tmp_path), settings, LAB_OF_TWO, HOST, site)
+    text = (tmp_path / "hosts/cp/upper/etc/environment").read_text()
+    direct = dict(line.split("=", 1) for line in text.splitlines())["NO_PROXY"].strip('"').split(",")
+    assert {"10.100.0.0/16", "10.101.0.0/16"} <= set(direct)
 
 
 def test_proxies_reach_logins_and_services_but_not_the_lab(tmp_path: Path) -> None:
     site = replace(
         SITE, proxies=(("http_proxy", "http://p%40:x@proxy.example:1"), ("no_proxy", "corp.example"))
     )
-    host_files.prepare(context(tmp_path), LAB_OF_TWO, HOST, site)
+    host_files.prepare(context(tmp_path), Settings(), LAB_OF_TWO, HOST, site)
     upper = tmp_path / "hosts/cp/upper"
     environment = (upper / "etc/environment").read_text()
     assert 'HTTP_PROXY="http://p%40:x@proxy.example:1"' in environment
@@ -52,7 +66,7 @@ def test_proxies_reach_logins_and_services_but_not_the_lab(tmp_path: Path) -> No
 
 def test_pips_own_settings_keep_their_lines_apart(tmp_path: Path) -> None:
     site = replace(SITE, pip=(("extra-index-url", "https://a.example\nhttps://b.example"), ("timeout", "9")))
-    host_files.prepare(context(tmp_path), LAB_OF_TWO, HOST, site)
+    host_files.prepare(context(tmp_path), Settings(), LAB_OF_TWO, HOST, site)
     parser = configparser.RawConfigParser()
     parser.read(tmp_path / "hosts/cp/upper/etc/pip.conf")
     values = dict(parser.items("global"))
@@ -70,8 +84,8 @@ def test_a_folder_is_whole_only_when_everything_is_in_it(
     assert not host_files.prepared(folder)
     with monkeypatch.context() as half, pytest.raises(KeyboardInterrupt):
         half.setattr(host_files.kernel_modules, "there", fail)
-        host_files.prepare(context(tmp_path), LAB_OF_TWO, HOST, SITE)
+        host_files.prepare(context(tmp_path), Settings(), LAB_OF_TWO, HOST, SITE)
     assert folder.is_dir()
     assert not host_files.prepared(folder)
-    host_files.prepare(context(tmp_path), LAB_OF_TWO, HOST, SITE)
+    host_files.prepare(context(tmp_path), Settings(), LAB_OF_TWO, HOST, SITE)
     assert host_files.prepared(folder)
