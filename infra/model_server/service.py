@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any, Literal, TypeVar
 
 from infra.model_server.config import models_of
@@ -47,16 +48,23 @@ class Service:
     ) -> T:
         """Do `work` on the servable `spec` names. size: bytes of the request, to judge what it costs.
 
-        Raises StatusError, and nothing else: a fault of the server is logged and becomes INTERNAL.
+        A caller who leaves takes with it what has not begun; a run under way is finished, and keeps the
+        servable in use until then: freeing a session under its run would end the process.
+
+        Raises StatusError; what else `work` raises is a fault of the server.
         """
-        with self.models.use(spec) as servable:
+        with ExitStack() as use:
+            servable = use.enter_context(self.models.use(spec))
             key = (servable, spec.signature_name, api, size.bit_length())
             known = self._seconds.get(key)
             started = time.perf_counter()
             if known is not None and known < QUICK_SECONDS:
                 result = work(servable)
             else:
-                result = await asyncio.get_running_loop().run_in_executor(self._threads, work, servable)
+                run = self._threads.submit(work, servable)
+                loop, release = asyncio.get_running_loop(), use.pop_all().close
+                run.add_done_callback(lambda _: loop.call_soon_threadsafe(release))
+                result = await asyncio.wrap_future(run)
             seconds = time.perf_counter() - started
             if known is None and len(self._seconds) > 4096:
                 self._seconds.clear()  # names of signatures come from clients; keep what they cost bounded
