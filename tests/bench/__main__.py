@@ -1,9 +1,10 @@
 """`make bench`: measure the budgets on this machine and write docs/measurements.md.
 
-usage: python -m tests.bench [--chain] [--without-server] [--print]
+usage: python -m tests.bench [--chain] [--cold] [--without-server] [--print]
 
 Without flags: start-up times and the model server beside MLServer. --chain makes a lab of its own in a
-temporary folder, runs `slipway up` in it twice, and takes it down again. Figures that were not measured
+temporary folder, runs `slipway up` in it twice, and takes it down again; --cold does so once with empty
+caches of slipway, pip and Go. Figures that were not measured
 this time are kept from the page's data (docs/measurements.json), each with its own commit and date.
 """
 
@@ -46,6 +47,10 @@ BUDGETS = {
 }
 
 
+Figures = dict[str, float]  # name in BUDGETS -> its unit
+Stages = dict[str, dict[str, float]]  # name in BUDGETS -> stage -> seconds
+
+
 def median_of(argv: list[str], runs: int = RUNS) -> float:
     """Median wall time of a command in seconds, after one run that is not counted."""
     times = []
@@ -57,14 +62,14 @@ def median_of(argv: list[str], runs: int = RUNS) -> float:
     return sorted(times)[len(times) // 2]
 
 
-def startup() -> dict[str, float]:
+def startup() -> Figures:
     """Seconds of `slipway --help` and of importing the client, over those of an empty interpreter."""
     empty = median_of([sys.executable, "-c", "pass"])
     client = median_of([sys.executable, "-c", "import infra.predict.client"])
     return {"help": median_of([str(SLIPWAY), "--help"]), "client_import": client - empty}
 
 
-def server() -> dict[str, float]:
+def server() -> Figures:
     """The model server's figures, from its own bench."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.bench.bench_model_server"],
@@ -90,26 +95,44 @@ SERVER_KEYS = {
 }
 
 
-def chain() -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-    """Seconds of two `slipway up` in a lab of its own, and of their stages."""
-    figures: dict[str, float] = {}
-    stages: dict[str, dict[str, float]] = {}
+def ups(folder: str, names: tuple[str, ...], environment: dict[str, str]) -> tuple[Figures, Stages]:
+    """Seconds of one `slipway up` after another in `folder`, under these names, and of their stages."""
+    figures: Figures = {}
+    stages: Stages = {}
+    try:
+        for name in names:
+            begin = time.perf_counter()
+            subprocess.run([SLIPWAY, "up"], check=True, cwd=folder, env=environment)
+            figures[name] = time.perf_counter() - begin
+            run = json.loads((Path(folder) / ".slipway" / "runs" / "latest" / "run.json").read_text())
+            stages[name] = {stage["name"]: stage["seconds"] for stage in run["stages"]}
+    finally:
+        subprocess.run([SLIPWAY, "down"], check=True, cwd=folder, env=environment)
+    return figures, stages
+
+
+def chain() -> tuple[Figures, Stages]:
+    """`slipway up` with warm caches, twice."""
     with tempfile.TemporaryDirectory(prefix="slipway-bench-") as folder:
-        try:
-            for name in ("up_warm", "up_again"):
-                begin = time.perf_counter()
-                subprocess.run([SLIPWAY, "up"], check=True, cwd=folder)
-                figures[name] = time.perf_counter() - begin
-                run = json.loads((Path(folder) / ".slipway" / "runs" / "latest" / "run.json").read_text())
-                stages[name] = {stage["name"]: stage["seconds"] for stage in run["stages"]}
-        finally:
-            subprocess.run([SLIPWAY, "down"], check=True, cwd=folder)
+        figures, stages = ups(folder, ("up_warm", "up_again"), dict(os.environ))
     figures |= {
         "site_again": stages["up_again"]["provision"],
         "deploy": stages["up_warm"]["deploy"],
         "smoke": stages["up_warm"]["smoke"],
     }
     return figures, stages
+
+
+def cold() -> tuple[Figures, Stages]:
+    """`slipway up` as on a fresh machine: no cache of slipway's, of pip's or of Go's."""
+    with tempfile.TemporaryDirectory(prefix="slipway-bench-") as folder:
+        environment = {name: value for name, value in os.environ.items() if name != "SLIPWAY_CACHE"}
+        environment |= {
+            "XDG_CACHE_HOME": f"{folder}/cache",
+            "GOCACHE": f"{folder}/go/build",
+            "GOMODCACHE": f"{folder}/go/modules",
+        }
+        return ups(folder, ("up_cold",), environment)
 
 
 def stamp() -> dict[str, str]:
@@ -177,6 +200,7 @@ def _amount(value: float | None, unit: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--chain", action="store_true", help="measure `slipway up` in a lab of its own")
+    parser.add_argument("--cold", action="store_true", help="the same once, with empty caches")
     parser.add_argument("--without-server", action="store_true", help="leave the model server out")
     parser.add_argument("--print", action="store_true", help="print the page, write nothing")
     parser.add_argument("--seconds", nargs=2, action="append", default=[], metavar=("NAME", "SECONDS"))
@@ -186,8 +210,8 @@ def main() -> None:
     figures = startup() if not flags.seconds else {name: float(value) for name, value in flags.seconds}
     if not flags.seconds and not flags.without_server:
         figures |= server()
-    if flags.chain:
-        measured, stages = chain()
+    for measure in [chain] * flags.chain + [cold] * flags.cold:
+        measured, stages = measure()
         figures |= measured
         data["stages"] |= stages
     data["figures"] |= {name: {"value": round(value, 4), "stamp": at} for name, value in figures.items()}
