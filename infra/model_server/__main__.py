@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 from infra.core.errors import SlipwayError, UsageError
 from infra.model_server import flags, log
@@ -17,6 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         parsed = flags.parse(words)
+        # Until serve() takes over: the kernel keeps a signal without a handler from a container's first process.
+        signal.signal(signal.SIGTERM, _leave)
         import uvloop  # wrong flags are answered before it and gRPC are imported
 
         from infra.model_server.server import serve
@@ -29,6 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.event("not_started", level="error", error="\n".join(error.lines()))
         return error.exit_code or 3
     return 0
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    log.event("stopped")
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -2,24 +2,32 @@
 
 A new version is loaded and warmed before the old one leaves, and an old one is freed only when its
 last request has ended. A version that cannot be loaded shows in the status and changes nothing else.
+Which version comes and goes when is upstream's core/availability_preserving_policy.cc; what is told of
+each is core/servable_state_monitor.cc, which forgets none.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from infra.model_server import log
 from infra.model_server.servable import Servable
 from infra.model_server.status import Code, StatusError, invalid, not_found
+
+T = TypeVar("T")
+# What absl::SimpleAtoi takes for a number: file_system_storage_path_source.cc:87, ParseVersionNumber
+_VERSION = re.compile(r"[ \t\n\v\f\r]*[+-]?[0-9]+[ \t\n\v\f\r]*")
 
 
 class State(IntEnum):
@@ -88,10 +96,13 @@ class Models:
         """load: makes a warmed Servable of (model name, version, folder) or raises StatusError."""
         self._load = load
         self._models: dict[str, _Model] = {}
+        # What GetModelStatus tells: every version there ever was, of models no longer configured too.
+        self._told: dict[str, dict[int, Version]] = {}
         self._changing = asyncio.Lock()
+        self._closing = False
         # One load at a time: two at once would double the memory peak and starve the requests.
         self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")
-        self._freeing: set[asyncio.Future[None]] = set()
+        self._tasks: set[asyncio.Future[None]] = set()  # an event loop holds its tasks only weakly
 
     @contextmanager
     def use(self, spec: Any) -> Iterator[Servable]:
@@ -114,8 +125,7 @@ class Models:
 
         Raises StatusError NOT_FOUND for a model or version never seen.
         """
-        model = self._models.get(spec.name)
-        versions = model.versions if model is not None else {}
+        versions = self._told.get(spec.name, {})
         if spec.HasField("version"):
             number = spec.version.value
             if number not in versions:
@@ -127,8 +137,21 @@ class Models:
 
     @property
     def ready(self) -> bool:
-        """Whether every configured model has been available: what TensorFlow Serving waits for."""
-        return bool(self._models) and all(model.was_available for model in self._models.values())
+        """Whether every configured model has been available: what TensorFlow Serving waits for.
+
+        True without any model, as there: such a server waits for a reload request.
+        """
+        return all(model.was_available for model in self._models.values())
+
+    @property
+    def loading(self) -> list[str]:
+        """The versions being loaded, as model/version."""
+        return [
+            f"{name}/{number}"
+            for name, model in self._models.items()
+            for number, version in model.versions.items()
+            if version.state is State.LOADING
+        ]
 
     def names(self) -> list[str]:
         return sorted(self._models)
@@ -137,8 +160,32 @@ class Models:
         """Serve exactly these models from now on; returns when each was loaded or has failed.
 
         Raises StatusError UNKNOWN naming the new models that did not become available; the others
-        serve all the same.
+        serve all the same. It is done to the end even when the caller is cancelled: a reload request
+        whose client left must not leave a version half loaded.
         """
+        await asyncio.shield(self._keep(self._configure(configs)))
+
+    async def look(self) -> None:
+        """Compare the version folders with what is served, and load and retire accordingly."""
+        async with self._changing:
+            await self._look()
+
+    async def close(self) -> None:
+        """Free every version. No request may be under way.
+
+        Waits for a load under way, which TensorFlow cannot call off; whoever cannot wait so long cancels
+        this and ends the process.
+        """
+        self._closing = True
+        async with self._changing:
+            for model in self._models.values():
+                for number in list(model.versions):
+                    self._retire(model, number)
+            while self._tasks:
+                await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._threads.shutdown()
+
+    async def _configure(self, configs: list[ModelConfig]) -> None:
         async with self._changing:
             wanted = {config.name: config for config in configs}
             fresh = [name for name in wanted if name not in self._models]
@@ -155,67 +202,74 @@ class Models:
             await self._look()
             failed = [self._models[name] for name in fresh if not self._models[name].was_available]
         if failed:
-            reasons = ", ".join(f"{{{_reason(model)}}}" for model in failed)
+            # model_servers/server_core.cc:347, WaitUntilModelsAvailable, to the last comma
+            reasons = "".join(f"{{{_reason(model)}}}, " for model in failed)
             raise StatusError(Code.UNKNOWN, f"{len(failed)} model(s) did not become available: {{{reasons}}}")
 
-    async def look(self) -> None:
-        """Compare the version folders with what is served, and load and retire accordingly."""
-        async with self._changing:
-            await self._look()
-
-    async def close(self) -> None:
-        """Free every version. No request may be under way."""
-        async with self._changing:
-            for model in self._models.values():
-                for number in list(model.versions):
-                    self._retire(model, number)
-            while self._freeing:
-                await asyncio.gather(*self._freeing)
-            self._threads.shutdown()
-
     async def _look(self) -> None:
-        for model in list(self._models.values()):
-            await self._look_at(model)
+        """Look at every folder first: what is wanted shows as START while another version loads."""
+        wanted = [(model, await self._survey(model)) for model in list(self._models.values())]
+        for model, paths in wanted:
+            for number in sorted(paths, reverse=True):  # the newest first: it is what most requests ask for
+                if self._closing:
+                    return
+                if model.versions[number].state is State.START:
+                    await self._bring_up(model, number, paths[number])
+                    self._retire_unwanted(model, paths)
 
-    async def _look_at(self, model: _Model) -> None:
+    async def _survey(self, model: _Model) -> dict[int, Path]:
+        """The versions wanted of a model, each known to it now; those nobody wants any more are retired."""
         config = model.config
         try:
-            found = await asyncio.to_thread(find_versions, config.base_path)
+            found = await self._in_thread(find_versions, config.base_path)
         except OSError as error:
             # A folder that cannot be read says nothing about the versions in it: keep serving.
             if str(error) != model.folder_error:
                 model.folder_error = str(error)
                 log.event("folder_unreadable", level="warning", model=config.name, error=str(error))
-            return
+            return {}
         model.folder_error = ""
         wanted = config.policy.choose(found)
+        told = self._told.setdefault(config.name, {}) if wanted else {}
         for number in sorted(wanted):
-            await self._bring_up(model, number, wanted[number])
-        available = [n for n in wanted if n in model.versions and model.versions[n].state is State.AVAILABLE]
-        if available or not wanted:  # never leave a model without a version while a wanted one is missing
-            for number in [number for number in model.versions if number not in wanted]:
-                self._retire(model, number)
+            if await self._due(model.versions.get(number), wanted[number]):
+                model.versions[number] = told[number] = Version(State.START)
+        self._retire_unwanted(model, wanted)
+        return wanted
+
+    async def _due(self, known: Version | None, path: Path) -> bool:
+        """Whether a version must be loaded: it is new, was unloaded, or failed and was changed since."""
+        if known is None:
+            return True
+        if known.state is not State.END:
+            return False
+        return known.error is None or await self._in_thread(_files, path) != known.seen
+
+    def _retire_unwanted(self, model: _Model, wanted: dict[int, Path]) -> None:
+        """Let go of what nobody wants; of what serves, the newest stays until a wanted version can."""
+        serving = [n for n, version in model.versions.items() if version.state is State.AVAILABLE]
+        leaving = sorted(number for number in serving if number not in wanted)
+        if wanted and not any(number in wanted for number in serving):
+            leaving = leaving[:-1]
+        for number in leaving:
+            self._retire(model, number)
+        for number in [number for number in model.versions if number not in wanted]:
+            if model.versions[number].state is State.END:
+                del model.versions[number]
 
     async def _bring_up(self, model: _Model, number: int, path: Path) -> None:
-        known = model.versions.get(number)
-        files: tuple[tuple[str, int, int], ...] = ()
-        if known is not None:
-            if known.state is not State.END:
-                return
-            if known.error is not None:
-                files = await asyncio.to_thread(_files, path)
-                if files == known.seen:
-                    return
         name = model.config.name
-        version = model.versions[number] = Version(State.LOADING)
+        version = model.versions[number]
+        version.state = State.LOADING
         log.event("version_loading", model=name, version=number, path=str(path))
         started = time.monotonic()
-        files = files or await asyncio.to_thread(_files, path)
+        files = await self._in_thread(_files, path)
         try:
-            servable = await asyncio.get_running_loop().run_in_executor(
-                self._threads, self._load, name, number, path
-            )
-        except StatusError as error:
+            servable = await self._in_thread(self._load, name, number, path)
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with one version, the others serve on
+            if not isinstance(error, StatusError):
+                log.event("fault", level="error", error=repr(error), trace=traceback.format_exc())
+                error = StatusError(Code.INTERNAL, f"cannot be loaded: {error!r}")
             version.state, version.error, version.seen = State.END, error, files
             log.event(
                 "version_failed",
@@ -239,9 +293,7 @@ class Models:
 
     def _retire(self, model: _Model, number: int) -> None:
         version = model.versions[number]
-        if version.state is State.END and version.servable is None and version.error is not None:
-            del model.versions[number]  # a failed one that nobody wants any more
-        elif version.state is State.AVAILABLE:
+        if version.state is State.AVAILABLE:
             version.state = State.UNLOADING
             log.event("version_retiring", model=model.config.name, version=number, in_flight=version.users)
             if not version.users:
@@ -252,13 +304,22 @@ class Models:
         assert servable is not None
 
         async def free() -> None:
-            await asyncio.get_running_loop().run_in_executor(self._threads, servable.close)
+            await self._in_thread(servable.close)
             version.state = State.END
             log.event("version_unloaded", model=servable.name, version=servable.version)
 
-        task = asyncio.ensure_future(free())
-        self._freeing.add(task)
-        task.add_done_callback(self._freeing.discard)
+        self._keep(free())
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
+        """Run `work` to its end whoever waits for it; a failure nobody waits for was logged where it was met."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return task
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
     def _find(self, spec: Any) -> Version:
         if not spec.name:
@@ -280,11 +341,14 @@ class Models:
 
 
 def find_versions(base_path: Path) -> dict[int, Path]:
-    """The version folders in a model's folder, by number. Raises OSError when it cannot be read."""
+    """The version folders in a model's folder, by number. Raises OSError when it cannot be read.
+
+    Of two with the same number (1 and 001) the last by name counts, as in IndexChildrenByVersion.
+    """
     found: dict[int, Path] = {}
     with os.scandir(base_path) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
-            if entry.name.isascii() and entry.name.isdigit() and entry.is_dir() and int(entry.name) < 2**63:
+            if _VERSION.fullmatch(entry.name) and entry.is_dir() and -(2**63) <= int(entry.name) < 2**63:
                 found[int(entry.name)] = Path(entry.path)
     return found
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
+import sys
 import time
 import traceback
 from pathlib import Path
@@ -23,6 +25,7 @@ from infra.model_server.status import StatusError
 
 # Kubernetes kills 30 s after SIGTERM unless told otherwise; the rest is for freeing the models.
 GRACE_SECONDS = 20.0
+FREE_SECONDS = 3.0
 
 
 async def serve(flags: Flags) -> None:
@@ -55,15 +58,14 @@ async def serve(flags: Flags) -> None:
     rest_server = RestServer(service, monitoring, flags.rest_api_port) if flags.rest_api_port else None
     watcher: asyncio.Task[None] | None = None
     try:
-        with contextlib.suppress(StatusError):  # logged and kept in the status already
-            await models.configure(configs)
-        await grpc_server.start()
-        if rest_server is not None:
-            await rest_server.start()
-        health.serving = models.ready
-        log.event("started", serving=health.serving, seconds=round(time.monotonic() - started, 3))
-        watcher = asyncio.create_task(_watch(models, health, flags.file_system_poll_wait_seconds))
-        await stopping.wait()
+        if await _first_load(models, configs, stopping):
+            await grpc_server.start()
+            if rest_server is not None:
+                await rest_server.start()
+            health.serving = models.ready
+            log.event("started", serving=health.serving, seconds=round(time.monotonic() - started, 3))
+            watcher = asyncio.create_task(_watch(models, health, flags.file_system_poll_wait_seconds))
+            await stopping.wait()
         log.event("draining", grace_seconds=GRACE_SECONDS)
     finally:
         health.close()
@@ -73,9 +75,43 @@ async def serve(flags: Flags) -> None:
         if rest_server is not None:
             stops.append(rest_server.stop(GRACE_SECONDS))
         await asyncio.gather(*stops)
-        await models.close()
-        service.close()
-    log.event("stopped")
+        freed = await _free(models, service)
+    if freed:
+        log.event("stopped")
+        return
+    # A thread is still in TensorFlow, which cannot be called off: leaving it to the interpreter's exit
+    # would mean waiting for it.
+    log.event("stopped", level="warning", not_waited_for=models.loading or "requests under way")
+    sys.stderr.flush()
+    os._exit(0)
+
+
+async def _first_load(models: Models, configs: list[ModelConfig], stopping: asyncio.Event) -> bool:
+    """Load the models before any port is opened, as upstream does (model_servers/server.cc:332).
+
+    False when the process was told to stop meanwhile.
+    """
+    loading = asyncio.ensure_future(models.configure(configs))
+    told = asyncio.ensure_future(stopping.wait())
+    await asyncio.wait((loading, told), return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+    if stopping.is_set():
+        loading.cancel()
+        return False
+    with contextlib.suppress(StatusError):  # logged and kept in the status already
+        loading.result()
+    return True
+
+
+async def _free(models: Models, service: Service) -> bool:
+    """Free the models and end the threads; False when a load or a run is not over in FREE_SECONDS."""
+    try:
+        async with asyncio.timeout(FREE_SECONDS):
+            await models.close()
+            await asyncio.to_thread(service.close)
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _watch(models: Models, health: Health, seconds: int) -> None:

@@ -155,6 +155,10 @@ class Server:
         return self.process.wait(40)
 
 
+_MODULE = [sys.executable, "-m", "infra.model_server"]
+_MAIN = "import sys; from infra.model_server import __main__; sys.exit(__main__.main())"
+
+
 class StartServer:
     """Starts servers on free ports and ends them with the test."""
 
@@ -162,13 +166,14 @@ class StartServer:
         self._folder = folder
         self.servers: list[Server] = []
 
-    def __call__(self, *flags: str, wait: str = "started") -> Server:
+    def __call__(self, *flags: str, wait: str = "started", before: str = "") -> Server:
+        """wait: the event to wait for, if any. before: Python to run first, to change a limit."""
         ports = free_port(), free_port()
         log = self._folder / f"server-{ports[0]}.log"
         with log.open("wb") as stderr:
             process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "infra.model_server"),
+                    *([sys.executable, "-c", f"{before}\n{_MAIN}"] if before else _MODULE),
                     *(f"--port={ports[0]}", f"--rest_api_port={ports[1]}"),
                     "--enable_grpc_healthcheck_service",
                     *flags,

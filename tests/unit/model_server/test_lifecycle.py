@@ -19,15 +19,17 @@ import grpc
 import pytest
 
 from infra.core.errors import UsageError
-from infra.model_server import __main__, flags, rest
+from infra.model_server import __main__, flags, rest, warmup
 from infra.model_server.config import Monitoring, read_models, read_monitoring
 from infra.model_server.metrics import Metrics
 from infra.model_server.models import ModelConfig, Models, Policy
+from infra.model_server.server import GRACE_SECONDS
 from infra.model_server.service import Service
 
 from .conftest import Made, Server, StartServer, free_port, predict_request
 from .protos import INT32, floats, tensor
 from .test_versions import spins
+from .test_warmup import predict_log, record
 
 SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"
 
@@ -215,6 +217,95 @@ def test_sigterm_says_not_serving_finishes_and_exits_0(made: Made, start: StartS
     events = [json.loads(line) for line in server.log.read_text().splitlines()]  # every line is JSON
     assert [line["event"] for line in events][-1] == "stopped"
     assert all({"time", "level", "event"} <= set(line) for line in events)
+
+
+def endless(made: Made, folder: Path) -> Path:
+    """A version that never gets ready: it is warmed up by a run of many minutes inside TensorFlow."""
+    shutil.copytree(made.models / "shapes" / "1", folder)
+    log = predict_log()
+    log.predict_log.request.CopyFrom(
+        predict_request("shapes", "spin", n=tensor(INT32, [], int_val=[2**31 - 1]))
+    )
+    (folder / warmup.FILE).parent.mkdir()
+    (folder / warmup.FILE).write_bytes(record(log.SerializeToString()))
+    return folder
+
+
+def ended(server: Server) -> list[dict[str, Any]]:
+    """SIGTERM was sent: the events of a process that left in time, in peace and with JSON only."""
+    assert server.process.wait(int(GRACE_SECONDS)) == 0
+    return [json.loads(line) for line in server.log.read_text().splitlines()]
+
+
+def test_sigterm_in_the_first_load_does_not_wait_for_it(
+    made: Made, start: StartServer, tmp_path: Path
+) -> None:
+    endless(made, tmp_path / "shapes" / "1")
+    server = start("--model_name=shapes", f"--model_base_path={tmp_path}/shapes", wait="version_loading")
+    time.sleep(0.5)  # well inside TensorFlow
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", server.rest_port), 5)  # nothing is served before the models
+    server.process.send_signal(signal.SIGTERM)
+    events = ended(server)
+    names = [event["event"] for event in events if event["event"] != "tensorflow"]  # what TensorFlow logs
+    assert names == ["runtime_loaded", "version_loading", "draining", "stopped"]
+    assert events[-1]["not_waited_for"] == ["shapes/1"]
+
+
+def test_sigterm_while_a_later_version_loads_finishes_requests_and_leaves(
+    made: Made, start: StartServer, tmp_path: Path
+) -> None:
+    shutil.copytree(made.models / "shapes" / "1", tmp_path / "shapes" / "1")
+    server = start("--model_name=shapes", f"--model_base_path={tmp_path}/shapes")
+    rounds = spins(server, 2)
+    endless(made, tmp_path / "2").rename(tmp_path / "shapes" / "2")
+    server.wait_for("version_loading", count=2)
+    slow = predict_request("shapes", "spin", n=tensor(INT32, [], int_val=[rounds]))
+    answers: list[Any] = []
+    asker = threading.Thread(target=lambda: answers.append(server.predict(slow).outputs["n"].int_val[0]))
+    asker.start()
+    time.sleep(0.3)
+    assert server.states("shapes") == {2: "LOADING", 1: "AVAILABLE"}
+    server.process.send_signal(signal.SIGTERM)
+    asker.join()
+    events = ended(server)
+    assert answers == [rounds]
+    assert (events[-1]["event"], events[-1]["not_waited_for"]) == ("stopped", ["shapes/2"])
+
+
+def test_a_run_that_outlasts_the_grace_period_is_left_behind(made: Made, start: StartServer) -> None:
+    server = start(
+        "--model_name=shapes",
+        f"--model_base_path={made.models}/shapes",
+        before="from infra.model_server import server; server.GRACE_SECONDS = 1",
+    )
+    endless_run = predict_request("shapes", "spin", n=tensor(INT32, [], int_val=[2**31 - 1]))
+    failures: list[grpc.RpcError] = []
+
+    def ask() -> None:
+        try:
+            server.predict(endless_run)
+        except grpc.RpcError as error:
+            failures.append(error)
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    time.sleep(0.5)
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(int(GRACE_SECONDS)) == 0
+    asker.join()
+    assert len(failures) == 1
+    assert server.events("stopped")[0]["not_waited_for"] == "requests under way"
+
+
+def test_a_signal_before_the_server_is_up_ends_it_at_once(made: Made, start: StartServer) -> None:
+    server = start("--model_name=net", f"--model_base_path={made.models}/net", wait="")
+    while True:  # from when Python has its handler: before, the kernel's default ends the process
+        caught = Path(f"/proc/{server.process.pid}/status").read_text().split("SigCgt:")[1].split()[0]
+        if int(caught, 16) & 1 << signal.SIGTERM - 1:
+            break
+    server.process.send_signal(signal.SIGTERM)
+    assert ended(server)[-1]["event"] == "stopped"
 
 
 def test_a_taken_port_is_said_and_exits_3(made: Made, start: StartServer) -> None:

@@ -81,15 +81,167 @@ def states(models: Models, name: str = "toy") -> dict[int, State]:
     [
         (Policy(), [12]),
         (Policy("latest", 2), [3, 12]),
-        (Policy("latest", 9), [1, 3, 12]),
-        (Policy("all"), [1, 3, 12]),
+        (Policy("latest", 9), [-4, 1, 3, 12]),
+        (Policy("all"), [-4, 1, 3, 12]),
         (Policy("specific", versions=(3, 1, 7)), [1, 3]),
+        (Policy("specific"), []),
     ],
 )
 def test_a_policy_chooses_versions(tmp_path: Path, policy: Policy, expected: list[int]) -> None:
     folder(tmp_path, "1", "3", "12", "notes", "-4", ".5", "1e3")
     (tmp_path / "99").write_text("a file is no version")
     assert sorted(policy.choose(find_versions(tmp_path))) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        # file_system_storage_path_source.cc:87 reads numbers with absl::SimpleAtoi: zeros, a sign and blanks
+        # around are taken, anything else and what 64 bits do not hold is not
+        (["00123"], {123: "00123"}),
+        (["+7", "-7", "-0"], {7: "+7", -7: "-7", 0: "-0"}),
+        ([" 8", "9 "], {8: " 8", 9: "9 "}),
+        (["1_0", "0x1", "1.0", "\u0661", "", "- 1"], {}),
+        ([str(2**63 - 1), str(2**63), str(-(2**63))], {2**63 - 1: str(2**63 - 1), -(2**63): str(-(2**63))}),
+        (["9" * 250], {}),
+        # :128, two folders of one number: the last by name
+        (["1", "001", "01"], {1: "1"}),
+    ],
+    ids=str,
+)
+def test_a_folder_is_a_version_when_upstream_reads_a_number(
+    tmp_path: Path, names: list[str], found: dict[int, str]
+) -> None:
+    folder(tmp_path, *[name for name in names if name])
+    assert {number: path.name for number, path in find_versions(tmp_path).items()} == found
+
+
+def test_what_waits_to_be_loaded_is_told_as_start_and_the_newest_comes_first(tmp_path: Path) -> None:
+    # core/basic_manager.cc:377 publishes kStart for all that is aspired;
+    # core/aspired_version_policy.cc, GetHighestAspiredNewServableId
+    async def scenario() -> None:
+        seen: list[dict[int, State]] = []
+        toys = Toys()
+
+        def load(name: str, version: int, path: Path) -> Any:
+            seen.append(states(models))
+            seen.append(states(models, "other"))
+            return toys(name, version, path)
+
+        models = Models(load)
+        folder(tmp_path, "1", "2")
+        configs = [ModelConfig(name, tmp_path, Policy("all")) for name in ("toy", "other")]
+        await models.configure(configs)
+        start, loading, available = State.START, State.LOADING, State.AVAILABLE
+        assert toys.attempts == [2, 1, 2, 1]
+        assert seen[:4] == [
+            {2: loading, 1: start},
+            {2: start, 1: start},
+            {2: available, 1: loading},
+            {2: start, 1: start},
+        ]
+        await models.close()
+
+    asyncio.run(scenario())
+
+
+def test_what_was_unloaded_stays_in_the_status_as_end(tmp_path: Path) -> None:
+    # core/servable_state_monitor.cc:283: states_ is written to and never cleared by the server
+    async def scenario() -> None:
+        models = Models(Toys())
+        config = ModelConfig("toy", folder(tmp_path, "1"))
+        await models.configure([config])
+        folder(tmp_path, "2")
+        await models.look()
+        folder(tmp_path, "3")
+        (tmp_path / "3" / "broken").touch()
+        await models.look()
+        folder(tmp_path, "4")
+        await models.look()
+        await models.configure([])
+        while states(models)[4] is not State.END:
+            await asyncio.sleep(0.01)
+        assert states(models) == dict.fromkeys((4, 3, 2, 1), State.END)
+        errors = [version.error for _, version in models.status(spec("toy"))]
+        assert [error and error.code for error in errors] == [None, Code.DATA_LOSS, None, None]
+        with pytest.raises(StatusError, match=r"Latest\(toy\)"):
+            newest(models)
+        await models.configure([config])
+        assert states(models) == {4: State.AVAILABLE, 3: State.END, 2: State.END, 1: State.END}
+        await models.close()
+
+    asyncio.run(scenario())
+
+
+def test_of_versions_nobody_wants_only_the_newest_waits_for_a_wanted_one(tmp_path: Path) -> None:
+    # core/availability_preserving_policy.cc, GetNextAction
+    async def scenario() -> None:
+        toys = Toys()
+        models = Models(toys)
+        folder(tmp_path, "1", "2", "3", "9")
+        (tmp_path / "9" / "broken").touch()
+        await models.configure([ModelConfig("toy", tmp_path, Policy("specific", versions=(1, 2, 3)))])
+        assert toys.alive() == [3, 2, 1]
+        await models.configure([ModelConfig("toy", tmp_path, Policy("specific", versions=(9,)))])
+        while len(toys.alive()) > 1:
+            await asyncio.sleep(0.01)
+        assert newest(models) == 3
+        (tmp_path / "9" / "broken").unlink()
+        await models.look()
+        assert newest(models) == 9
+        # specific versions that are not there: nothing is wanted, so nothing stays
+        await models.configure([ModelConfig("toy", tmp_path, Policy("specific", versions=(77,)))])
+        with pytest.raises(StatusError, match=r"Latest\(toy\)"):
+            newest(models)
+        await models.close()
+        assert toys.alive() == []
+
+    asyncio.run(scenario())
+
+
+def test_whatever_a_load_raises_is_the_versions_own_fault(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        def load(*_: Any) -> Any:
+            raise MemoryError("no room")
+
+        models = Models(load)
+        with pytest.raises(StatusError, match="INTERNAL: cannot be loaded"):
+            await models.configure([ModelConfig("toy", folder(tmp_path, "1"))])
+        assert states(models) == {1: State.END}
+        await models.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_reload_whose_caller_left_is_done_to_the_end(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        going = threading.Event()
+        toys = Toys()
+
+        def load(name: str, version: int, path: Path) -> Any:
+            going.wait(20)
+            return toys(name, version, path)
+
+        models = Models(load)
+        caller = asyncio.create_task(models.configure([ModelConfig("toy", folder(tmp_path, "1"))]))
+        while not models.loading:
+            await asyncio.sleep(0.01)
+        assert models.loading == ["toy/1"]
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        going.set()
+        while models.loading:
+            await asyncio.sleep(0.01)
+        assert newest(models) == 1
+        await models.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_server_without_models_is_ready() -> None:
+    # model_servers/server_core.cc:500: nothing is done for an empty config, and the server serves
+    assert Models(Toys()).ready
 
 
 def test_a_new_version_replaces_the_old_one_only_when_it_is_there(tmp_path: Path) -> None:
@@ -178,7 +330,11 @@ def test_one_broken_model_does_not_keep_the_others_from_serving(tmp_path: Path) 
             await models.configure(configs)
         assert caught.value.code is Code.UNKNOWN
         assert "2 model(s) did not become available" in caught.value.message
-        assert "{name: bad version: 1} due to error: DATA_LOSS: broken" in caught.value.message
+        # model_servers/server_core.cc:347, WaitUntilModelsAvailable
+        assert caught.value.message == (
+            "2 model(s) did not become available: {{{name: bad version: 1} due to error: DATA_LOSS: broken}, "
+            f"{{{{name: absent}} due to error: [Errno 2] No such file or directory: '{tmp_path}/absent'}}, }}"
+        )
         assert newest(models, "good") == 1
         assert not models.ready
         (tmp_path / "bad" / "1" / "broken").unlink()
