@@ -82,11 +82,10 @@ def _ip_forward_before(made: Lab | None, others: Sequence[Lab]) -> str:
 
 
 def _host(lab: str, name: str, index: int, address: str) -> LabHost:
-    """index: counted from 1."""
+    """index: counted from 1, in order of addresses."""
     whole = f"{lab}-{name}"
     return LabHost(
         name=name,
-        index=index,
         address=address,
         groups=("control_plane", "docker", "registry") if name == "cp" else ("worker",),
         machine=whole,

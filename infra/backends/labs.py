@@ -30,7 +30,6 @@ class LabHost:
     """What one host has on this machine. cgroups: absolute folders; empty where systemd keeps them."""
 
     name: str
-    index: int
     address: str
     groups: tuple[str, ...]
     machine: str

@@ -18,6 +18,7 @@ from infra.core.errors import HostError, SlipwayError
 from infra.core.retry import Pending, wait_for
 
 BOOT_SECONDS = 90.0
+_ANEW = "read its console log; `slipway down` and up again makes it anew"
 
 
 def start(host: LabHost, folder: Path) -> None:
@@ -47,7 +48,7 @@ def start(host: LabHost, folder: Path) -> None:
             "it does not boot: " + error.what,
             where=host.name,
             tail=base.tail(console, 20) or error.tail,
-            action="read its console log; `slipway down` and up again makes it anew",
+            action=_ANEW,
             evidence=(console,),
         ) from error
 
@@ -60,11 +61,16 @@ def wait_for_ssh(host: LabHost, folder: Path) -> None:
             return
         last = base.tail(folder / "console.log", 20)
         if has_ended(host, folder):
-            raise HostError("it ended before SSH answered", where=host.name, tail=last)
+            raise HostError("it ended before SSH answered", where=host.name, tail=last, action=_ANEW)
         raise Pending(last or "no console output")
 
     wait_for(
-        f"an SSH answer from {host.address}", attempt, timeout=BOOT_SECONDS, interval=0.1, where=host.name
+        f"an SSH answer from {host.address}",
+        attempt,
+        timeout=BOOT_SECONDS,
+        interval=0.1,
+        where=host.name,
+        action=_ANEW,
     )
 
 

@@ -193,7 +193,11 @@ def resolve(
     identity = next(iter(identities))
     key = None if identity is None else _relative(Path(identity).expanduser(), inventory)
     if key is not None and not key.is_file():
-        raise UsageError(f"ansible_ssh_private_key_file: {key} does not exist", where=str(inventory))
+        raise UsageError(
+            f"ansible_ssh_private_key_file: {key} does not exist",
+            where=str(inventory),
+            action="correct it there, or leave it out and add the key to an agent",
+        )
     hosts: list[Host] = []
     unknown: list[str] = []
     for machine in wanted:

@@ -264,7 +264,10 @@ def login(registry: Registry) -> Manifest:
     """The secret with a registry's login, as the kubelet wants it."""
     assert registry.username is not None
     if registry.password_file is None:
-        raise EnvironmentFault(f"no password for {registry.username} at {registry.address}")
+        raise EnvironmentFault(
+            f"no password for {registry.username} at {registry.address}",
+            action="put it into a file only you can read, and name that: image.password_file",
+        )
     try:
         password = Path(registry.password_file).read_text(encoding="utf-8").strip()
     except OSError as error:

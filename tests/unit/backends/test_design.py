@@ -31,10 +31,10 @@ def test_a_new_lab_is_named_after_its_folder_and_lies_on_a_free_subnet(tmp_path:
     lab = designed(tmp_path)
     assert (lab.name, lab.bridge, lab.suite, lab.mtu) == (lab_name(tmp_path), lab.name, "trixie", 1450)
     assert (lab.subnet, lab.gateway, lab.ip_forward_before) == ("10.77.1.0/24", "10.77.1.1", "0")
-    assert [(host.name, host.address, host.index) for host in lab.hosts] == [
-        ("cp", "10.77.1.2", 1),
-        ("worker-1", "10.77.1.3", 2),
-        ("worker-2", "10.77.1.4", 3),
+    assert [(host.name, host.address, host.interface.rpartition("-")[2]) for host in lab.hosts] == [
+        ("cp", "10.77.1.2", "1"),
+        ("worker-1", "10.77.1.3", "2"),
+        ("worker-2", "10.77.1.4", "3"),
     ]
     assert lab.hosts[0].groups == ("control_plane", "docker", "registry")
     assert {host.groups for host in lab.hosts[1:]} == {("worker",)}

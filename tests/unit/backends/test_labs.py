@@ -11,7 +11,6 @@ from infra.core.errors import HostError, Timeout
 
 HOST = LabHost(
     "cp",
-    1,
     "10.77.4.2",
     ("control_plane",),
     "slip-abc123-cp",

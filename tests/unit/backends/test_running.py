@@ -101,6 +101,7 @@ def test_waiting_ends_with_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(HostError, match="ended before SSH answered") as failed:
         running.wait_for_ssh(SUPERVISED, tmp_path)
     assert failed.value.tail == "kernel: killed"
+    assert "slipway down" in failed.value.action
 
 
 @pytest.fixture
