@@ -41,7 +41,7 @@ FACTS = ("cgroup", "sys_resource", "mtu", "suite", "distribution", "machine", "p
 
 @dataclass(frozen=True)
 class HostStatus:
-    """One line of `slipway hosts list`: state is "running", "stopped", "unreachable" or "absent"."""
+    """One line of `slipway status`: state is "running", "stopped", "unreachable" or "absent"."""
 
     name: str
     address: str

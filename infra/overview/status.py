@@ -1,23 +1,28 @@
-"""What runs now, asked from the real things: hosts over SSH, the cluster through kubectl."""
+"""What runs now, asked from the real things: the backend about hosts, kubectl about the cluster."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
-from infra.clients import ssh
-from infra.clients.kubectl import Kubectl
+from infra.backends import made_here
+from infra.clients.kubectl import Kubectl, why_not_ready
 from infra.core.context import Context
 from infra.core.errors import SlipwayError
 from infra.core.schema import Settings
-from infra.core.types import Cluster, Endpoints, Hosts
+from infra.core.types import Cluster, Endpoints
 from infra.pipeline import saved_value
+from stacks import outputs
+
+Rows = list[dict[str, str]]
 
 
 def status_of(ctx: Context, settings: Settings) -> tuple[dict[str, Any], list[str]]:
     """(document, lines) about hosts, nodes, replicas and the last run; nothing is changed."""
     document: dict[str, Any] = {
-        "hosts": _hosts(saved_value(ctx, Hosts)),
+        "hosts": [asdict(host) for host in made_here(ctx).status(ctx)],
         "nodes": [],
         "replicas": [],
         "last_run": _last_run(ctx),
@@ -31,57 +36,41 @@ def status_of(ctx: Context, settings: Settings) -> tuple[dict[str, Any], list[st
     lines = []
     for kind in ("hosts", "nodes", "replicas"):
         rows = document[kind]
-        lines.append(f"{kind}: {'none' if not rows else ''}".rstrip())
-        lines += [f"  {row['name']:<40} {row['state']}" for row in rows]
+        lines.append(f"{kind}:" if rows else f"{kind}: none")
+        lines += [
+            f"  {row['name']:<40} {row['state']}" + (f": {row['detail']}" if row.get("detail") else "")
+            for row in rows
+        ]
     last = document["last_run"]
     lines.append(f"last run: {last['outcome']} ({last['when']})" if last else "last run: none")
     return document, lines
 
 
-def _hosts(hosts: Hosts | None) -> list[dict[str, str]]:
-    out = []
-    for host in hosts.hosts if hosts else ():
-        try:
-            with ssh.connect(host, hosts.identity if hosts else None) as connection:
-                connection.run(["true"], timeout=5)
-            state = "reachable"
-        except SlipwayError as error:
-            state = f"not reachable: {error.what}"
-        out.append({"name": host.name, "address": host.address, "state": state})
-    return out
-
-
-def _ask(question: Any) -> list[dict[str, str]]:
+def _ask(question: Callable[[], Rows]) -> Rows:
     try:
-        answer: list[dict[str, str]] = question()
+        return question()
     except SlipwayError as error:
         return [{"name": "cluster", "state": f"does not answer: {error.what}"}]
-    return answer
 
 
-def _nodes(kubectl: Kubectl) -> list[dict[str, str]]:
+def _nodes(kubectl: Kubectl) -> Rows:
     out = []
     for node in kubectl.get("nodes")["items"]:
-        ready = next((c for c in node["status"]["conditions"] if c["type"] == "Ready"), {"status": "Unknown"})
-        state = "Ready" if ready["status"] == "True" else f"not ready: {ready.get('message', '')}"
+        status = node["status"]
+        ready = {item["type"]: item for item in status["conditions"]}.get("Ready", {})
+        state = "Ready" if ready.get("status") == "True" else f"not ready: {ready.get('message', 'unknown')}"
         out.append(
-            {
-                "name": node["metadata"]["name"],
-                "state": f"{state}, {node['status']['nodeInfo']['kubeletVersion']}",
-            }
+            {"name": node["metadata"]["name"], "state": f"{state}, {status['nodeInfo']['kubeletVersion']}"}
         )
     return out
 
 
-def _replicas(kubectl: Kubectl, endpoints: Endpoints) -> list[dict[str, str]]:
-    pods = kubectl.get("pods", namespace=endpoints.namespace, selector="app=mnist-server")["items"]
+def _replicas(kubectl: Kubectl, endpoints: Endpoints) -> Rows:
+    selector = ",".join(f"{key}={value}" for key, value in outputs.SELECTOR.items())
     out = []
-    for pod in pods:
-        ready = (
-            all(c["ready"] for c in pod["status"].get("containerStatuses", []))
-            and pod["status"]["phase"] == "Running"
-        )
-        state = "ready" if ready else pod["status"]["phase"]
+    for pod in kubectl.get("pods", namespace=endpoints.namespace, selector=selector)["items"]:
+        reason = why_not_ready(pod)
+        state = f"not ready: {reason}" if reason else "ready"
         out.append(
             {"name": pod["metadata"]["name"], "state": f"{state} on {pod['spec'].get('nodeName', 'no node')}"}
         )
@@ -97,5 +86,5 @@ def _last_run(ctx: Context) -> dict[str, str] | None:
     failed = [stage["name"] for stage in document["stages"] if stage["status"] == "failed"]
     return {
         "when": latest.resolve().name,
-        "outcome": "ok" if document["ok"] else f"failed at {', '.join(failed)}",
+        "outcome": "ok" if document["ok"] else f"failed at {', '.join(failed) or 'no stage: nothing ran'}",
     }

@@ -160,7 +160,7 @@ def test_down_of_a_guest_takes_its_deployment_and_nothing_else(lab: Project, gue
     names = {item["metadata"]["name"] for item in lab.get("namespaces")["items"]}
     assert "guest" not in names or not lab.get("pods", "-n", "guest")["items"]
     assert lab.get("deployment", "mnist-deployment", "-n", "serving")["status"]["readyReplicas"] == 3
-    assert [host["state"] for host in lab.run("status", "--json").document()["hosts"]] == ["reachable"] * 3
+    assert [host["state"] for host in lab.run("status", "--json").document()["hosts"]] == ["running"] * 3
 
 
 @pytest.fixture(scope="module")
@@ -187,5 +187,5 @@ def test_existing_machines_over_ssh(strangers: Project, tmp_path: Path) -> None:
     assert len(project.get("nodes")["items"]) == 2
     assert project.run("down").code == 0
     assert [host["state"] for host in strangers.run("status", "--json").document()["hosts"]] == [
-        "reachable"
+        "running"
     ] * 2
