@@ -1,4 +1,4 @@
-"""Stage provision: from hosts that answer SSH to a Kubernetes cluster with Docker and a registry."""
+"""Stage 3: from hosts that answer SSH to a Kubernetes cluster with Docker and a registry."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from infra.core.types import Cluster, Hosts, Outcome
 class Provision:
     """Hosts -> Cluster. A failed task leaves the hosts as they are; the next run goes on from there."""
 
-    title: ClassVar[str] = "Provision"
+    title: ClassVar[str] = "Bring the hosts to a Kubernetes cluster"
 
     def should_run(self, settings: Settings) -> str:
         """Not wanted for an existing cluster."""

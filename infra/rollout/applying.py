@@ -121,13 +121,12 @@ class Applier:
         The password goes from its file to kubectl's stdin and the API server, nowhere else. Raises
         EnvironmentFault when the file cannot be read.
         """
-        wanted = login(registry)
-        held = self.kubectl.find("secret", PULL_SECRET, namespace=self.namespace)
-        if held is not None and held.get("data") == wanted["data"]:
-            return []
-        secret = {**wanted, "metadata": {**wanted["metadata"], "namespace": self.namespace}}
-        self.kubectl.apply([secret])
-        return [Change("change" if held is not None else "create", "Secret", PULL_SECRET)]
+        changes = self.pull_secret_differs(registry)
+        if changes:
+            secret = login(registry)
+            secret["metadata"]["namespace"] = self.namespace
+            self.kubectl.apply([secret])
+        return changes
 
     def pull_secret_differs(self, registry: Registry) -> list[Change]:
         """What `ensure_pull_secret` would do."""

@@ -27,10 +27,8 @@ def config(settings: Settings, image: ImageRef, registry: Registry | None) -> di
 
 
 def registry(settings: Settings, cluster: Cluster | None) -> Registry | None:
-    """The registry nodes pull from: the cluster's own, or the existing one of the settings."""
-    if cluster is not None and cluster.registry is not None:
-        return cluster.registry
+    """The registry nodes pull from, which is where the image stage pushes to: the user's, else the cluster's."""
     image = settings.image
-    if image.registry is None:
-        return None
-    return Registry(image.registry, image.username, image.password_file, image.ca_file)
+    if image.registry is not None:
+        return Registry(image.registry, image.username, image.password_file, image.ca_file)
+    return cluster.registry if cluster is not None else None

@@ -12,7 +12,7 @@ import pytest
 
 from infra.core.errors import EnvironmentFault
 from infra.core.types import Registry
-from infra.rollout.applying import Change, compare, key_of, login, manager, owner
+from infra.rollout.applying import PULL_SECRET, Applier, Change, compare, key_of, login, manager, owner
 
 LIVE: dict[str, Any] = {
     "apiVersion": "apps/v1",
@@ -139,3 +139,40 @@ def test_the_login_is_what_a_kubelet_reads(tmp_path: Path) -> None:
 def test_a_password_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault, match="cannot read the registry's password"):
         login(Registry("r.lab:5000", "me", tmp_path / "missing"))
+
+
+class Secrets:
+    """A cluster that keeps secrets by name."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, dict[str, Any]] = {}
+        self.applied = 0
+
+    def find(self, kind: str, name: str, *, namespace: str) -> dict[str, Any] | None:
+        assert (kind, namespace) == ("secret", "serving")
+        return self.held.get(name)
+
+    def apply(self, manifests: list[dict[str, Any]]) -> None:
+        (secret,) = manifests
+        assert secret["metadata"]["namespace"] == "serving"
+        self.held[secret["metadata"]["name"]] = secret
+        self.applied += 1
+
+
+def test_the_login_is_written_once_and_again_when_it_changes(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("one\n")
+    registry = Registry("r.lab:5000", "me", password)
+    cluster = Secrets()
+    applier = Applier(cluster, "serving")  # type: ignore[arg-type]
+    assert [change.line() for change in applier.ensure_pull_secret(registry)] == [
+        f"create Secret {PULL_SECRET}"
+    ]
+    assert applier.ensure_pull_secret(registry) == []
+    assert cluster.applied == 1
+    password.write_text("two\n")
+    (change,) = applier.pull_secret_differs(registry)
+    assert cluster.applied == 1  # asking changes nothing
+    assert applier.ensure_pull_secret(registry) == [change]
+    assert change.line() == f"change Secret {PULL_SECRET}"
+    assert cluster.held[PULL_SECRET]["data"] == login(registry)["data"]

@@ -7,6 +7,7 @@ from typing import Any
 
 from infra.core.schema import DeploySettings, Settings
 from infra.core.types import Cluster, ImageRef, Registry
+from infra.images.build import registry_of
 from infra.rollout import stack_inputs
 from stacks import inputs
 
@@ -39,14 +40,16 @@ def test_no_login_no_pull_secret() -> None:
     assert "pullSecret" not in stack_inputs.config(settings(), IMAGE, Registry("r.lab:5000"))
 
 
-def test_the_registry_is_the_clusters_or_the_one_of_the_settings(tmp_path: Path) -> None:
+def test_nodes_pull_from_where_the_image_is_pushed_to(tmp_path: Path) -> None:
     (tmp_path / "p").write_text("x")
     own = Registry("own:5000")
     brought = settings(image={"registry": "theirs:443", "username": "u", "password_file": tmp_path / "p"})
     cluster = Cluster(Path("k"), Path("kubectl"), "", (), own)
     foreign = Cluster(Path("k"), Path("kubectl"), "", (), None)
-    assert stack_inputs.registry(brought, cluster) == own
-    assert stack_inputs.registry(brought, foreign) == Registry("theirs:443", "u", tmp_path / "p", None)
+    theirs = Registry("theirs:443", "u", tmp_path / "p", None)
+    for there in (cluster, foreign):  # a registry named since the cluster was made counts at once
+        assert stack_inputs.registry(brought, there) == theirs == registry_of(brought, there)
+    assert stack_inputs.registry(settings(), cluster) == own == registry_of(settings(), cluster)
     assert stack_inputs.registry(settings(), foreign) is None
 
 
