@@ -1,6 +1,8 @@
 """Host backends: where the machines come from.
 
 In: Settings. Out: Hosts that answer SSH with a pinned key. Never here: what is installed on them.
+nspawn.py and ssh.py are the backends, base.py their contract and what they share; the other files are
+the parts of nspawn's labs: what is planned (design), owned (labs), made (roots, host_files, network) and run.
 """
 
 from __future__ import annotations
