@@ -6,14 +6,18 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.backends.nspawn import HOST_DISK_BYTES
 from infra.core.context import Context
 from infra.core.schema import Settings
 
-MIN_FREE_GB = 12  # roots, image layers and artifacts of a three-host lab, measured in docs/measurements.md
+CACHE_BYTES = (
+    3_000_000_000  # Kubernetes, host roots, wheels: 2.0 GB after a whole run, and room to make one anew
+)
+STATE_BYTES = 1_000_000_000  # models, image contexts and reports of runs, beside what hosts take
 
 
 @dataclass(frozen=True)
@@ -40,13 +44,19 @@ def examine(ctx: Context, settings: Settings) -> list[Check]:
         _python,
         lambda: _system(own_hosts),
         lambda: _root(own_hosts),
-        lambda: _space("disk for state", ctx.state.root),
-        lambda: _space("disk for cache", ctx.cache),
+        lambda: _space("disk for state", ctx.state.root, _wanted(ctx, settings, own_hosts)),
+        lambda: _space("disk for cache", ctx.cache, _wanted(ctx, settings, own_hosts)),
         lambda: _program(
             "ssh", needed=settings.cluster.kubeconfig is None, action="apt-get install openssh-client"
         ),
         lambda: _program("systemd-nspawn", needed=False, action="`slipway up` installs systemd-container"),
-        lambda: _program("mmdebstrap", needed=False, action="`slipway up` installs it"),
+        lambda: _program(
+            "mmdebstrap",
+            needed=False,
+            action="`slipway up` installs it"
+            if own_hosts
+            else "apt-get install mmdebstrap: the modules source makes images with it",
+        ),
         lambda: _program(
             "go", needed=False, action="the modules source fetches a toolchain when it is needed"
         ),
@@ -87,13 +97,30 @@ def _root(needed: bool) -> Check:
     )
 
 
-def _space(name: str, path: Path) -> Check:
-    while not path.exists():
-        path = path.parent
-    free = shutil.disk_usage(path).free / 1e9
-    return Check(
-        name, free >= MIN_FREE_GB, True, f"{free:.0f} GB free at {path}", f"{MIN_FREE_GB} GB are needed"
+def _wanted(ctx: Context, settings: Settings, own_hosts: bool) -> dict[Path, int]:
+    """Folder -> bytes that a first run puts there, at the most."""
+    hosts = (settings.hosts.workers + 1) * HOST_DISK_BYTES if own_hosts else 0
+    return {ctx.state.root: STATE_BYTES + hosts, ctx.cache: CACHE_BYTES}
+
+
+def _space(name: str, folder: Path, wanted: Mapping[Path, int]) -> Check:
+    """Whether the folder's disk has room for all that goes there, the other folder's part too if it is the same."""
+    there = _existing(folder)
+    needed = sum(
+        size for other, size in wanted.items() if _existing(other).stat().st_dev == there.stat().st_dev
     )
+    free = shutil.disk_usage(there).free
+    return Check(
+        name,
+        free >= needed,
+        True,
+        f"{free / 1e9:.0f} GB free at {there}",
+        f"{needed / 1e9:.0f} GB are needed: free some, or move it (the cache by SLIPWAY_CACHE)",
+    )
+
+
+def _existing(folder: Path) -> Path:
+    return next(parent for parent in (folder, *folder.parents) if parent.exists())
 
 
 def _program(name: str, *, needed: bool, action: str) -> Check:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,28 @@ def test_too_little_disk_is_told_with_what_is_needed(ctx: Context, monkeypatch: 
     assert not check.ok
     assert check.line().startswith("missing")
     assert "3 GB free" in check.line()
-    assert "12 GB are needed" in check.line()
+    assert "13 GB are needed" in check.line()  # three hosts and the cache are on one disk
+
+
+@pytest.mark.parametrize(
+    ("workers", "apart", "state", "cache"),
+    [(5, False, 22, 22), (5, True, 19, 3), (None, False, 4, 4), (None, True, 1, 3)],
+)
+def test_the_disk_needed_follows_from_hosts_and_disks(
+    ctx: Context,
+    tmp_path: Path,
+    workers: int | None,
+    apart: bool,
+    state: int,
+    cache: int,
+) -> None:
+    theirs = HostsSettings(backend="ssh", inventory=tmp_path)
+    hosts = theirs if workers is None else HostsSettings(workers=workers)
+    if apart:  # a file system of its own, as every Linux has it here
+        ctx = replace(ctx, cache=Path("/proc/none"))
+    checks = examine(ctx, Settings(hosts=hosts))
+    for name, size in (("state", state), ("cache", cache)):
+        assert find(checks, f"disk for {name}").action.startswith(f"{size} GB are needed")
 
 
 def test_pulumi_is_needed_only_when_it_was_asked_for(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
