@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from infra.core.schema import Settings
     from infra.core.types import Request
     from infra.pipeline import Ended
+    from infra.predict.client import Tls
 
 Config = Annotated[
     Path | None,
@@ -460,6 +461,24 @@ def smoke(
         ),
     ] = None,
     transport: Annotated[str, typer.Option("--transport", help="With --server: grpc or rest.")] = "grpc",
+    tls: Annotated[
+        bool, typer.Option("--tls", help="With --server: speak TLS, trusting this machine's CAs.")
+    ] = False,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--ca-file",
+            "--ca_file",
+            metavar="FILE",
+            help="With --server: speak TLS, trusting the CA in this PEM file.",
+        ),
+    ] = None,
+    model_name: Annotated[
+        str | None, typer.Option("--model-name", "--model_name", help="With --server: the model it serves.")
+    ] = None,
+    signature: Annotated[
+        str, typer.Option("--signature", help="With --work-dir: the signature that takes images.")
+    ] = "",
     num_tests: Annotated[
         int | None, typer.Option("--num-tests", "--num_tests", help="Requests to each replica.")
     ] = None,
@@ -468,15 +487,55 @@ def smoke(
     verbose: Verbose = False,
 ) -> int:
     """Prove every replica: right answers, none missing, none that does not belong."""
-    given = {"smoke.requests": requests, "smoke.num_tests": num_tests, "smoke.concurrency": concurrency}
+    from infra.core.errors import UsageError
+
+    given = {
+        "smoke.requests": requests,
+        "smoke.num_tests": num_tests,
+        "smoke.concurrency": concurrency,
+        "model.name": model_name,
+    }
     flags = [*(set_ or []), *(f"{key}={value}" for key, value in given.items() if value is not None)]
-    session = Session(config, flags, verbose=verbose, keep=not server)
+    if requests is not None and work_dir is not None:
+        raise UsageError("--requests and --work-dir exclude each other")
     if server:
-        return _smoke_server(session, server, work_dir, transport, json)
+        from infra.predict.client import Tls
+
+        return _smoke_server(
+            Session(config, flags, verbose=verbose, keep=False),
+            server,
+            work_dir,
+            transport,
+            signature=signature,
+            tls=Tls(ca_file) if tls or ca_file else None,
+            as_json=json,
+        )
+    alone = {
+        "--work-dir": work_dir,
+        "--transport": transport != "grpc",
+        "--tls": tls,
+        "--ca-file": ca_file,
+        "--model-name": model_name,
+        "--signature": signature,
+    }
+    if useless := [name for name, value in alone.items() if value]:
+        raise UsageError(
+            f"{', '.join(useless)}: only with --server", action="name the server, HOST:PORT, with --server"
+        )
+    session = Session(config, flags, verbose=verbose)
     return _chain("smoke", session, first="smoke", last="smoke", as_json=json)
 
 
-def _smoke_server(session: Session, server: str, work_dir: Path | None, transport: str, as_json: bool) -> int:
+def _smoke_server(
+    session: Session,
+    server: str,
+    work_dir: Path | None,
+    transport: str,
+    *,
+    signature: str,
+    tls: Tls | None,
+    as_json: bool,
+) -> int:
     import json
 
     from infra.core.errors import UsageError
@@ -487,15 +546,23 @@ def _smoke_server(session: Session, server: str, work_dir: Path | None, transpor
     if transport not in ("grpc", "rest"):
         raise UsageError(f"--transport {transport}: expected grpc or rest")
     model = saved_value(session.context, ExportedModel)
-    file = session.settings.smoke.requests or (model.requests if model and work_dir is None else None)
-    if file is None and work_dir is None:
+    file = session.settings.smoke.requests or (model.requests if model else None)
+    if work_dir is not None:
+        file = None
+    elif file is None:
         raise UsageError(
             f"nothing says what to ask {server}",
             action="name a JSONL file with --requests or MNIST's test files with --work_dir; "
             "`slipway model train` makes requests for MNIST",
         )
     proof = prove_server(
-        server, session.settings, file, work_dir=work_dir, transport="rest" if transport == "rest" else "grpc"
+        server,
+        session.settings,
+        file,
+        work_dir=work_dir,
+        signature=signature,
+        transport="rest" if transport == "rest" else "grpc",
+        tls=tls,
     )
 
     def lines() -> list[str]:

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import ssl
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Self
+
+import numpy as np
 
 from infra.core.errors import UsageError
-from infra.predict.errors import NotReady, RequestFailed, TimedOut, WrongModel, WrongSignature
+from infra.predict.errors import (
+    NotReady,
+    RequestFailed,
+    TimedOut,
+    TlsFailed,
+    WrongModel,
+    WrongSignature,
+    split_address,
+)
+from infra.predict.probe import why_unreachable
 from infra.predict.requests import Array, FixedRequest
 
 Transport = Literal["grpc", "rest"]
@@ -82,47 +94,9 @@ class Answer:
     version: int | None = None
 
 
-class Client(Protocol):
-    """A connection to one server. Every method raises the errors of infra.predict.errors."""
-
-    server: str
-    transport: Transport
-    timeout: float
-
-    def status(self, model: str) -> tuple[VersionStatus, ...]: ...
-
-    def metadata(self, model: str, version: int | None = None) -> Metadata: ...
-
-    def predict(
-        self,
-        model: str,
-        signature: str,
-        inputs: Mapping[str, Array],
-        *,
-        version: int | None = None,
-        output_filter: Sequence[str] = (),
-    ) -> Answer: ...
-
-    def classify(
-        self, model: str, signature: str, examples: Examples, *, version: int | None = None
-    ) -> Answer: ...
-
-    def prepare(self, model: str, request: FixedRequest) -> Callable[[], Answer]:
-        """A request written once, to be sent any number of times from any thread."""
-        ...
-
-    def close(self) -> None: ...
-
-    def __enter__(self) -> Client: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-
 @dataclass(frozen=True)
 class Tls:
-    """ca_file: PEM of the CA, None for this machine's own trust."""
+    """ca_file: PEM of the CA, None for this machine's own trust. Raises UsageError when it holds no certificate."""
 
     ca_file: Path | None = None
     pem: bytes = field(default=b"", repr=False)
@@ -133,6 +107,113 @@ class Tls:
                 object.__setattr__(self, "pem", self.ca_file.read_bytes())
             except OSError as error:
                 raise UsageError(f"cannot read the CA: {error.strerror}", where=str(self.ca_file)) from error
+            try:
+                if not self.pem or not self.context().cert_store_stats()["x509"]:
+                    raise ValueError("nothing to trust")  # ssl would take this machine's CAs instead
+            except (ssl.SSLError, ValueError) as error:  # ValueError: not even text
+                raise UsageError(
+                    "this is not a PEM file with certificates",
+                    where=str(self.ca_file),
+                    action="it begins with -----BEGIN CERTIFICATE-----",
+                ) from error
+
+    def context(self) -> ssl.SSLContext:
+        """What verifies a server as this says: its chain and its name."""
+        return ssl.create_default_context(cadata=self.pem.decode("ascii") if self.pem else None)
+
+
+class Client(ABC):
+    """A connection to one server. Every method raises the errors of infra.predict.errors."""
+
+    transport: ClassVar[Transport]
+
+    def __init__(self, server: str, *, timeout: float = 10.0, tls: Tls | None = None) -> None:
+        self.server = server
+        self.timeout = timeout
+        self.host, self.port = split_address(server)
+        self.tls = tls
+
+    @abstractmethod
+    def status(self, model: str) -> tuple[VersionStatus, ...]: ...
+
+    @abstractmethod
+    def metadata(self, model: str, version: int | None = None) -> Metadata: ...
+
+    @abstractmethod
+    def predict(
+        self,
+        model: str,
+        signature: str,
+        inputs: Mapping[str, Array],
+        *,
+        version: int | None = None,
+        output_filter: Sequence[str] = (),
+    ) -> Answer: ...
+
+    @abstractmethod
+    def classify(
+        self, model: str, signature: str, examples: Examples, *, version: int | None = None
+    ) -> Answer: ...
+
+    @abstractmethod
+    def prepare(self, model: str, request: FixedRequest) -> Callable[[], Answer]:
+        """A request written once, to be sent any number of times from any thread."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def unreachable(self, said: str) -> RequestFailed:
+        """Why no answer came, found out by trying; said: the library's words."""
+        context = None if self.tls is None else self.tls.context()
+        return why_unreachable(self.server, tls=context, transport=self.transport, said=said)
+
+    def unreadable(self, why: str) -> RequestFailed:
+        return RequestFailed(f"the answer cannot be read: {why}", where=self.server, status="DATA_LOSS")
+
+    def timed_out(self) -> RequestFailed:
+        return TimedOut(f"no answer within {self.timeout:g} s", where=self.server)
+
+    def refused(self, status: str, said: str, model: str) -> RequestFailed:
+        """What a server's status means for the one who asked; its own words are the tail."""
+        known = status in ("NOT_FOUND", "INVALID_ARGUMENT", "FAILED_PRECONDITION")
+        if known and "signature" in said.lower():
+            return WrongSignature(
+                "the server does not know what was asked", where=self.server, tail=said, status=status
+            )
+        if status == "NOT_FOUND":
+            return WrongModel(
+                f"the server has no model {model!r} (or not this version of it)",
+                where=self.server,
+                tail=said,
+                action="give the name it serves with --model_name",
+            )
+        if status == "UNIMPLEMENTED":
+            return RequestFailed(
+                "what answers there is not a model server",
+                where=self.server,
+                tail=said,
+                action="ask the port of a TensorFlow Serving: 8500 is gRPC's, 8501 REST's by default",
+                status=status,
+            )
+        return RequestFailed(f"the server answered {status}", where=self.server, tail=said, status=status)
+
+
+def classification(rows: Sequence[Sequence[tuple[bytes, float]]]) -> dict[str, Array]:
+    """Classify's answer from (label, score) pairs for each example; short rows end in b"" and NaN."""
+    width = max((len(row) for row in rows), default=0)
+    classes = np.full((len(rows), width), b"", dtype=object)
+    scores = np.full((len(rows), width), np.nan, dtype=np.float32)
+    for index, row in enumerate(rows):
+        for place, (label, score) in enumerate(row):
+            classes[index, place] = label
+            scores[index, place] = score
+    return {"classes": classes, "scores": scores}
 
 
 def connect(
@@ -152,15 +233,15 @@ def wait_available(client: Client, model: str, *, timeout: float, interval: floa
     """Wait until a version of the model is AVAILABLE and return the newest such version.
 
     An address that does not answer yet is asked again until `timeout` seconds have passed; a server
-    that answers that it has no such model is believed at once. Raises WrongModel, NotReady with what
-    the server said last, or the error of the last attempt.
+    that answers that it has no such model, or whose TLS fails, is believed at once. Raises WrongModel,
+    TlsFailed, NotReady with what the server said last, or the error of the last attempt.
     """
     deadline = time.monotonic() + timeout
     last: RequestFailed
     while True:
         try:
             versions = client.status(model)
-        except WrongModel:
+        except (WrongModel, TlsFailed):
             raise
         except RequestFailed as error:
             last = error

@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
 from typing import Any
 
-import grpc
 import numpy as np
 
-from infra.core.errors import SlipwayError
-from infra.predict import stubs
-from infra.predict.client import (
-    METHODS,
-    Answer,
-    Examples,
-    Metadata,
-    Signature,
-    TensorSpec,
-    Tls,
-    VersionStatus,
-)
-from infra.predict.errors import (
-    RequestFailed,
-    TimedOut,
-    WrongModel,
-    WrongSignature,
-    split_address,
-    why_unreachable,
-)
+from infra.predict import client, stubs
+from infra.predict.client import Answer, Examples, Metadata, Signature, TensorSpec, VersionStatus
+from infra.predict.errors import RequestFailed
 from infra.predict.requests import Array, FixedRequest
 from infra.predict.tensors import dtype_name, from_proto, to_proto
 
+# gRPC's C core writes what it tries to stderr; what matters comes as an error with its words.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 stubs.load()
 
+import grpc  # noqa: E402  # the variable must come first
 from tensorflow_serving.apis import (  # noqa: E402  # stubs.load() must come first
     classification_pb2,
     get_model_metadata_pb2,
@@ -60,17 +45,14 @@ _OPTIONS = [
 ]
 
 
-class GrpcClient:
+class GrpcClient(client.Client):
     """PredictionService and ModelService of one server."""
 
-    transport: Any = "grpc"
+    transport = "grpc"
 
-    def __init__(self, server: str, *, timeout: float = 10.0, tls: Tls | None = None) -> None:
-        host, port = split_address(server)
-        self.server = server
-        self.timeout = timeout
-        self._tls = tls
-        target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    def __init__(self, server: str, *, timeout: float = 10.0, tls: client.Tls | None = None) -> None:
+        super().__init__(server, timeout=timeout, tls=tls)
+        target = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
         if tls is None:
             self._channel = grpc.insecure_channel(target, _OPTIONS)
         else:
@@ -139,21 +121,11 @@ class GrpcClient:
     def close(self) -> None:
         self._channel.close()
 
-    def __enter__(self) -> GrpcClient:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _predicted(self, answer: Message) -> Answer:
         try:
             outputs = {name: from_proto(one) for name, one in answer.outputs.items()}
         except ValueError as error:
-            raise RequestFailed(
-                f"the answer cannot be read: {error}", where=self.server, status="DATA_LOSS"
-            ) from error
+            raise self.unreadable(str(error)) from error
         return Answer(outputs, _version(answer))
 
     def _call(self, method: Any, request: Message | bytes, model: str) -> Message:
@@ -162,31 +134,13 @@ class GrpcClient:
         except grpc.RpcError as error:
             raise self._failure(error, model) from error
 
-    def _failure(self, error: Any, model: str) -> SlipwayError:
+    def _failure(self, error: Any, model: str) -> RequestFailed:
         code, said = error.code().name, error.details() or ""
         if code == "UNAVAILABLE":
-            return why_unreachable(self.server, tls=self._tls is not None, transport="grpc", said=said)
-        return failure(code, said, model=model, server=self.server, timeout=self.timeout)
-
-
-def failure(code: str, said: str, *, model: str, server: str, timeout: float) -> RequestFailed:
-    """What a server's status means for the one who asked; its own words are the tail."""
-    if code == "DEADLINE_EXCEEDED":
-        return TimedOut(f"no answer within {timeout:g} s", where=server)
-    if code in ("NOT_FOUND", "INVALID_ARGUMENT", "FAILED_PRECONDITION") and "signature" in said.lower():
-        return WrongSignature("the server does not know what was asked", where=server, tail=said, status=code)
-    if code == "NOT_FOUND":
-        return WrongModel(
-            f"the server has no model {model!r} (or not this version of it)",
-            where=server,
-            tail=said,
-            action="give the name it serves with --model_name",
-        )
-    if code == "UNIMPLEMENTED":
-        action = "ask the port of a TensorFlow Serving, 8500 by default"
-        return RequestFailed("what answers there is not a model server", where=server, tail=said,
-                             action=action, status=code)  # fmt: skip
-    return RequestFailed(f"the server answered {code}", where=server, tail=said, status=code)
+            return self.unreachable(said)
+        if code == "DEADLINE_EXCEEDED":
+            return self.timed_out()
+        return self.refused(code, said, model)
 
 
 def predict_request(
@@ -241,21 +195,14 @@ def _version(answer: Message) -> int | None:
 
 
 def _classified(answer: Message) -> Answer:
-    rows = [list(one.classes) for one in answer.result.classifications]
-    width = max((len(row) for row in rows), default=0)
-    classes = np.full((len(rows), width), b"", dtype=object)
-    scores = np.full((len(rows), width), np.nan, dtype=np.float32)
-    for index, row in enumerate(rows):
-        for place, one in enumerate(row):
-            classes[index, place] = one.label.encode()
-            scores[index, place] = one.score
-    return Answer({"classes": classes, "scores": scores}, _version(answer))
+    rows = [[(one.label.encode(), one.score) for one in row.classes] for row in answer.result.classifications]
+    return Answer(client.classification(rows), _version(answer))
 
 
 def _signature(name: str, one: Message) -> Signature:
     return Signature(
         name,
-        METHODS.get(one.method_name, one.method_name),
+        client.METHODS.get(one.method_name, one.method_name),
         {key: _tensor(info) for key, info in one.inputs.items()},
         {key: _tensor(info) for key, info in one.outputs.items()},
     )

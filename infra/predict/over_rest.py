@@ -6,34 +6,17 @@ import base64
 import http.client
 import json
 import math
-import ssl
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
 from infra.core.errors import UsageError
-from infra.predict.client import (
-    METHODS,
-    Answer,
-    Examples,
-    Metadata,
-    Signature,
-    TensorSpec,
-    Tls,
-    VersionStatus,
-)
-from infra.predict.errors import (
-    RequestFailed,
-    TimedOut,
-    WrongModel,
-    WrongSignature,
-    split_address,
-    why_unreachable,
-)
+from infra.predict import client
+from infra.predict.client import Answer, Examples, Metadata, Signature, TensorSpec, VersionStatus
+from infra.predict.errors import RequestFailed, TimedOut
 from infra.predict.requests import Array, FixedRequest
 from infra.predict.tensors import dtype_named
 
@@ -45,24 +28,14 @@ _STATUSES = {
 }  # fmt: skip
 
 
-class RestClient:
+class RestClient(client.Client):
     """The REST port of one server; one kept-alive connection per thread."""
 
-    transport: Any = "rest"
+    transport = "rest"
 
-    def __init__(self, server: str, *, timeout: float = 10.0, tls: Tls | None = None) -> None:
-        self.server = server
-        self.timeout = timeout
-        self._host, self._port = split_address(server)
-        self._tls = tls
-        self._trust: ssl.SSLContext | None = None
-        if tls is not None:
-            try:
-                self._trust = ssl.create_default_context(cadata=tls.pem.decode() if tls.pem else None)
-            except (ssl.SSLError, UnicodeDecodeError) as error:
-                raise UsageError(
-                    "this is not a PEM file with certificates", where=str(tls.ca_file)
-                ) from error
+    def __init__(self, server: str, *, timeout: float = 10.0, tls: client.Tls | None = None) -> None:
+        super().__init__(server, timeout=timeout, tls=tls)
+        self._trust = None if tls is None else tls.context()
         self._local = threading.local()
         self._open: list[http.client.HTTPConnection] = []
         self._opening = threading.Lock()
@@ -87,7 +60,7 @@ class RestClient:
                 {name: _signature(name, one) for name, one in listed.items()},
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise self._unreadable(f"metadata without {error}") from error
+            raise self.unreadable(f"metadata without {error}") from error
 
     def predict(
         self,
@@ -126,39 +99,25 @@ class RestClient:
                 connection.close()
             self._open.clear()
 
-    def __enter__(self) -> RestClient:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _predicted(self, answer: Mapping[str, Any], wanted: Mapping[str, TensorSpec]) -> Answer:
         if "outputs" not in answer:
-            raise self._unreadable("an answer without `outputs`")
+            raise self.unreadable("an answer without `outputs`")
         outputs = answer["outputs"]
         # The column form leaves the key out where a signature has one output.
         named = {next(iter(wanted)): outputs} if len(wanted) == 1 else outputs
         try:
             return Answer({name: _array(named[name], spec) for name, spec in wanted.items() if name in named})
         except (TypeError, ValueError) as error:
-            raise self._unreadable(str(error)) from error
+            raise self.unreadable(str(error)) from error
 
     def _classified(self, answer: Mapping[str, Any]) -> Answer:
         try:
             # Servers write "results" (util/json_tensor_test.cc); their REST documentation says "result".
             rows = answer["results"] if "results" in answer else answer["result"]
-            width = max((len(row) for row in rows), default=0)
-            classes = np.full((len(rows), width), b"", dtype=object)
-            scores = np.full((len(rows), width), np.nan, dtype=np.float32)
-            for index, row in enumerate(rows):
-                for place, (label, score) in enumerate(row):
-                    classes[index, place] = str(label).encode()
-                    scores[index, place] = float(score)
+            pairs = [[(str(label).encode(), float(score)) for label, score in row] for row in rows]
         except (KeyError, TypeError, ValueError) as error:
-            raise self._unreadable(f"a classification without {error}") from error
-        return Answer({"classes": classes, "scores": scores})
+            raise self.unreadable(f"a classification without {error}") from error
+        return Answer(client.classification(pairs))
 
     def _ask(self, verb: str, path: str, body: bytes | None, model: str) -> dict[str, Any]:
         kept = getattr(self._local, "connection", None)
@@ -167,7 +126,7 @@ class RestClient:
         except (ConnectionError, http.client.HTTPException) as error:
             # A server may close a kept connection at any time; a fresh one decides.
             if kept is None:
-                raise self._unreachable(error) from error
+                raise self._failed(error) from error
             try:
                 code, text = self._send(verb, path, body)
             except (OSError, http.client.HTTPException) as again:
@@ -184,34 +143,19 @@ class RestClient:
         if not said:
             said = text[:300].decode(errors="replace")
         status = _STATUSES.get(code, f"HTTP {code}")
-        raise self._refused(status, said, model)
-
-    def _refused(self, status: str, said: str, model: str) -> RequestFailed:
         if status == "DEADLINE_EXCEEDED":
-            return TimedOut("the server gave up on the request", where=self.server, tail=said)
-        known = status in ("NOT_FOUND", "INVALID_ARGUMENT", "FAILED_PRECONDITION")
-        if known and "signature" in said.lower():
-            return WrongSignature(
-                "the server does not know what was asked", where=self.server, tail=said, status=status
-            )
-        if status == "NOT_FOUND":
-            return WrongModel(
-                f"the server has no model {model!r} (or not this version of it)",
-                where=self.server,
-                tail=said,
-                action="give the name it serves with --model_name",
-            )
-        return RequestFailed(f"the server answered {status}", where=self.server, tail=said, status=status)
+            raise TimedOut("the server gave up on the request", where=self.server, tail=said)
+        raise self.refused(status, said, model)
 
     def _send(self, verb: str, path: str, body: bytes | None) -> tuple[int, bytes]:
         connection = getattr(self._local, "connection", None)
         if connection is None:
             if self._trust is not None:
                 connection = http.client.HTTPSConnection(
-                    self._host, self._port, timeout=self.timeout, context=self._trust
+                    self.host, self.port, timeout=self.timeout, context=self._trust
                 )
             else:
-                connection = http.client.HTTPConnection(self._host, self._port, timeout=self.timeout)
+                connection = http.client.HTTPConnection(self.host, self.port, timeout=self.timeout)
             self._local.connection = connection
             with self._opening:
                 self._open.append(connection)
@@ -227,15 +171,8 @@ class RestClient:
 
     def _failed(self, error: Exception) -> RequestFailed:
         if isinstance(error, TimeoutError):
-            return TimedOut(f"no answer within {self.timeout:g} s", where=self.server)
-        return self._unreachable(error)
-
-    def _unreachable(self, error: Exception) -> RequestFailed:
-        said = str(error) or type(error).__name__
-        return why_unreachable(self.server, tls=self._tls is not None, transport="rest", said=said)
-
-    def _unreadable(self, why: str) -> RequestFailed:
-        return RequestFailed(f"the answer cannot be read: {why}", where=self.server, status="DATA_LOSS")
+            return self.timed_out()
+        return self.unreachable(str(error) or type(error).__name__)
 
 
 def _path(model: str, version: int | None) -> str:
@@ -305,7 +242,7 @@ def _signature(name: str, one: Mapping[str, Any]) -> Signature:
     inputs, outputs = one.get("inputs", {}), one.get("outputs", {})
     return Signature(
         name,
-        METHODS.get(method, method),
+        client.METHODS.get(method, method),
         {key: _tensor(info) for key, info in inputs.items()},
         {key: _tensor(info) for key, info in outputs.items()},
     )

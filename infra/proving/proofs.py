@@ -24,12 +24,14 @@ def prove_server(
     requests: Path | None,
     *,
     work_dir: Path | None = None,
+    signature: str = "",
     transport: Transport = "grpc",
     tls: Tls | None = None,
 ) -> Proof:
     """Ask one TensorFlow Serving at HOST:PORT, whoever runs it; `require` turns a bad Proof into an error.
 
-    requests: a JSONL file of fixed requests; without one, work_dir: a folder with MNIST's IDX test files.
+    requests: a JSONL file of fixed requests; without one, work_dir: a folder with MNIST's IDX test files,
+    asked under `signature`, or the one that takes images.
 
     Raises NotReachable, NotReady, WrongModel, WrongSignature, UsageError when it cannot be asked at all.
     """
@@ -39,7 +41,14 @@ def prove_server(
     smoke, name = settings.smoke, settings.model.name
     with connect(server, transport, timeout=smoke.timeout, tls=tls) as client:
         if requests is None and work_dir is not None:
-            fixed = images_as_requests(client, name, work_dir, smoke.num_tests, ready_timeout=READY_SECONDS)
+            fixed = images_as_requests(
+                client,
+                name,
+                work_dir,
+                smoke.num_tests,
+                ready_timeout=READY_SECONDS,
+                signature=signature,
+            )
         report = check(
             client,
             name,
@@ -76,7 +85,9 @@ def require(proof: Proof) -> Proof:
         value=proof,
         where=proof.server,
         tail="\n".join(gates.bad_lines(proof)),
-        action="read the log of the pods named here: `kubectl logs POD` (`slipway env` sets kubectl up)",
+        action="read the log of the pods named here: `kubectl logs POD` (`slipway env` sets kubectl up)"
+        if any(replica.pod for replica in proof.replicas)
+        else "read the server's log; answers differ when it serves other weights than the recorded ones",
     )
 
 

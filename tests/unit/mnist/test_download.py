@@ -20,8 +20,7 @@ from infra.core.schema import ModelSettings, Settings
 from infra.core.state import State
 from infra.mnist import data, download
 from infra.model import ExportModel
-
-from .test_data import write_idx
+from mnist.test_data import write_idx
 
 NAMES = tuple(download.PUBLISHED)
 

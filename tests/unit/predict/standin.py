@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -105,10 +106,32 @@ class Behaviour:
     )
 
 
+@dataclass(frozen=True)
+class ServerTls:
+    """What a server proves itself with; client_ca: it asks its clients for a certificate of that CA."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+
+    def for_grpc(self) -> Any:
+        pair = (self.key.read_bytes(), self.certificate.read_bytes())
+        ca = self.client_ca.read_bytes() if self.client_ca else None
+        return grpc.ssl_server_credentials([pair], ca, require_client_auth=ca is not None)
+
+    def for_rest(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.certificate, self.key)
+        if self.client_ca:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(self.client_ca)
+        return context
+
+
 class StandIn:
     """Both ports, as long as the block runs. requests: how many Predict and Classify calls came."""
 
-    def __init__(self, behaviour: Behaviour | None = None, *, credentials: Any = None) -> None:
+    def __init__(self, behaviour: Behaviour | None = None, *, tls: ServerTls | None = None) -> None:
         self.behaviour = behaviour or Behaviour()
         self.requests = 0
         self._counting = threading.Lock()
@@ -116,11 +139,14 @@ class StandIn:
         self._server = grpc.server(self._pool, options=[("grpc.so_reuseport", 0)])
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_Predictions(self), self._server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(_Models(self), self._server)
-        if credentials is None:
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        if tls is None:
             self.port = self._server.add_insecure_port("127.0.0.1:0")
         else:
-            self.port = self._server.add_secure_port("127.0.0.1:0", credentials)
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+            self.port = self._server.add_secure_port("127.0.0.1:0", tls.for_grpc())
+            self._http.socket = tls.for_rest().wrap_socket(
+                self._http.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._http.daemon_threads = True
         self.rest_port = self._http.server_address[1]
 

@@ -1,6 +1,5 @@
 """Both transports against the stand-in server: answers, and one clear error for each thing that goes wrong."""
 
-import datetime
 import socket
 import threading
 
@@ -9,13 +8,12 @@ import numpy as np
 import pytest
 
 from infra.core.errors import UsageError
-from infra.predict.client import Tls, connect, wait_available
+from infra.predict.client import connect, wait_available
 from infra.predict.errors import (
     NotReachable,
     NotReady,
     RequestFailed,
     TimedOut,
-    TlsFailed,
     WrongModel,
     WrongSignature,
 )
@@ -196,65 +194,3 @@ def test_signature_keys_are_the_servers_own():
         signature = client.metadata("mnist").signatures["predict_images"]
         ((key, _),) = signature.inputs.items()
         assert set(client.predict("mnist", "predict_images", {key: ROW}).outputs) == {"outputs"}
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """A self-signed certificate for 127.0.0.1, and its key."""
-    import ipaddress
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "stand-in")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = made.public_bytes(serialization.Encoding.PEM)
-    secret = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path = tmp_path_factory.mktemp("tls") / "ca.pem"
-    path.write_bytes(pem)
-    return path, grpc.ssl_server_credentials([(secret, pem)])
-
-
-def test_tls(certificate):
-    path, credentials = certificate
-    with StandIn(credentials=credentials) as server:
-        with _client(server, "grpc", tls=Tls(path)) as client:
-            assert client.status("mnist")[0].version == 1
-        with _client(server, "grpc") as client, pytest.raises(TlsFailed, match="asked without it"):
-            client.status("mnist")
-        with _client(server, "grpc", tls=Tls()) as client, pytest.raises(TlsFailed, match="handshake failed"):
-            client.status("mnist")
-
-
-@pytest.mark.parametrize("transport", TRANSPORTS)
-def test_tls_where_there_is_none(certificate, transport):
-    with (
-        StandIn() as server,
-        _client(server, transport, tls=Tls(certificate[0])) as client,
-        pytest.raises(TlsFailed, match="does not speak TLS"),
-    ):
-        client.status("mnist")
-
-
-def test_a_missing_ca_file_is_named(tmp_path):
-    with pytest.raises(UsageError) as caught:
-        Tls(tmp_path / "absent.pem")
-    assert "absent.pem" in caught.value.lines()[0]
