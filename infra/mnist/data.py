@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import io
 import struct
-import zlib
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from infra.core.errors import UsageError
+from infra.predict import idx
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.uint8]
@@ -23,12 +23,6 @@ SIDE = 28
 PIXELS = SIDE * SIDE
 CLASSES = 10
 
-_IMAGES_MAGIC = 2051
-_LABELS_MAGIC = 2049
-_EXPECTED = (
-    "expected MNIST's four IDX files, plain or .gz: train-images-idx3-ubyte, train-labels-idx1-ubyte, "
-    "t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte"
-)
 _PACKAGED_HELD_OUT = 100  # of each digit's 500 images, the last ones in the file's order
 
 
@@ -96,81 +90,21 @@ def idx_directory(directory: Path, source: str = "") -> Dataset:
     return _dataset(train, held_out, source or f"IDX files of {directory}")
 
 
-def idx_names(part: str, kind: str) -> tuple[str, ...]:
-    """What the file of a part (train, t10k) and kind (images, labels) may be called, plain ones first."""
-    axes = {"images": 3, "labels": 1}[kind]
-    return tuple(f"{part}-{kind}{dot}idx{axes}-ubyte{gz}" for dot in "-." for gz in ("", ".gz"))
-
-
-def read_idx(path: Path) -> npt.NDArray[np.uint8]:
-    """One IDX file of unsigned bytes, gzipped (by content, not by name) or not, in its own shape.
-
-    Raises UsageError naming the file: damaged gzip, wrong magic, fewer or more bytes than it announces.
-    """
-    try:
-        raw = path.read_bytes()
-        if raw[:2] == b"\x1f\x8b":
-            raw = gzip.decompress(raw)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UsageError(f"cannot read {path}: {error}", action=_EXPECTED) from error
-    if len(raw) < 4:
-        raise UsageError(f"{path} is no IDX file: {len(raw)} bytes", action=_EXPECTED)
-    (magic,) = struct.unpack(">I", raw[:4])
-    if magic not in {_IMAGES_MAGIC, _LABELS_MAGIC}:
-        raise UsageError(
-            f"{path} is no MNIST IDX file: its magic number is {magic}, expected {_IMAGES_MAGIC} "
-            f"(images) or {_LABELS_MAGIC} (labels)",
-            action=_EXPECTED,
-        )
-    axes = magic & 0xFF
-    head = 4 + 4 * axes
-    if len(raw) < head:
-        raise UsageError(
-            f"{path} is truncated: {len(raw)} bytes, its header alone takes {head}", action=_EXPECTED
-        )
-    shape = struct.unpack(f">{axes}I", raw[4:head])
-    announced = head + int(np.prod(np.array(shape, dtype=object)))
-    if len(raw) != announced:
-        how = "truncated" if len(raw) < announced else "too long"
-        raise UsageError(
-            f"{path} is {how}: {len(raw):,} bytes, its header announces {announced:,} "
-            f"(shape {'x'.join(map(str, shape))})",
-            action="fetch the file again",
-        )
-    return np.frombuffer(raw, dtype=np.uint8, offset=head).reshape(shape)
-
-
 def _idx_pair(directory: Path, part: str) -> tuple[npt.NDArray[np.uint8], Labels]:
-    image_file, label_file = _find(directory, part, "images"), _find(directory, part, "labels")
-    images, labels = read_idx(image_file), read_idx(label_file)
-    if images.ndim != 3 or images.shape[1:] != (SIDE, SIDE):
+    images, labels = idx.read_pair(directory, part)
+    if images.shape[1:] != (SIDE, SIDE):
         raise UsageError(
-            f"{image_file} holds {'x'.join(map(str, images.shape))} values, expected images of {SIDE}x{SIDE}",
-            action=_EXPECTED,
-        )
-    if labels.ndim != 1:
-        raise UsageError(f"{label_file} holds images, expected labels", action=_EXPECTED)
-    if len(images) != len(labels) or len(labels) == 0:
-        raise UsageError(
-            f"{image_file.name} has {len(images):,} images but {label_file.name} has {len(labels):,} labels",
-            where=str(directory),
-            action="use the images and labels of one set; neither may be empty",
+            f"{idx.find(directory, part, 'images')} holds {'x'.join(map(str, images.shape))} values, "
+            f"expected images of {SIDE}x{SIDE}",
+            action=idx.EXPECTED,
         )
     if labels.max() >= CLASSES:
         raise UsageError(
-            f"{label_file} has a label {labels.max()}, expected digits 0 to {CLASSES - 1}", action=_EXPECTED
+            f"{idx.find(directory, part, 'labels')} has a label {labels.max()}, "
+            f"expected digits 0 to {CLASSES - 1}",
+            action=idx.EXPECTED,
         )
     return images.reshape(len(images), PIXELS), labels
-
-
-def _find(directory: Path, part: str, kind: str) -> Path:
-    names = idx_names(part, kind)
-    for name in names:
-        if (directory / name).is_file():
-            return directory / name
-    raise UsageError(
-        f"{directory} has no {part} {kind}: none of {', '.join(names)}", where="model.data", action=_EXPECTED
-    )
 
 
 def _dataset(

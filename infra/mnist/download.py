@@ -11,6 +11,7 @@ from infra.core.context import Context
 from infra.core.errors import ArtifactError, UsageError
 from infra.mnist import data
 from infra.mnist.data import Dataset
+from infra.predict import idx
 
 # The files as Yann LeCun published them. Sizes and hashes: tensorflow/datasets,
 # tensorflow_datasets/url_checksums/mnist.txt at 31f1255e57e519a6c004f0b097a2f5cfcf0dde7d.
@@ -74,7 +75,7 @@ def read_sums(path: Path) -> dict[str, str]:
     out: dict[str, str] = {}
     for part in ("train", "t10k"):
         for kind in ("images", "labels"):
-            names = data.idx_names(part, kind)
+            names = idx.names(part, kind)
             name = next((name for name in reversed(names) if name in found), None)  # gzipped before plain
             if name is None:
                 raise UsageError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import struct
 import zlib
 from pathlib import Path
 
@@ -13,9 +14,12 @@ from infra.predict.client import Client, Metadata, Signature, wait_available
 from infra.predict.errors import WrongSignature
 from infra.predict.requests import Array, FixedRequest
 
-IMAGES = ("t10k-images-idx3-ubyte", "t10k-images.idx3-ubyte")
-LABELS = ("t10k-labels-idx1-ubyte", "t10k-labels.idx1-ubyte")
-_ACTION = "give the folder with MNIST's four IDX files, or use --requests"
+_IMAGES_MAGIC = 2051
+_LABELS_MAGIC = 2049
+EXPECTED = (
+    "expected MNIST's four IDX files, plain or .gz: train-images-idx3-ubyte, train-labels-idx1-ubyte, "
+    "t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte"
+)
 
 
 def images_as_requests(
@@ -36,14 +40,9 @@ def read_tests(folder: Path, count: int) -> tuple[Array, Array]:
 
     Raises UsageError that names the file that is missing, cut short or something else.
     """
-    images = _read(_find(folder, IMAGES), 3)[:count]
-    labels = _read(_find(folder, LABELS), 1)[:count]
-    if len(images) != len(labels):
-        raise UsageError(f"{len(images)} images and {len(labels)} labels", where=str(folder), action=_ACTION)
-    if not len(images):
-        raise UsageError("no images in the test files", where=str(folder), action=_ACTION)
-    flat = images.reshape(len(images), -1).astype(np.float32)
-    return flat * np.float32(1 / 255), labels
+    images, labels = (part[:count] for part in read_pair(folder, "t10k"))
+    flat: Array = images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
+    return flat, labels
 
 
 def image_signature(metadata: Metadata, server: str, wanted: str = "") -> Signature:
@@ -100,32 +99,74 @@ def _fits(signature: Signature) -> bool:
     return signature.method == "predict" and kinds == [True]
 
 
-def _find(folder: Path, names: tuple[str, ...]) -> Path:
-    for name in names:
-        for path in (folder / name, folder / f"{name}.gz"):
-            if path.is_file():
-                return path
-    raise UsageError(f"no file {names[0]}, with or without .gz", where=str(folder), action=_ACTION)
+def names(part: str, kind: str) -> tuple[str, ...]:
+    """What the file of a part (train, t10k) and kind (images, labels) may be called, plain ones first."""
+    axes = {"images": 3, "labels": 1}[kind]
+    return tuple(f"{part}-{kind}{dot}idx{axes}-ubyte{gz}" for dot in "-." for gz in ("", ".gz"))
 
 
-def _read(path: Path, axes: int) -> Array:
+def find(folder: Path, part: str, kind: str) -> Path:
+    """The file of a part and kind. Raises UsageError that names the folder and every name tried."""
+    tried = names(part, kind)
+    for name in tried:
+        if (folder / name).is_file():
+            return folder / name
+    raise UsageError(f"{folder} has no {part} {kind}: none of {', '.join(tried)}", action=EXPECTED)
+
+
+def read_pair(folder: Path, part: str) -> tuple[Array, Array]:
+    """The images [n, rows, columns] and labels [n] of a part, as bytes; at least one.
+
+    Raises UsageError for a missing, damaged or foreign file and for counts that disagree.
+    """
+    image_file, label_file = find(folder, part, "images"), find(folder, part, "labels")
+    images, labels = read(image_file), read(label_file)
+    if images.ndim != 3:
+        raise UsageError(f"{image_file} holds labels, expected images", action=EXPECTED)
+    if labels.ndim != 1:
+        raise UsageError(f"{label_file} holds images, expected labels", action=EXPECTED)
+    if len(images) != len(labels) or len(labels) == 0:
+        raise UsageError(
+            f"{image_file.name} has {len(images):,} images but {label_file.name} has {len(labels):,} labels",
+            where=str(folder),
+            action="use the images and labels of one set; neither may be empty",
+        )
+    return images, labels
+
+
+def read(path: Path) -> Array:
+    """One IDX file of unsigned bytes, gzipped (by content, not by name) or not, in its own shape.
+
+    Raises UsageError naming the file: damaged gzip, wrong magic, fewer or more bytes than it announces.
+    """
     try:
-        data = path.read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
+        raw = path.read_bytes()
+        if raw[:2] == b"\x1f\x8b":
+            raw = gzip.decompress(raw)
     except (OSError, EOFError, zlib.error) as error:
-        raise UsageError(f"cannot read it: {error}", where=str(path), action=_ACTION) from error
-    if len(data) < 4 + 4 * axes or data[:4] != bytes((0, 0, 8, axes)):
+        raise UsageError(f"cannot read {path}: {error}", action=EXPECTED) from error
+    if len(raw) < 4:
+        raise UsageError(f"{path} is no IDX file: {len(raw)} bytes", action=EXPECTED)
+    (magic,) = struct.unpack(">I", raw[:4])
+    if magic not in {_IMAGES_MAGIC, _LABELS_MAGIC}:
         raise UsageError(
-            f"not an IDX file of unsigned bytes with {axes} axes", where=str(path), action=_ACTION
+            f"{path} is no MNIST IDX file: its magic number is {magic}, expected {_IMAGES_MAGIC} "
+            f"(images) or {_LABELS_MAGIC} (labels)",
+            action=EXPECTED,
         )
-    shape = [int(size) for size in np.frombuffer(data, ">u4", axes, 4)]
-    body = data[4 + 4 * axes :]
-    count = int(np.prod(shape, dtype=object))
-    if len(body) != count:
+    axes = magic & 0xFF
+    head = 4 + 4 * axes
+    if len(raw) < head:
         raise UsageError(
-            f"cut short or too long: {len(body)} bytes for {' x '.join(map(str, shape))}",
-            where=str(path),
-            action=_ACTION,
+            f"{path} is truncated: {len(raw)} bytes, its header alone takes {head}", action=EXPECTED
         )
-    return np.frombuffer(body, np.uint8).reshape(shape)
+    shape = struct.unpack(f">{axes}I", raw[4:head])
+    announced = head + int(np.prod(np.array(shape, dtype=object)))
+    if len(raw) != announced:
+        how = "truncated" if len(raw) < announced else "too long"
+        raise UsageError(
+            f"{path} is {how}: {len(raw):,} bytes, its header announces {announced:,} "
+            f"(shape {'x'.join(map(str, shape))})",
+            action="fetch the file again",
+        )
+    return np.frombuffer(raw, dtype=np.uint8, offset=head).reshape(shape)

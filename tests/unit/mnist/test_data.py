@@ -100,7 +100,7 @@ BAD: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "labels for images": (
         TRAIN_IMAGES,
         lambda _raw: labels_file(LABELS["train"]),
-        "expected images of 28x28",
+        "holds labels, expected images",
     ),
     "images for labels": (TRAIN_LABELS, lambda _raw: images_file(PIXELS["train"]), "expected labels"),
     "other size": (

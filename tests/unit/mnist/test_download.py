@@ -20,6 +20,7 @@ from infra.core.schema import ModelSettings, Settings
 from infra.core.state import State
 from infra.mnist import data, download
 from infra.model import ExportModel
+from infra.predict import idx
 from mnist.test_data import write_idx
 
 NAMES = tuple(download.PUBLISHED)
@@ -154,10 +155,10 @@ def test_offline_without_a_cache_tells_the_address(ctx: Context, mirror: MirrorS
 
 def test_sums_may_name_any_spelling_and_more_files(tmp_path: Path) -> None:
     digest = iter("abcdef0123456789")
-    lines = [f"{next(digest) * 64} *./mnist/{data.idx_names(*file)[2]}" for file in FILES]
+    lines = [f"{next(digest) * 64} *./mnist/{idx.names(*file)[2]}" for file in FILES]
     file = tmp_path / "sums"
     file.write_text("# of our mirror\n\n" + "\n".join([*lines, f"{'0' * 64}  README"]))
-    assert list(download.read_sums(file)) == [data.idx_names(*file)[2] for file in FILES]
+    assert list(download.read_sums(file)) == [idx.names(*file)[2] for file in FILES]
 
 
 FILES = [(part, kind) for part in ("train", "t10k") for kind in ("images", "labels")]
@@ -194,4 +195,4 @@ def test_the_plan_fetches_nothing_and_says_what_would_be(ctx: Context, mirror: M
 def test_published_sums_are_sums() -> None:
     assert all(len(one) == 64 and int(one, 16) for one in download.PUBLISHED.values())
     assert len(set(download.PUBLISHED.values())) == len(NAMES) == 4
-    assert np.array_equal(sorted(NAMES), sorted(data.idx_names(*file)[1] for file in FILES))
+    assert np.array_equal(sorted(NAMES), sorted(idx.names(*file)[1] for file in FILES))

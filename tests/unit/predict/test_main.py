@@ -138,11 +138,11 @@ def test_mnist_files_like_the_chapters_client(tmp_path, capsys, suffix, keys):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda folder: (folder / "t10k-labels-idx1-ubyte").unlink(), "no file t10k-labels-idx1-ubyte"),
-        (lambda folder: _cut(folder / "t10k-images-idx3-ubyte", -1), "cut short"),
-        (lambda folder: _cut(folder / "t10k-images-idx3-ubyte", 10), "not an IDX file"),
+        (lambda folder: (folder / "t10k-labels-idx1-ubyte").unlink(), "has no t10k labels: none of t10k-labels-idx1-ubyte"),
+        (lambda folder: _cut(folder / "t10k-images-idx3-ubyte", -1), "is truncated: "),
+        (lambda folder: _cut(folder / "t10k-images-idx3-ubyte", 10), "its header alone takes 16"),
         (lambda folder: (folder / "t10k-images-idx3-ubyte").write_bytes(b"\x1f\x8bxx"), "cannot read"),
-        (lambda folder: _idx_labels(folder, [1]), "4 images and 1 labels"),
+        (lambda folder: _idx_labels(folder, [1]), "has 4 images but t10k-labels-idx1-ubyte has 1 labels"),
     ],
 )
 def test_broken_mnist_files_are_named(tmp_path, capsys, change, words):
