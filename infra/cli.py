@@ -271,11 +271,11 @@ def hosts_up(config: Config = None, set_: Set = None, json: Json = False, verbos
 @hosts_app.command("down")
 def hosts_down(config: Config = None, set_: Set = None, json: Json = False, verbose: Verbose = False) -> int:
     """Remove the machines slipway made; the rest of the state folder stays."""
-    from infra.backends import backend
+    from infra.hosts import take_down
 
     session = Session(config, set_, verbose=verbose, keep=False)
     with session.owning("hosts down") as ctx:
-        removed = backend(session.settings).down(ctx)
+        removed = take_down(ctx)
     _print({"removed": removed}, json, lambda: removed or ["nothing to remove"])
     return 0
 

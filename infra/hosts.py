@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from infra.backends import backend, base, made_here
+from infra.backends import backend, base, every, made_here
 from infra.core.context import Context
 from infra.core.schema import Settings
 from infra.core.types import Hosts, Outcome
@@ -46,4 +46,4 @@ class MakeHosts:
 
 def take_down(ctx: Context) -> list[str]:
     """Remove every host that was made for this state folder, whatever the settings say by now."""
-    return made_here(ctx).down(ctx)
+    return [line for one in every() for line in one.down(ctx)]

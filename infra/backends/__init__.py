@@ -11,7 +11,7 @@ from infra.backends.base import Backend, recorded
 from infra.core.context import Context
 from infra.core.schema import Settings
 
-__all__ = ["Backend", "backend", "made_here"]
+__all__ = ["Backend", "backend", "every", "made_here"]
 
 
 def backend(settings: Settings) -> Backend:
@@ -23,6 +23,11 @@ def made_here(ctx: Context) -> Backend:
     """The backend whose hosts this state folder has; nspawn when none were recorded, for it may be half-way."""
     hosts = recorded(ctx.state)
     return _named(hosts.backend if hosts is not None else "nspawn")
+
+
+def every() -> tuple[Backend, ...]:
+    """All backends: a state folder may hold what each left, when its settings changed from one to the other."""
+    return _named("nspawn"), _named("ssh")
 
 
 def _named(name: str) -> Backend:

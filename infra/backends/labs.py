@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from infra.core.errors import HostError
+from infra.core.errors import EnvironmentFault, HostError
 from infra.core.retry import Pending, wait_for
 from infra.core.state import write_atomically
 from infra.core.types import dump, load
@@ -85,7 +85,7 @@ class Records:
             yield
 
     def all(self) -> tuple[Lab, ...]:
-        """Every lab on record. Raises HostError for a record that cannot be read."""
+        """Every lab on record. Raises HostError for a record that cannot be read, EnvironmentFault without root."""
         return tuple(
             lab for path in sorted(self.folder.glob("*.json")) if (lab := self._read(path)) is not None
         )
@@ -110,6 +110,11 @@ class Records:
             return load(Lab, path.read_bytes())
         except FileNotFoundError:
             return None
+        except PermissionError as error:
+            raise EnvironmentFault(
+                f"the record of a lab is root's alone: {path}",
+                action="run as root (sudo), as the lab was made",
+            ) from error
         except ValidationError as error:
             raise HostError(
                 f"the record of a lab cannot be read: {path}",

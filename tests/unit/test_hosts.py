@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from infra import hosts
+from infra import cli, hosts
+from infra.backends import base, nspawn
 from infra.core.context import Context
 from infra.core.schema import Settings
 from infra.core.state import State
-from infra.core.types import Hosts, Outcome
+from infra.core.types import Host, Hosts, Outcome
+
+MACHINE = Host("one", "192.0.2.1", "root", "ssh-ed25519 AAAA", ("worker",))
 
 
 class Recorder:
@@ -40,6 +43,7 @@ def test_the_stage_asks_the_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     recorder = Recorder()
     monkeypatch.setattr(hosts, "backend", lambda settings: recorder)
     monkeypatch.setattr(hosts, "made_here", lambda ctx: recorder)
+    monkeypatch.setattr(hosts, "every", lambda: (recorder,))
     ctx = Context(State(tmp_path), tmp_path, tmp_path)
     stage = hosts.MakeHosts()
     assert stage.plan(ctx, Settings()) == ["make bridge"]
@@ -57,3 +61,27 @@ def test_an_existing_cluster_needs_no_hosts(tmp_path: Path) -> None:
     assert str(kubeconfig) in stage.should_run(settings)
     assert stage.should_run(Settings()) == ""
     assert stage.provided(Context(State(tmp_path), tmp_path, tmp_path), settings).value.hosts == ()
+
+
+@pytest.mark.parametrize("words", [["hosts", "down"], ["down"]])
+@pytest.mark.parametrize("last", ["nspawn", "ssh"])
+def test_going_down_takes_the_lab_too_after_the_settings_went_from_nspawn_to_ssh(
+    words: list[str],
+    last: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recorder = Recorder()
+    monkeypatch.setattr(nspawn, "Nspawn", lambda: recorder)
+    (tmp_path / "inventory.yml").write_text("all: {hosts: {one: {ansible_host: 192.0.2.1}}}")
+    (tmp_path / "slipway.yaml").write_text("hosts: {backend: ssh, inventory: inventory.yml}")
+    base.record(State(tmp_path / ".slipway"), Hosts(last, (MACHINE,)))  # whose `up` was the last one
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["slipway", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0
+    assert recorder.asked == ["down"]
+    assert "bridge" in capsys.readouterr().out
+    assert base.recorded(State(tmp_path / ".slipway")) is None

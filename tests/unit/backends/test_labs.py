@@ -7,7 +7,7 @@ import pytest
 from test_network import LAB
 
 from infra.backends.labs import LabHost, Records, flock, interface_name, lab_name
-from infra.core.errors import HostError, Timeout
+from infra.core.errors import EnvironmentFault, HostError, Timeout
 
 HOST = LabHost(
     "cp",
@@ -51,6 +51,15 @@ def test_a_record_of_another_version_is_said(tmp_path: Path) -> None:
     (tmp_path / "slip-abc123.json").write_text('{"name": "slip-abc123"}')
     with pytest.raises(HostError, match="cannot be read"):
         records.all()
+
+
+def test_a_record_that_only_root_reads_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(EnvironmentFault, match="root's alone"):
+        Records(tmp_path).find("slip-abc123")
 
 
 def test_a_lock_is_held_once(tmp_path: Path) -> None:
