@@ -12,7 +12,7 @@ from infra.backends import base
 from infra.clients import ansible_play
 from infra.clients.ansible_play import Played
 from infra.clients.kubectl import Kubectl
-from infra.cluster import reading, variables
+from infra.cluster import reading, registry, variables
 from infra.core.context import Context
 from infra.core.errors import ProvisionError
 from infra.core.schema import Settings
@@ -39,7 +39,7 @@ class Provision:
         link_atomically(ctx.state.bin / "kubectl", kubectl)
         cluster = reading.cluster(
             Kubectl(kubectl, settings.cluster.kubeconfig, settings.cluster.context),
-            variables.registry(ctx, settings, None),
+            registry.provided(ctx, settings, None),
             {},
         )
         return Outcome(cluster, 0, f"{cluster.api}, {len(cluster.nodes)} nodes, brought along")
@@ -65,7 +65,7 @@ class Provision:
             )
         played = play(ctx, settings, hosts)
         kubectl = Kubectl((ctx.state.bin / "kubectl").resolve(), ctx.state.kubeconfig)
-        cluster = reading.cluster(kubectl, variables.registry(ctx, settings, hosts), played.hosts)
+        cluster = reading.cluster(kubectl, registry.provided(ctx, settings, hosts), played.hosts)
         versions = ", ".join(sorted({node.version for node in cluster.nodes}))
         text = f"{len(cluster.nodes)} nodes ready on {versions}, {played.changed} tasks changed"
         return Outcome(cluster, played.changed, text)
@@ -104,7 +104,7 @@ def play(
     text = ansible_play.inventory(
         variables.wanted(settings, hosts),
         base.known_hosts(ctx.state),
-        variables.for_all(ctx, settings, found, variables.registry(ctx, settings, hosts)),
+        variables.for_all(ctx, settings, found, registry.provided(ctx, settings, hosts)),
         variables.for_groups(found),
     )
     write_atomically(ctx.state.inventory, text, 0o600)

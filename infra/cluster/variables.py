@@ -9,21 +9,6 @@ from infra.core.context import Context
 from infra.core.schema import Settings
 from infra.core.types import Hosts, Registry
 
-REGISTRY_PORT = 5000
-REGISTRY_USER = "slipway"
-
-
-def registry(ctx: Context, settings: Settings, hosts: Hosts | None) -> Registry | None:
-    """The user's registry, else the lab's own, else none."""
-    image = settings.image
-    if image.registry is not None:
-        return Registry(image.registry, image.username, image.password_file, image.ca_file)
-    own = hosts.group("registry") if hosts else ()
-    if not own:
-        return None
-    kept = ctx.state.registry
-    return Registry(f"{own[0].address}:{REGISTRY_PORT}", REGISTRY_USER, kept / "password", kept / "ca.crt")
-
 
 def wanted(settings: Settings, hosts: Hosts) -> Hosts:
     """The hosts with the groups whose layers are wanted: beside an existing registry none is set up."""

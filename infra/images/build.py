@@ -15,6 +15,7 @@ from infra.artifacts.oci import EPOCH
 from infra.clients import registry as registries
 from infra.clients import ssh
 from infra.clients.docker import Daemon, Docker, Here
+from infra.cluster.registry import in_use
 from infra.core.context import Context
 from infra.core.errors import ImageError, UsageError
 from infra.core.events import Detail, Note
@@ -79,16 +80,14 @@ class Wanted:
 
 def registry_of(settings: Settings, cluster: Cluster) -> Registry:
     """The registry images go to: the user's own, else the lab's. Raises UsageError when there is none."""
-    image = settings.image
-    if image.registry is not None:
-        return Registry(image.registry, image.username, image.password_file, image.ca_file)
-    if cluster.registry is not None:
-        return cluster.registry
-    raise UsageError(
-        "there is no registry to push the image to",
-        action="set image.registry (with image.username and image.password_file), or put a host into the "
-        "inventory group registry",
-    )
+    found = in_use(settings, cluster)
+    if found is None:
+        raise UsageError(
+            "there is no registry to push the image to",
+            action="set image.registry (with image.username and image.password_file), or put a host into the "
+            "inventory group registry",
+        )
+    return found
 
 
 def wanted(ctx: Context, settings: Settings, cluster: Cluster, model: ExportedModel) -> Wanted:

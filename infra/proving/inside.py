@@ -19,9 +19,9 @@ from infra.core.schema import SmokeSettings
 from infra.core.types import Endpoints, ExportedModel, ImageRef
 from infra.predict.check import Report, report_from
 from infra.predict.requests import FixedRequest, to_line
+from infra.rollout.applying import PULL_SECRET
 
 LABEL = "slipway/smoke"
-PULL_SECRET = "registry-login"  # noqa: S105  # the secret's name in the cluster, not the secret
 WAIT_SECONDS = 90.0  # to be scheduled, to pull, to start; and 10 ms for each request on top
 _LARGEST = 900_000  # an object of the API server holds 1 MiB, base64 takes a third
 _MOUNT = "/requests"

@@ -13,6 +13,7 @@ from infra import artifacts
 from infra.clients import pulumi_stack
 from infra.clients.kubectl import Kubectl, Manifest
 from infra.clients.pulumi_stack import Engine, Rendered, Resource
+from infra.cluster.registry import brought, in_use
 from infra.core.context import Context
 from infra.core.errors import DeployError, EnvironmentFault
 from infra.core.events import Detail, Note
@@ -57,7 +58,7 @@ class Earlier:
 
 def declare(ctx: Context, settings: Settings, cluster: Cluster, image: ImageRef) -> Declared:
     """Render the stack for these settings. Raises UsageError when its inputs are wrong."""
-    registry = stack_inputs.registry(settings, cluster)
+    registry = in_use(settings, cluster)
     config = stack_inputs.config(settings, image, registry)
     rendered = pulumi_stack.render(config)
     namespace = next(
@@ -241,6 +242,6 @@ def kubectl_for(ctx: Context, kubeconfig: Path, context: str | None) -> Kubectl:
 
 def manifests_for_others(settings: Settings, image: ImageRef) -> list[Manifest]:
     """The manifests with their namespace, the pull secret by name only."""
-    config = stack_inputs.config(settings, image, stack_inputs.registry(settings, None))
+    config = stack_inputs.config(settings, image, brought(settings))
     del config["createNamespace"]
     return list(pulumi_stack.render(config).manifests)

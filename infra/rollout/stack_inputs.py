@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from infra.core.schema import Settings
-from infra.core.types import Cluster, ImageRef, Registry
+from infra.core.types import ImageRef, Registry
 from infra.rollout.applying import PULL_SECRET
 
 
@@ -24,11 +24,3 @@ def config(settings: Settings, image: ImageRef, registry: Registry | None) -> di
         "pullSecret": PULL_SECRET if registry is not None and registry.username is not None else None,
     }
     return {key: str(value) for key, value in wanted.items() if value is not None}
-
-
-def registry(settings: Settings, cluster: Cluster | None) -> Registry | None:
-    """The registry nodes pull from, which is where the image stage pushes to: the user's, else the cluster's."""
-    image = settings.image
-    if image.registry is not None:
-        return Registry(image.registry, image.username, image.password_file, image.ca_file)
-    return cluster.registry if cluster is not None else None
