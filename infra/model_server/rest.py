@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import re
+import time
 import traceback
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.utils import formatdate
+from http import HTTPStatus
 from typing import Any, cast
 from urllib.parse import unquote
 
 import h11
-from google.protobuf import json_format
 
 from infra.core.errors import EnvironmentFault
-from infra.model_server import log, rest_json
+from infra.model_server import log, proto_json, rest_json
 from infra.model_server.config import Monitoring
 from infra.model_server.servable import DEFAULT_SIGNATURE, Servable
 from infra.model_server.service import Api, Service
@@ -44,6 +47,10 @@ HEAD_SECONDS = 30.0  # for a whole request head: a byte now and then does not ho
 BODY_SECONDS = 300.0
 LINGER_SECONDS = 2.0
 
+# What upstream's evhttp_server.cc:114 allows; anything else is answered 501.
+_METHODS = {"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"}
+_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")  # before the path of a target a proxy sends
+# model_servers/http_rest_api_util.cc:31, kPredictionApiGegex and kModelStatusApiRegex
 _PREDICT_PATH = re.compile(
     r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?:(classify|regress|predict)", re.IGNORECASE
 )
@@ -77,6 +84,7 @@ class Reply:
     status: int
     body: bytes
     content_type: str = "application/json"
+    close: bool = False
 
 
 class _HttpError(Exception):
@@ -157,11 +165,13 @@ class RestServer:
     ) -> bool:
         """One request and its answer; whether the connection can take another."""
         held = 0
+        bodiless = False
         try:
             async with asyncio.timeout(HEAD_SECONDS):
                 request = await _next_event(connection, reader)
             if not isinstance(request, h11.Request):
                 return False
+            bodiless = request.method == b"HEAD"
             self._connections[task] = True
             chunks: list[bytes] = []
             async with asyncio.timeout(BODY_SECONDS):
@@ -188,73 +198,122 @@ class RestServer:
             self._buffered -= held
         if connection.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return False
-        headers = [("Content-Type", reply.content_type), ("Content-Length", str(len(reply.body)))]
-        if self._stopping or connection.their_state is not h11.DONE:
-            headers.append(("Connection", "close"))  # what is left of the request is not read
-        out = connection.send(h11.Response(status_code=reply.status, headers=headers)) or b""
-        out += connection.send(h11.Data(data=reply.body)) or b""
-        out += connection.send(h11.EndOfMessage()) or b""
-        writer.write(out)
+        writer.write(self._written(connection, reply, bodiless))
         async with asyncio.timeout(IDLE_SECONDS):
             await writer.drain()
         self._connections[task] = False
         return {connection.our_state, connection.their_state} == {h11.DONE}
 
+    def _written(self, connection: h11.Connection, reply: Reply, bodiless: bool) -> bytes:
+        """An answer's bytes; bodiless: to a HEAD, which is told of a body it does not get."""
+        headers = [
+            ("Content-Type", reply.content_type),
+            ("Content-Length", str(len(reply.body))),
+            ("Date", _date(int(time.time()))),
+        ]
+        if reply.close or self._stopping or connection.their_state is not h11.DONE:
+            headers.append(("Connection", "close"))  # what is left of the request is not read
+        head = h11.Response(status_code=reply.status, headers=headers, reason=_reason(reply.status))
+        out = connection.send(head) or b""
+        if not bodiless:
+            out += connection.send(h11.Data(data=reply.body)) or b""
+        return out + (connection.send(h11.EndOfMessage()) or b"")
+
     async def _answer(self, request: h11.Request, body: bytes) -> Reply:
+        """Dispatch as upstream's evhttp_server.cc:129 does: by path, whatever the method."""
         method = request.method.decode("ascii")
-        path = request.target.decode("ascii", "replace").partition("?")[0]
+        target = _ORIGIN.sub("", request.target.decode("ascii"), count=1)
+        path = re.split("[?#]", target, maxsplit=1)[0]
+        if method not in _METHODS:
+            return _page(501)
         if self._monitoring.enabled and path == self._monitoring.path:
-            return Reply(200, self._service.metrics.text().encode(), "text/plain")
-        if not path.lower().startswith("/v1/"):
-            return Reply(404, rest_json.error_body(f"Not found: {path[:200]}"))
+            return self._metrics(target)
+        if not target.lower().startswith("/v1/"):
+            return _page(404)
+        return _preflight(request) if method == "OPTIONS" else await self._api(method, target, request, body)
+
+    async def _api(self, method: str, target: str, request: h11.Request, body: bytes) -> Reply:
         try:
-            return Reply(200, await self._route(method, path, _plain(request, body)))
+            return Reply(200, await self._route(method, target, request, body))
         except StatusError as error:
             return Reply(HTTP_STATUS[error.code], rest_json.error_body(error.message))
         except Exception as error:  # noqa: BLE001  # the server must outlive any one request
             log.event("fault", level="error", error=repr(error), trace=traceback.format_exc())
             return Reply(500, rest_json.error_body("internal error; the server's log has it"))
 
-    async def _route(self, method: str, path: str, body: bytes) -> bytes:
-        if method == "POST" and (match := _PREDICT_PATH.fullmatch(path)):
+    def _metrics(self, target: str) -> Reply:
+        """model_servers/http_server.cc:89, ProcessPrometheusRequest."""
+        if target != self._monitoring.path:
+            text = f"Unexpected path: {target}. Should be {self._monitoring.path}"
+            return Reply(400, text.encode(), "text/plain")
+        return Reply(200, self._service.metrics.text().encode(), "text/plain")
+
+    async def _route(self, method: str, target: str, request: h11.Request, body: bytes) -> bytes:
+        """The API behind a path with its query: upstream's patterns are held against both together.
+
+        Counted under the model's name whatever comes of it, the API as it stands in the path
+        (model_servers/http_server.cc:195).
+        """
+        malformed = invalid(f"Malformed request: {method} {target}")
+        pattern = {"POST": _PREDICT_PATH, "GET": _MODEL_PATH}.get(method)
+        match = pattern.fullmatch(target) if pattern else None
+        if match is None:
+            raise malformed
+        verb = match[4] if method == "POST" else ""
+
+        async def answer() -> bytes:
             spec = _spec(*match.groups()[:3])
-            verb = match[4].lower()
-            api = cast("Api", verb.capitalize())
-            return await self._service.counted(api, "REST", spec.name, self._infer(api, spec, body))
-        if method == "GET" and (match := _MODEL_PATH.fullmatch(path)):
-            if not match[1]:
-                raise invalid("Missing model name in request.")
-            spec = _spec(*match.groups()[:3])
-            return self._metadata(spec) if match[4] else self._status(spec)
-        raise invalid(f"Malformed request: {method} {path}")
+            if method == "GET":
+                # The path's case does not matter, that of its last word does, in upstream too.
+                return self._metadata(spec) if match[4] == "metadata" else self._status(spec)
+            if verb not in _APIS:
+                raise malformed
+            return await self._infer(_APIS[verb], spec, _plain(request, body))
+
+        return await self._service.counted(verb, "REST", unquote(match[1] or ""), answer())
 
     async def _infer(self, api: Api, spec: Any, body: bytes) -> bytes:
         if len(body) > 64 * 1024:  # milliseconds of parsing, which the event loop has better uses for
-            document = await asyncio.to_thread(rest_json.parse, body)
+            given = await asyncio.to_thread(_READ[api], body, spec)
         else:
-            document = rest_json.parse(body)
-        spec.signature_name = rest_json.signature_name(document)
+            given = _READ[api](body, spec)
 
         def work(servable: Servable) -> bytes:
-            return _WORK[api](servable, spec, document)
+            return _WORK[api](servable, spec, given)
 
         return await self._service.infer(api, spec, len(body), work)
 
     def _status(self, spec: Any) -> bytes:
+        if not spec.name:
+            raise invalid("Missing model name in request.")
         response = self._service.model_status(get_model_status_pb2.GetModelStatusRequest(model_spec=spec))
-        return _json(response)
+        return proto_json.text(response).encode()
 
     def _metadata(self, spec: Any) -> bytes:
+        if not spec.name:
+            raise invalid("Missing model name in request.")
         request = get_model_metadata_pb2.GetModelMetadataRequest(
             model_spec=spec, metadata_field=["signature_def"]
         )
         response = self._service.metadata(request)
         signatures = get_model_metadata_pb2.SignatureDefMap()
         response.metadata["signature_def"].Unpack(signatures)
-        model_spec, definitions = _json(response.model_spec, True), _json(signatures, True)
+        # Joined as in model_servers/http_rest_api_util.cc:193
+        model_spec = proto_json.text(response.model_spec, proto_names=True)
+        definitions = proto_json.text(signatures, proto_names=True)
         return (
-            b'{\n"model_spec":' + model_spec + b',\n"metadata": {"signature_def": ' + definitions + b"}\n}\n"
+            f'{{\n"model_spec":{model_spec},\n"metadata": {{"signature_def": {definitions}}}\n}}\n'.encode()
         )
+
+
+def _read_predict(body: bytes, spec: Any) -> dict[str, Any]:
+    document = rest_json.parse(body)
+    spec.signature_name = rest_json.signature_name(document)
+    return document
+
+
+def _read_examples(body: bytes, spec: Any) -> Any:
+    return rest_json.example_input(_read_predict(body, spec))
 
 
 def _predict(servable: Servable, spec: Any, document: dict[str, Any]) -> bytes:
@@ -267,22 +326,57 @@ def _predict(servable: Servable, spec: Any, document: dict[str, Any]) -> bytes:
     return rest_json.predictions(servable.compute(signature, inputs), form)
 
 
-def _classify(servable: Servable, spec: Any, document: dict[str, Any]) -> bytes:
-    given = rest_json.example_input(document)
+def _classify(servable: Servable, spec: Any, given: Any) -> bytes:
     request = classification_pb2.ClassificationRequest(model_spec=spec, input=given)
     return rest_json.classifications(servable.classify(request).result)
 
 
-def _regress(servable: Servable, spec: Any, document: dict[str, Any]) -> bytes:
-    request = regression_pb2.RegressionRequest(model_spec=spec, input=rest_json.example_input(document))
+def _regress(servable: Servable, spec: Any, given: Any) -> bytes:
+    request = regression_pb2.RegressionRequest(model_spec=spec, input=given)
     return rest_json.regressions(servable.regress(request).result)
 
 
+_APIS: Mapping[str, Api] = {"predict": "Predict", "classify": "Classify", "regress": "Regress"}
+# What is read from the body before a model is looked for, and what is done with one.
+_READ = {"Predict": _read_predict, "Classify": _read_examples, "Regress": _read_examples}
 _WORK = {"Predict": _predict, "Classify": _classify, "Regress": _regress}
 
 
-def _spec(name: str, version: str | None, label: str | None) -> Any:
-    spec = model_pb2.ModelSpec(name=unquote(name))
+def _preflight(request: h11.Request) -> Reply:
+    """OPTIONS, as upstream without its CORS flag answers it (model_servers/http_server.cc:170).
+
+    Its refusal comes without a body there; this one says why.
+    """
+    origin = next((value for name, value in request.headers if name == b"origin"), b"")
+    if re.search(rb"https?://", origin):
+        return Reply(200, b"", "text/html; charset=ISO-8859-1")
+    return Reply(400, rest_json.error_body("Origin header is missing in CORS preflight"))
+
+
+def _page(status: int) -> Reply:
+    """libevent's answer where nobody answers (http.c, evhttp_send_error)."""
+    phrase = HTTPStatus(status).phrase
+    page = (
+        f"<HTML><HEAD>\n<TITLE>{status} {phrase}</TITLE>\n</HEAD><BODY>\n<H1>{phrase}</H1>\n</BODY></HTML>\n"
+    )
+    return Reply(status, page.encode(), "text/html", close=True)
+
+
+def _reason(status: int) -> bytes:
+    """The status line's phrase; 499, which nobody else knows, gets libevent's word for all of its kind."""
+    try:
+        return HTTPStatus(status).phrase.encode()
+    except ValueError:
+        return b"Client Error"
+
+
+@functools.lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    return formatdate(second, usegmt=True)
+
+
+def _spec(name: str | None, version: str | None, label: str | None) -> Any:
+    spec = model_pb2.ModelSpec(name=unquote(name or ""))
     if version is not None:
         if int(version) >= 2**63:
             raise invalid(f"Failed to convert version: {version} to numeric.")
@@ -290,16 +384,6 @@ def _spec(name: str, version: str | None, label: str | None) -> Any:
     if label is not None:
         spec.version_label = unquote(label)
     return spec
-
-
-def _json(message: Any, proto_names: bool = False) -> bytes:
-    text: str = json_format.MessageToJson(
-        message,
-        indent=1,
-        preserving_proto_field_name=proto_names,
-        always_print_fields_with_no_presence=True,
-    )
-    return text.encode() + b"\n"
 
 
 def _plain(request: h11.Request, body: bytes) -> bytes:

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
-import itertools
-import json
 import math
+import re
 import struct
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from infra.model_server import rapid_json, tensors
 from infra.model_server import runtime as rt
-from infra.model_server import tensors
 from infra.model_server.status import Code, StatusError, invalid
 from infra.predict import stubs
 
@@ -41,21 +39,17 @@ _NUMBERS: dict[int, tuple[str, tuple[int, int] | None]] = {
     types_pb2.DT_UINT64: ("uint64_val", (0, 2**64 - 1)),
 }
 _MOST_RANK = 254  # TensorShape::MaxDimensions
-_LONGEST_SHOWN = 256
+_BASE64 = re.compile(r"([A-Za-z0-9+/]*)([=.]*)")
+_WHITESPACE = str.maketrans("", "", " \t\n\v\f\r")
+
+_shown, _quoted = rapid_json.shown, rapid_json.quoted
 
 
 def parse(body: bytes) -> dict[str, Any]:
     """The request's JSON object. Raises StatusError INVALID_ARGUMENT."""
     if not body:
         raise invalid("JSON Parse error: The document is empty")
-    try:
-        text = body.decode("utf-8-sig").lstrip(" \t\r\n")
-        # What follows the document is not looked at, as upstream parses.
-        document, _ = _DECODER.raw_decode(text)
-    except RecursionError:
-        raise invalid("JSON Parse error: nested too deeply") from None
-    except ValueError as error:  # JSONDecodeError, bad UTF-8, a number of too many digits
-        raise invalid(f"JSON Parse error: {_cut(str(error))}") from None
+    document = rapid_json.parse(body)
     if not isinstance(document, dict):
         raise invalid(f"JSON Value: {_shown(document)} Is not object")
     return document
@@ -69,18 +63,18 @@ def signature_name(document: dict[str, Any]) -> str:
             f"JSON Value: {_shown(document)} not formatted correctly. 'signature_name' key must be a string "
             "value."
         )
-    return name
+    return rapid_json.encoded(name).decode("utf-8", "replace")  # a message's strings are UTF-8
 
 
 def predict_inputs(document: dict[str, Any], infos: Mapping[str, Any]) -> tuple[dict[str, Any], Form]:
     """TensorProtos by input name, and the form the answer takes. infos: TensorInfo by input name."""
+    if not infos:
+        raise invalid(f"Failed to get input map for signature: {signature_name(document) or 'DEFAULT'}")
     if "instances" in document and "inputs" in document:
         raise invalid(
             f"JSON Value: {_shown(document)} Not formatted correctly expecting only one of 'inputs' or "
             "'instances' keys to exist "
         )
-    if not infos:
-        raise invalid(f"Failed to get input map for signature: {signature_name(document) or 'DEFAULT'}")
     if "instances" in document:
         instances = document["instances"]
         if not isinstance(instances, list):
@@ -116,10 +110,14 @@ def example_input(document: dict[str, Any]) -> Any:
 
 
 def predictions(results: Mapping[str, rt.Tensor], form: Form) -> bytes:
-    """The answer to a predict request. One output stands alone, several are an object by name."""
+    """The answer to a predict request. One output stands alone, several are an object by name.
+
+    The layout is RapidJSON's PrettyWriter's: four spaces a level, and in the row form lists on one line.
+    """
+    named = len(results) > 1
     if form == "column":
-        columns = {name: _nested(name, tensor) for name, tensor in results.items()}
-        value = columns if len(columns) > 1 else next(iter(columns.values()))
+        columns = {name: _nested(name, tensor, named + 1) for name, tensor in results.items()}
+        value = columns if named else next(iter(columns.values()))
         return _text(f'{{\n    "outputs": {_pretty(value, 4)}\n}}')
     sizes: dict[str, int] = {}
     for name, tensor in results.items():
@@ -132,8 +130,10 @@ def predictions(results: Mapping[str, rt.Tensor], form: Form) -> bytes:
                 f"Tensor name: {name} has inconsistent batch size: {shape[0]} expecting: {expected}"
             )
         sizes[name] = shape[0]
-    rows = {name: _nested(name, tensor) for name, tensor in results.items()}
-    if len(rows) == 1:
+    rows = {name: _nested(name, tensor, named + 1) for name, tensor in results.items()}
+    if not next(iter(sizes.values())):
+        return b'{\n    "predictions": []\n}'
+    if not named:
         lines = ", ".join(map(_flat, next(iter(rows.values()))))
         return _text(f'{{\n    "predictions": [{lines}\n    ]\n}}')
     blocks = []
@@ -308,7 +308,9 @@ class _Builder:
         """Whether all are numbers the field takes as they are: the common case, without a call each."""
         kinds = set(map(type, values))
         if self.dtype in (types_pb2.DT_FLOAT, types_pb2.DT_DOUBLE):
-            return kinds <= {float} or (kinds <= {float, int} and all(abs(v) < 2**1000 for v in values))
+            if kinds <= {float}:  # a sum that overflows is looked at one by one
+                return math.isfinite(sum(values))
+            return kinds <= {float, int} and all(abs(value) < 2**1000 for value in values)
         if self.dtype in _NUMBERS and kinds <= {int} and values:
             lowest, highest = _NUMBERS[self.dtype][1] or _INT32
             return bool(lowest <= min(values) and max(values) <= highest)
@@ -320,7 +322,7 @@ class _Builder:
             if isinstance(value, dict):
                 return _unbase64(value)
             if isinstance(value, str):
-                return _bytes(value)
+                return rapid_json.encoded(value)
         elif isinstance(value, dict):
             pass
         elif dtype == types_pb2.DT_BOOL:
@@ -328,9 +330,9 @@ class _Builder:
                 return value
         elif dtype in _NUMBERS:
             bounds = _NUMBERS[dtype][1]
-            if type(value) is int and (bounds is None or bounds[0] <= value <= bounds[1]):
-                return _as_float(value) if bounds is None else value
-            if type(value) is float and bounds is None:
+            if bounds is None and isinstance(value, float | int) and not isinstance(value, bool):
+                return _as_float(value)
+            if type(value) is int and bounds is not None and bounds[0] <= value <= bounds[1]:
                 return value
         else:
             raise StatusError(
@@ -373,25 +375,24 @@ def _is_base64(value: Any) -> bool:
 def _unbase64(value: dict[str, Any]) -> bytes:
     if not _is_base64(value):
         raise invalid(f"JSON Value: {_shown(value)} not formatted correctly for base64 data")
-    text = value["b64"]
+    # absl/strings/escaping.cc, Base64Unescape: blanks are passed over, padding is whole or left out
+    match = _BASE64.fullmatch(value["b64"].translate(_WHITESPACE))
+    if match is None or (match[2] and len(match[2]) != -len(match[1]) % 4):
+        raise invalid("Unable to base64 decode")
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError):
+        return base64.b64decode(match[1] + "=" * (-len(match[1]) % 4))
+    except binascii.Error:
         raise invalid("Unable to base64 decode") from None
 
 
-def _bytes(value: str) -> bytes:
+def _as_float(value: float) -> float:
+    """A number, but not one beyond a double's range: upstream's parser refuses it."""
     try:
-        return value.encode()
-    except UnicodeEncodeError:
-        raise invalid("JSON Parse error: The surrogate pair in string is invalid.") from None
-
-
-def _as_float(value: int) -> float:
-    try:
+        if math.isinf(value) and type(value) is float:
+            raise invalid(rapid_json.TOO_BIG)
         return float(value)
     except OverflowError:
-        raise invalid("JSON Parse error: Number too big to be stored in double.") from None
+        raise invalid(rapid_json.TOO_BIG) from None
 
 
 def _fill_example(value: Any, example: Any) -> None:
@@ -399,7 +400,8 @@ def _fill_example(value: Any, example: Any) -> None:
         raise invalid(f"Example must be JSON object but got JSON {_kind(value)}")
     features = example.features.feature
     for name, content in value.items():
-        _bytes(name)
+        if rapid_json.encoded(name).decode("utf-8", "replace") != name:
+            raise invalid(f"the name of a feature is not UTF-8: {_quoted(name)}")
         values = content if isinstance(content, list) else [content]
         feature = features[name]
         kind, converted = _feature_values(name, values)
@@ -414,16 +416,14 @@ def _feature_values(name: str, values: list[Any]) -> tuple[str, list[Any]]:
     for value in values:
         if isinstance(value, bool):
             found, item = "int64_list", int(value)
-        elif isinstance(value, int):
+        elif isinstance(value, int) and _INT64[0] <= value < 2**64:
             if value > _INT64[1]:
                 raise invalid(f"Feature: {name} has uint64_t element. Only int64_t is supported.")
-            if value < _INT64[0]:
-                raise invalid("JSON Parse error: Number too big to be stored in double.")
             found, item = "int64_list", value
-        elif isinstance(value, float):
-            found, item = "float_list", value
+        elif isinstance(value, float | int):  # a whole number of more than 64 bits is a double
+            found, item = "float_list", _as_float(value)
         elif isinstance(value, str):
-            found, item = "bytes_list", _bytes(value)
+            found, item = "bytes_list", rapid_json.encoded(value)
         elif _is_base64(value):
             found, item = "bytes_list", _unbase64(value)
         else:
@@ -436,9 +436,9 @@ def _feature_values(name: str, values: list[Any]) -> tuple[str, list[Any]]:
     return kind, out
 
 
-def _nested(name: str, tensor: rt.Tensor) -> Any:
-    """A tensor's elements as nested lists of final JSON texts."""
-    return _nest(_texts(name, tensor), tensor.shape)
+def _nested(name: str, tensor: rt.Tensor, depth: int) -> Any:
+    """A tensor's elements as nested lists of final JSON texts; depth: of the objects around them."""
+    return _nest(_texts(name, tensor, depth + len(tensor.shape)), tensor.shape)
 
 
 def _nest(flat: list[Any], shape: tuple[int, ...]) -> Any:
@@ -448,7 +448,7 @@ def _nest(flat: list[Any], shape: tuple[int, ...]) -> Any:
     return [_nest(flat[at * size : (at + 1) * size], shape[1:]) for at in range(shape[0])]
 
 
-def _texts(name: str, tensor: rt.Tensor) -> list[Any]:
+def _texts(name: str, tensor: rt.Tensor, depth: int) -> list[Any]:
     dtype = tensor.dtype
     if dtype in (types_pb2.DT_FLOAT, types_pb2.DT_DOUBLE):
         code: Literal["f", "d"] = "f" if dtype == types_pb2.DT_FLOAT else "d"
@@ -459,7 +459,9 @@ def _texts(name: str, tensor: rt.Tensor) -> list[Any]:
         return [_Raw("true" if value else "false") for value in tensor.content()]
     if dtype == types_pb2.DT_STRING:
         if name.endswith("_bytes"):
-            return [_Raw(f'{{"b64": "{base64.b64encode(value).decode()}"}}') for value in tensor.strings()]
+            inner, outer = "\n" + " " * 4 * (depth + 1), "\n" + " " * 4 * depth
+            encoded = (base64.b64encode(value).decode() for value in tensor.strings())
+            return [_Raw(f'{{{inner}"b64": "{value}"{outer}}}') for value in encoded]
         return [_Raw(_quoted(value.decode("utf-8", "surrogateescape"))) for value in tensor.strings()]
     if dtype in _NUMBERS:
         return [_Raw(str(value)) for value in tensors.values(tensor)]
@@ -486,10 +488,6 @@ def _pretty(value: Any, indent: int) -> str:
     return "[\n" + ",\n".join(f"{inner}{_pretty(item, indent + 4)}" for item in value) + f"\n{' ' * indent}]"
 
 
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
-
-
 def _text(text: str) -> bytes:
     """Bytes that were never UTF-8 go out as they came, as upstream writes strings."""
     return text.encode("utf-8", "surrogateescape")
@@ -504,22 +502,3 @@ def _kind(value: Any) -> str:
 
 
 _KINDS: dict[type, str] = {dict: "Object", list: "Array", str: "String"}
-
-
-def _shown(value: Any) -> str:
-    """A value for an error text, cut: the encoder is asked for no more than is shown."""
-    out = ""
-    with contextlib.suppress(RecursionError):  # a deep one is cut where the encoder gave up
-        for piece in itertools.islice(_ENCODER.iterencode(value), _LONGEST_SHOWN):
-            out += piece[:_LONGEST_SHOWN]
-            if len(out) > _LONGEST_SHOWN:
-                break
-    return _cut(out)
-
-
-def _cut(text: str) -> str:
-    return text[:_LONGEST_SHOWN]
-
-
-_DECODER = json.JSONDecoder()
-_ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False)

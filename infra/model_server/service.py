@@ -75,7 +75,7 @@ class Service:
             return result
 
     async def counted(
-        self, api: Api, entrypoint: Literal["GRPC", "REST"], model: str, answer: Awaitable[T]
+        self, api: str, entrypoint: Literal["GRPC", "REST"], model: str, answer: Awaitable[T]
     ) -> T:
         """Await `answer`, counting it under `model` with its status and time."""
         started = time.perf_counter()

@@ -170,8 +170,20 @@ def test_status_and_metadata(server: Server) -> None:
 REFUSED: list[tuple[str, Any, int, str, str]] = [
     (f"{NET}:predict", b"", 400, "JSON Parse error: The document is empty", "util/json_tensor.cc, ParseJson"),
     (f"{NET}:predict", b"[1]", 400, r"JSON Value: \[1\] Is not object", "util/json_tensor.cc, ParseJson"),
-    (f"{NET}:predict", b'{"a": ', 400, "JSON Parse error: .*", "util/json_tensor.cc, ParseJson"),
-    (f"{NET}:predict", b'{"a": "\xff"}', 400, "JSON Parse error: .*", "util/json_tensor.cc, ParseJson"),
+    (
+        f"{NET}:predict",
+        b'{"a": ',
+        400,
+        r"JSON Parse error: Invalid value\. at offset: 6",
+        "util/json_tensor.cc:486, ParseJson",
+    ),
+    (
+        f"{NET}:predict",
+        b'{"a": "\xff"}',
+        400,
+        "Missing 'inputs' or 'instances' key",
+        "raw bytes are no error",
+    ),
     (f"{NET}:predict", b'{"a": ' + b"9" * 5000 + b"}", 400, "JSON Parse error: .*", "ParseJson"),
     (
         f"{NET}:predict",
@@ -394,7 +406,47 @@ REFUSED: list[tuple[str, Any, int, str, str]] = [
         "Failed to convert version: 99999999999999999999 to numeric.",
         "http_rest_api_util.cc, ParseModelInfo",
     ),
-    ("/elsewhere", None, 404, "Not found: /elsewhere", "this server's own text"),
+    (f"{NET}:PREDICT", {}, 400, f"Malformed request: POST {NET}:PREDICT", "ProcessRequest compares the word"),
+    (f"{NET}:predict?a=1", {}, 400, rf"Malformed request: POST {NET}:predict\?a=1", "evhttp_request.cc:135"),
+    (
+        f"{NET}?a=1",
+        None,
+        404,
+        r"Could not find any versions of model net\?a=1",
+        "evhttp_request.cc:135, uri_path",
+    ),
+    ("/v1/models/", None, 400, "Malformed request: GET /v1/models/", "http_rest_api_util.cc:34"),
+    ("/v1/models/versions/3", None, 400, "Missing model name in request.", "http_rest_api_util.cc:34"),
+    (
+        f"{NET}/versions/-1",
+        None,
+        400,
+        f"Malformed request: GET {NET}/versions/-1",
+        "http_rest_api_util.cc:34",
+    ),
+    (f"{NET}/versions/9", None, 404, "Could not find version 9 of model net", "get_model_status_impl.cc:89"),
+    ("/v1/else", None, 400, "Malformed request: GET /v1/else", "http_rest_api_handler.cc:74"),
+    (
+        "/v1/models/nobody:classify",
+        {"examples": [1]},
+        400,
+        "Example must be JSON object.*",
+        "before the model",
+    ),
+    (
+        "/v1/models/nobody:predict",
+        {"signature_name": 1},
+        400,
+        ".*must be a string value.",
+        "before the model",
+    ),
+    (
+        "/v1/models/nobody:predict",
+        {"instances": 1},
+        404,
+        r"Servable not found for request: Latest\(nobody\)",
+        "http_rest_api_handler.cc:232, GetInfoMap, before the instances",
+    ),
 ]
 
 
@@ -404,7 +456,287 @@ def test_refused(server: Server, case: tuple[str, Any, int, str, str]) -> None:
     status, body = server.http(path, given)
     assert status == code, body
     assert list(body) == ["error"]
-    assert re.fullmatch(pattern, body["error"]), body["error"]
+    assert re.fullmatch(pattern, body["error"], re.DOTALL), body["error"]
+
+
+def send(server: Server, method: str, target: str, body: bytes = b"", **headers: str) -> tuple[Any, bytes]:
+    """The response and its body, to the byte."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=30)
+    connection.request(method, target, body, headers)
+    response = connection.getresponse()
+    text = response.read()
+    connection.close()
+    return response, text
+
+
+def test_error_texts_show_values_as_upstream_prints_them(server: Server) -> None:
+    # util/json_tensor.cc:229, JsonValueToDebugString: objects a member a line, arrays on one
+    _, text = send(server, "POST", f"{NET}:predict", b'{"instances": [], "a": [1, 2.50, {"b": null}]}')
+    assert json.loads(text)["error"] == (
+        'JSON Value: {\n    "instances": [],\n    "a": [1, 2.5, {\n            "b": null\n        }]\n}'
+        " No values in 'instances' array"
+    )
+    # status.ToString() inside, :565
+    asked = b'{"signature_name": "two", "instances": [{"a": [1, "x"], "b": [1, 2]}]}'
+    _, text = send(server, "POST", f"{SHAPES}:predict", asked)
+    assert json.loads(text)["error"] == (
+        "Failed to process element: 0 key: a of 'instances' list. Error: INVALID_ARGUMENT: JSON Value: \"x\" "
+        "Type: String is not of expected type: float"
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "status", "page"),
+    [
+        # util/net_http/server/internal/evhttp_server.cc:176, evhttp_send_error in libevent's http.c
+        ("GET", "/", 404, "Not Found"),
+        ("HEAD", "/", 404, ""),
+        ("DELETE", "/anything?x", 404, "Not Found"),
+        ("OPTIONS", "/", 404, "Not Found"),
+        # :114, evhttp_set_allowed_methods
+        ("TRACE", NET, 501, "Not Implemented"),
+        ("BREW", NET, 501, "Not Implemented"),
+    ],
+)
+def test_where_nobody_answers_libevents_page_does(
+    server: Server, method: str, target: str, status: int, page: str
+) -> None:
+    response, text = send(server, method, target)
+    assert (response.status, response.headers["Content-Type"]) == (status, "text/html")
+    assert response.headers["Connection"] == "close"
+    expected = (
+        f"<HTML><HEAD>\n<TITLE>{status} {page}</TITLE>\n</HEAD><BODY>\n<H1>{page}</H1>\n</BODY></HTML>\n"
+    )
+    assert text.decode() == (expected if page else "")
+
+
+@pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "PATCH"])
+def test_other_methods_are_malformed_requests(server: Server, method: str) -> None:
+    # model_servers/http_rest_api_handler.cc:74: only POST and GET are gone into
+    response, text = send(server, method, f"{NET}:predict", b"{}")
+    assert (response.status, response.reason) == (400, "Bad Request")
+    assert response.headers["Content-Type"] == "application/json"
+    error = f'{{\n    "error": "Malformed request: {method} {NET}:predict"\n}}'
+    assert text.decode() == ("" if method == "HEAD" else error)
+    assert int(response.headers["Content-Length"]) == len(error)
+
+
+def test_a_head_leaves_the_connection_usable(server: Server) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=30)
+    for method in ("HEAD", "GET", "HEAD", "GET"):
+        connection.request(method, "/monitoring/prometheus/metrics")
+        response = connection.getresponse()
+        assert (response.status, response.reason) == (200, "OK")
+        assert bool(response.read()) is (method == "GET")
+    connection.close()
+
+
+def test_options_is_a_preflight(server: Server) -> None:
+    # model_servers/http_server.cc:170; without --enable_cors no headers of CORS
+    response, text = send(server, "OPTIONS", NET, Origin="https://example.org")
+    assert (response.status, text) == (200, b"")
+    assert "Access-Control-Allow-Origin" not in response.headers
+    response, text = send(server, "OPTIONS", NET)
+    assert response.status == 400
+    assert json.loads(text) == {"error": "Origin header is missing in CORS preflight"}
+
+
+def test_paths_in_other_spellings(server: Server) -> None:
+    status, body = server.http(NET)
+    assert status == 200
+    # http_rest_api_util.cc:31: (?i); the last word of the path is compared as it stands
+    for path in ("/V1/MODELS/net", "/v1/models/%6eet", f"{NET}/METADATA", f"{NET}/labels/any"):
+        assert server.http(path) == (status, body)
+    # A proxy's request names the host; evhttp_request.cc:94 takes the path of it
+    response, text = send(server, "GET", f"http://elsewhere.example:80{NET}")
+    assert (response.status, json.loads(text)) == (status, body)
+    response, text = send(server, "GET", "/monitoring/prometheus/metrics?a=1")
+    # model_servers/http_server.cc:96
+    assert (response.status, response.headers["Content-Type"]) == (400, "text/plain")
+    assert text == (
+        b"Unexpected path: /monitoring/prometheus/metrics?a=1. Should be /monitoring/prometheus/metrics"
+    )
+
+
+def test_status_and_metadata_to_the_byte(server: Server) -> None:
+    # model_servers/http_rest_api_util.cc:133 and :193; protobuf json/internal/unparser.cc orders by number
+    response, text = send(server, "GET", f"{NET}/versions/1")
+    assert (response.status, response.headers["Content-Type"]) == (200, "application/json")
+    assert (
+        text.decode()
+        == """{
+ "model_version_status": [
+  {
+   "version": "1",
+   "state": "AVAILABLE",
+   "status": {
+    "error_code": "OK",
+    "error_message": ""
+   }
+  }
+ ]
+}
+"""
+    )
+    text = send(server, "GET", f"{NET}/metadata")[1].decode()
+    assert text.startswith("""{
+"model_spec":{
+ "name": "net",
+ "version": "2",
+ "signature_name": ""
+}
+,
+"metadata": {"signature_def": {
+ "signature_def": {
+  "__saved_model_init_op": {
+   "inputs": {},
+   "outputs": {
+""")
+    assert (
+        """
+  "predict_images": {
+   "inputs": {
+    "images": {
+     "name": "predict_images_images:0",
+     "dtype": "DT_FLOAT",
+     "tensor_shape": {
+      "dim": [
+       {
+        "size": "-1",
+        "name": ""
+       },
+       {
+        "size": "784",
+        "name": ""
+       }
+      ],
+      "unknown_rank": false
+     }
+    }
+   },
+   "outputs": {
+"""
+        in text
+    )
+    assert text.endswith("""   "method_name": "tensorflow/serving/classify",
+   "defaults": {}
+  }
+ }
+}
+}
+}
+""")
+    response, text = send(server, "GET", "/v1/models/%3Ca%3E")
+    assert text.decode() == '{\n    "error": "Could not find any versions of model <a>"\n}'
+
+
+# body after the signature's name, the answer to the byte; util/json_tensor.cc:975 and :1028 with RapidJSON's
+# PrettyWriter, and :125, WriteDecimal
+LAYOUTS: list[tuple[str, str, str]] = [
+    ("echo_float32", '"instances": [1, 2.5]', '"predictions": [1.0, 2.5\n    ]'),
+    (
+        "echo_float32",
+        '"instances": [[[1], [2]], [[3], [4]]]',
+        '"predictions": [[[1.0], [2.0]], [[3.0], [4.0]]\n    ]',
+    ),
+    ("echo_float32", '"inputs": 3', '"outputs": 3.0'),
+    ("echo_float32", '"inputs": []', '"outputs": []'),
+    ("echo_float32", '"inputs": [[], []]', '"outputs": [\n        [],\n        []\n    ]'),
+    (
+        "echo_float32",
+        '"inputs": [[1], [2]]',
+        '"outputs": [\n        [\n            1.0\n        ],\n        [\n            2.0\n        ]\n    ]',
+    ),
+    (
+        "echo_float32",
+        '"instances": [0.1, 1e-7, 16777216, 1e30, -0.0, -0]',
+        '"predictions": [0.1, 1e-07, 16777216.0, 1e+30, -0.0, 0.0\n    ]',
+    ),
+    (
+        "echo_float32",
+        '"instances": [0.333333333333, 123456, 1234567, 9000000, 3.4028235e38, 1e-45]',
+        '"predictions": [0.333333343, 123456.0, 1234567.0, 9e+06, 3.40282347e+38, 1.4013e-45\n    ]',
+    ),
+    (
+        "echo_float32",
+        '"instances": [1e300, -Inf, -NaN, Infinity]',
+        '"predictions": [Infinity, -Infinity, NaN, Infinity\n    ]',
+    ),
+    (
+        "echo_float64",
+        '"instances": [0.1, 1e300, 0.30000000000000004, 1e22, 123456789]',
+        '"predictions": [0.1, 1e+300, 0.30000000000000004, 1e+22, 123456789.0\n    ]',
+    ),
+    (
+        "echo_float64",
+        '"instances": [18446744073709551616, 9007199254740993]',
+        '"predictions": [1.8446744073709552e+19, 9007199254740992.0\n    ]',
+    ),
+    ("echo_uint64", '"instances": [18446744073709551615]', '"predictions": [18446744073709551615\n    ]'),
+    ("echo_int8", '"instances": [300, -129]', '"predictions": [44, 127\n    ]'),
+    ("echo_bool", '"inputs": [true, false]', '"outputs": [\n        true,\n        false\n    ]'),
+    (
+        "echo_string",
+        '"instances": ["a\\u001f\\u000b/<\\"", {"b64": "AA=="}]',
+        '"predictions": ["a\\u001F\\u000B/<\\"", "\\u0000"\n    ]',
+    ),
+    (
+        "echo_string",
+        '"instances": [{"b64": " Y W I"}, {"b64": "YWI="}, {"b64": "YWI."}]',
+        '"predictions": ["ab", "ab", "ab"\n    ]',
+    ),
+    (
+        "reverse",
+        '"inputs": "x"',
+        '"outputs": {\n        "length": 1,\n        "text": "x",\n        "text_bytes": {\n            "b64": "eHg="\n        }\n    }',
+    ),
+    (
+        "reverse",
+        '"instances": ["x"]',
+        '"predictions": [\n        {\n            "length": 1,\n            "text": "x",\n            "text_bytes": {\n                "b64": "eHg="\n            }\n        }\n    ]',
+    ),
+    (
+        "constant",
+        '"inputs": [1, 2]',
+        '"outputs": {\n        "empty": [],\n        "same": [\n            1.0,\n            2.0\n        ],\n        "scalar": 3.0\n    }',
+    ),
+]
+
+
+@pytest.mark.parametrize("case", LAYOUTS, ids=[f"{name} {given}" for name, given, _ in LAYOUTS])
+def test_answers_to_the_byte(server: Server, case: tuple[str, str, str]) -> None:
+    signature, given, expected = case
+    response, text = send(
+        server, "POST", f"{SHAPES}:predict", f'{{"signature_name": "{signature}", {given}}} beyond'.encode()
+    )
+    assert text.decode() == f"{{\n    {expected}\n}}"
+    assert response.status == 200
+
+
+def test_classify_and_regress_to_the_byte(server: Server) -> None:
+    asked = b'{"signature_name": "regress", "examples": [{"x": 2.0}, {"x": 1e-30}]}'
+    assert send(server, "POST", f"{SHAPES}:regress", asked)[1] == b'{\n    "results": [7.0, 3.0]\n}'
+    # numbers without a fraction are int64, those of more than 64 bits floats again: json_tensor.cc:775
+    asked = b'{"signature_name": "regress", "examples": [{"x": 18446744073709551616}]}'
+    assert send(server, "POST", f"{SHAPES}:regress", asked)[1] == b'{\n    "results": [3.68934881e+19]\n}'
+
+
+def test_bytes_that_are_no_utf8_come_back_as_they_went(server: Server) -> None:
+    # RapidJSON without kParseValidateEncodingFlag copies them
+    asked = b'{"signature_name": "echo_string", "instances": ["\xff\xfe", "\xc3\xa9"]}'
+    response, text = send(server, "POST", f"{SHAPES}:predict", asked)
+    assert (response.status, text) == (200, b'{\n    "predictions": ["\xff\xfe", "\xc3\xa9"\n    ]\n}')
+
+
+@pytest.mark.parametrize(
+    "number", ["1e400", "-1e309", "1" + "0" * 400, "-" + "9" * 5000], ids=lambda text: text[:12]
+)
+def test_numbers_beyond_a_double_are_refused(server: Server, number: str) -> None:
+    for given in (f'"inputs": {number}', f'"instances": [1.0, {number}]'):
+        asked = f'{{"signature_name": "echo_float64", {given}}}'.encode()
+        response, text = send(server, "POST", f"{SHAPES}:predict", asked)
+        assert response.status == 400
+        assert "Number too big to be stored in double." in json.loads(text)["error"]
 
 
 def test_gzip_bodies(server: Server) -> None:
@@ -445,7 +777,7 @@ def test_metrics_under_upstreams_names(server: Server) -> None:
         value(":tensorflow:serving:request_count", **good),
         value(":tensorflow:serving:request_count", **bad),
     )
-    latency = {"model_name": "shapes", "API": "Predict", "entrypoint": "REST"}
+    latency = {"model_name": "shapes", "API": "predict", "entrypoint": "REST"}  # as in the path
     timed = value(":tensorflow:serving:request_latency_count", **latency)
     ran = {"model_name": "shapes", "API": "Predict", "runtime": "TF1"}
     runs = value(":tensorflow:serving:runtime_latency_count", **ran)
