@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from infra.core.errors import ModelError
+from infra.mnist import saved_functions
+from infra.mnist.saved_functions import FunctionDescription
 from infra.predict import stubs
 
 SERVE = "serve"
@@ -47,8 +49,13 @@ class SignatureDescription:
 
 @dataclass(frozen=True)
 class MetaGraphDescription:
+    """functions: None where no object was saved (TensorFlow 1), or with damage: why its functions cannot be listed; servers do not need them."""
+
     tags: tuple[str, ...]
     signatures: tuple[SignatureDescription, ...]
+    ops: tuple[str, ...] = ()
+    functions: tuple[FunctionDescription, ...] | None = None
+    damage: str = ""
 
 
 @dataclass(frozen=True)
@@ -139,7 +146,7 @@ def inspect(path: Path) -> ModelDescription:
         files=files,
         sha256=sha256(directory),
         tensorflow=next((graph.meta_info_def.tensorflow_version for graph in message.meta_graphs), ""),
-        meta_graphs=tuple(_meta_graph(graph) for graph in message.meta_graphs),
+        meta_graphs=tuple(sorted(map(_meta_graph, message.meta_graphs), key=lambda graph: graph.tags)),
         warmup_requests=_count_records(directory / WARMUP),
         accuracy=record.get("accuracy"),
         data=str(record.get("data", "")),
@@ -228,8 +235,8 @@ def as_text(description: ModelDescription) -> str:
         lines.append("WARNING: its files are not those that were exported (checksum differs)")
     lines.append(f"sha256 {description.sha256}")
     for graph in description.meta_graphs:
-        tags = ", ".join(f"'{tag}'" for tag in graph.tags)
-        lines += ["", f"MetaGraphDef with tag-set: {tags} contains the following SignatureDefs:"]
+        tags = ", ".join(graph.tags)
+        lines += ["", f"MetaGraphDef with tag-set: '{tags}' contains the following SignatureDefs:"]
         for signature in graph.signatures:
             lines += ["", f"signature_def['{signature.name}']:"]
             for side, word, tensors in (
@@ -246,6 +253,12 @@ def as_text(description: ModelDescription) -> str:
                         f"        name: {tensor.tensor}",
                     ]
             lines.append(f"  Method name is: {signature.method}")
+        ops = ", ".join(f"'{op}'" for op in graph.ops)
+        lines.append(f"The MetaGraph with tag set {list(graph.tags)} contains the following ops: {{{ops}}}")
+        if graph.damage:
+            lines += ["", f"Concrete Functions: N/A (the object graph is damaged: {graph.damage})"]
+        if graph.functions is not None:
+            lines += saved_functions.as_lines(graph.functions)
     return "\n".join(lines)
 
 
@@ -260,6 +273,12 @@ def _files(directory: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _meta_graph(graph: Any) -> MetaGraphDescription:
+    functions: tuple[FunctionDescription, ...] | None = None
+    damage = ""
+    try:
+        functions = saved_functions.functions(graph)
+    except ValueError as error:
+        damage = str(error)
     return MetaGraphDescription(
         tuple(graph.meta_info_def.tags),
         tuple(
@@ -268,6 +287,9 @@ def _meta_graph(graph: Any) -> MetaGraphDescription:
             )
             for name, signature in sorted(graph.signature_def.items())
         ),
+        saved_functions.ops(graph),
+        functions,
+        damage,
     )
 
 

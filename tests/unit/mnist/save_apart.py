@@ -105,6 +105,52 @@ def save_keras(folder: Path) -> None:
         np.savez(folder / f"{name}.npz", *other.get_weights())
 
 
+def save_functions(folder: Path) -> None:
+    """Functions of every kind a model may have: any rank, strings, nested arguments, traced twice."""
+    module = tf.Module()
+    module.any_rank = tf.function(lambda x: {"y": -x}, input_signature=[tf.TensorSpec(None, tf.float32)])
+    module.words = tf.function(
+        lambda words, n: {"upper": tf.strings.upper(words), "n": n + 1},
+        input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.int64)],
+    )
+    module.nothing = tf.function(lambda: {"one": tf.constant(1.0)})
+    alone = module.nothing.get_concrete_function()
+    module.nested = tf.function(
+        lambda pair: pair["a"],
+        input_signature=[{"a": [tf.TensorSpec([2, None], tf.bfloat16), tf.RaggedTensorSpec([None, None])]}],
+    )
+    module.traced = tf.function(lambda x, flag=True, scale=2.0: x * scale if flag else -x)
+    module.traced(tf.constant([1.0, 2.0]))
+    module.traced(tf.constant(1.0), flag=False)
+    module.bare = tf.function(lambda x: x + 1).get_concrete_function(tf.TensorSpec([], tf.int32, "count"))
+    tf.saved_model.save(
+        module, str(folder), signatures={"any": module.any_rank, "words": module.words, "nothing": alone}
+    )
+
+
+def save_several(folder: Path) -> None:
+    """Three graphs in one file, as TensorFlow 1 programs wrote them, one without signatures."""
+    api = tf1.saved_model
+    with tf.Graph().as_default(), tf1.Session() as session:
+        values = tf1.placeholder(tf.float32, [None, 2], name="x")
+        scaled = tf.identity(
+            values * tf1.get_variable("v", initializer=[2.0, 3.0], use_resource=True), name="y"
+        )
+        sparse = tf1.sparse_placeholder(tf.float32, name="sparse")
+        infos = [api.build_tensor_info(tensor) for tensor in (sparse, tf.sparse.to_dense(sparse))]
+        signatures = {
+            "serving_default": api.predict_signature_def({"x": values}, {"y": scaled}),
+            "sparse": api.build_signature_def({"in": infos[0]}, {"out": infos[1]}, "any/method"),
+            "empty": api.build_signature_def(),
+        }
+        session.run(tf1.global_variables_initializer())
+        builder = api.Builder(str(folder))
+        builder.add_meta_graph_and_variables(session, ["train"], signature_def_map={})
+        builder.add_meta_graph(["serve", "gpu"], signature_def_map=signatures)
+        builder.add_meta_graph(["serve"], signature_def_map=signatures)
+        builder.save()
+
+
 def main(folder: Path) -> None:
     keras_files.repeatable(RECIPE.seed)
     for name, task in (("line", save_line), ("network", save_network), ("keras", save_keras)):
@@ -124,8 +170,11 @@ def main(folder: Path) -> None:
     mute = tf.Module()
     mute.scale = tf.Variable(2.0)
     tf.saved_model.save(mute, str(folder / "mute"))
-    with (folder / "shown.txt").open("w") as file, contextlib.redirect_stdout(file):
-        saved_model_cli._show_all(str(folder / "names"))
+    save_functions(folder / "functions")
+    save_several(folder / "several")
+    for name in ("names", "foreign/12", "mute", "functions", "several"):
+        with (folder / name).with_suffix(".txt").open("w") as file, contextlib.redirect_stdout(file):
+            saved_model_cli._show_all(str(folder / name))
 
 
 if __name__ == "__main__":
