@@ -1,18 +1,16 @@
-"""SSH through paramiko: pinned host keys only, commands, files, tunnels."""
+"""SSH through paramiko: pinned host keys only, commands, files into them, tunnels."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import shlex
 import socket
-import tarfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import paramiko
 
@@ -22,6 +20,13 @@ from infra.core.types import Host
 
 CONNECT_SECONDS = 10.0
 _BLOCK = 1 << 16
+_GO_ON = (
+    "check that the host still runs and is reached, then run the same command again: it goes on from there"
+)
+_RECORD_KEY = (
+    "`ssh-keyscan -t ed25519 ADDRESS` prints the machine's key: compare it with the one on the machine, then "
+    "record it in known_hosts or as slipway_host_key in the inventory"
+)
 
 
 class Unreachable(HostError):
@@ -47,7 +52,7 @@ class Connection:
     def _transport(self) -> Any:
         transport = self._client.get_transport()
         if transport is None or not transport.is_active():
-            raise Unreachable("the SSH connection was lost", where=self.host.name)
+            raise Unreachable("the SSH connection was lost", where=self.host.name, action=_GO_ON)
         return transport
 
     def run(
@@ -68,76 +73,14 @@ class Connection:
         """
         data = input.encode() if isinstance(input, str) else input
         return self._run(
-            argv,
-            lambda stdin: _send(stdin, data),
-            timeout=timeout,
-            check=check,
-            on_line=on_line,
-            become=become,
+            argv, [data] if data else [], timeout=timeout, check=check, on_line=on_line, become=become
         )
 
     def stream_in(
         self, argv: Sequence[str], local: Path, *, timeout: float | None = None, check: bool = True
     ) -> Completed:
         """Run a program on the host with the bytes of a local file as its stdin."""
-
-        def feed(stdin: _Stdin) -> None:
-            with local.open("rb") as file:
-                while block := file.read(_BLOCK):
-                    stdin.write(block)
-
-        return self._run(argv, feed, timeout=timeout, check=check, on_line=None, become=True)
-
-    def put(self, local: Path, remote: str, mode: int = 0o644) -> None:
-        """Copy one file to the host, whole or not at all; parents are made."""
-        script = (
-            'set -e; mkdir -p -- "$(dirname -- "$1")"; new="$1.$$.new"; '
-            'trap \'rm -f -- "$new"\' EXIT; umask 077; cat >"$new"; '
-            'chmod "$2" -- "$new"; mv -T -- "$new" "$1"; trap - EXIT'
-        )
-        # a cut stream must not look like a whole file: cat ends without an error then
-        size = local.stat().st_size
-        script = script.replace(
-            'chmod "$2"',
-            'test "$(stat -c %s -- "$new")" = "$3" || { echo "cut short" >&2; exit 1; }; chmod "$2"',
-        )
-        self.stream_in(["sh", "-c", script, "put", remote, f"{mode:o}", str(size)], local)
-
-    def put_tree(self, local: Path, remote: str) -> None:
-        """Copy a folder's content into a folder of the host, as a tar stream; files there stay otherwise."""
-
-        def feed(stdin: _Stdin) -> None:
-            with tarfile.open(fileobj=stdin, mode="w|", format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]  # a write-only stream is all mode "w|" needs
-                archive.add(local, arcname=".", filter=_as_root)
-
-        script = 'mkdir -p -- "$1" && exec tar -x --no-same-owner -C "$1" -f -'
-        self._run(
-            ["sh", "-c", script, "put_tree", remote],
-            feed,
-            timeout=None,
-            check=True,
-            on_line=None,
-            become=True,
-        )
-
-    def get(self, remote: str, local: Path) -> None:
-        """Copy one file from the host, whole or not at all."""
-        local.parent.mkdir(parents=True, exist_ok=True)
-        beside = local.with_name(f".{local.name}.{os.getpid()}.new")
-        try:
-            with beside.open("wb") as file:
-                self._run(
-                    ["cat", "--", remote],
-                    lambda _stdin: None,
-                    timeout=None,
-                    check=True,
-                    on_line=None,
-                    become=True,
-                    sink=file,
-                )
-            beside.replace(local)
-        finally:
-            beside.unlink(missing_ok=True)
+        return self._run(argv, _blocks(local), timeout=timeout, check=check)
 
     @contextmanager
     def tunnel(self, address: str, port: int) -> Iterator[tuple[str, int]]:
@@ -171,13 +114,12 @@ class Connection:
     def _run(
         self,
         argv: Sequence[str],
-        feed: Callable[[_Stdin], None],
+        stdin: Iterable[bytes],
         *,
         timeout: float | None,
         check: bool,
-        on_line: Callable[[str], None] | None,
-        become: bool,
-        sink: BinaryIO | None = None,
+        on_line: Callable[[str], None] | None = None,
+        become: bool = True,
     ) -> Completed:
         words = tuple(argv)
         started = words
@@ -190,28 +132,24 @@ class Connection:
             channel = self._transport.open_session(timeout=CONNECT_SECONDS)
             channel.exec_command(shlex.join(started))
         except (paramiko.SSHException, OSError, EOFError) as error:
-            raise Unreachable(f"cannot start a command over SSH: {error}", where=self.host.name) from error
+            raise Unreachable(
+                f"cannot start a command over SSH: {error}", where=self.host.name, action=_GO_ON
+            ) from error
         out: list[str] = []
         err: list[str] = []
         readers = [
-            threading.Thread(target=_read, args=(channel.makefile("rb"), out, on_line, sink), daemon=True),
-            threading.Thread(
-                target=_read, args=(channel.makefile_stderr("rb"), err, on_line, None), daemon=True
-            ),
+            threading.Thread(target=_read, args=(stream, lines, on_line), daemon=True)
+            for stream, lines in ((channel.makefile("rb"), out), (channel.makefile_stderr("rb"), err))
         ]
         try:
             for reader in readers:
                 reader.start()
-            # the program may end, or the connection break, before it has read everything
-            with contextlib.suppress(_Closed):
-                feed(_Stdin(channel))
+            _send(channel, stdin)
             with contextlib.suppress(OSError):
                 channel.shutdown_write()
             limit = None if timeout is None else timeout + 10
             if not channel.status_event.wait(limit):
                 raise CommandError(words, -9, "".join(err or out) + "\nno end", where=self.host.name)
-            if sink is not None:
-                readers[0].join()
             _drain(readers, lambda: len(out) + len(err))
             code = int(channel.recv_exit_status())
         finally:
@@ -221,6 +159,7 @@ class Connection:
                 f"the connection broke while `{' '.join(words)[:200]}` ran",
                 where=self.host.name,
                 tail="".join(err or out),
+                action=_GO_ON,
             )
         if timeout is not None and code == 124:
             err.append(f"\nno end after {timeout:g} s")
@@ -237,20 +176,11 @@ def connect(host: Host, identity: Path | None, timeout: float = CONNECT_SECONDS)
     identity: the private key file, None for an agent's and the user's own keys. timeout in seconds
     for each step of the handshake. Raises HostKeyRejected, LoginRefused or Unreachable.
     """
-    kind, _, blob = host.host_key.partition(" ")
+    key = _pinned_key(host)
     client = paramiko.SSHClient()
-    # without a pinned key of this kind in here paramiko refuses: nothing is accepted unseen
+    # a key of another kind than the pinned one is refused too: nothing is accepted unseen
     client.set_missing_host_key_policy(paramiko.RejectPolicy())
-    known = host.address if host.port == 22 else f"[{host.address}]:{host.port}"
-    try:
-        entry = paramiko.hostkeys.HostKeyEntry.from_line(f"{known} {kind} {blob}")
-    except (ValueError, paramiko.SSHException, paramiko.hostkeys.InvalidHostKey) as error:
-        raise HostKeyRejected(
-            f"the pinned host key is not one: {host.host_key[:60]!r}", where=host.name
-        ) from error
-    if entry is None or entry.key is None:
-        raise HostKeyRejected(f"the pinned host key is not one: {host.host_key[:60]!r}", where=host.name)
-    client.get_host_keys().add(known, kind, entry.key)
+    client.get_host_keys().add(_known_name(host), key.get_name(), key)
     try:
         try:
             client.connect(
@@ -278,11 +208,6 @@ def connect(host: Host, identity: Path | None, timeout: float = CONNECT_SECONDS)
                 action=f"put the public half of {identity or 'your key'} into the user's authorized_keys",
             ) from error
         except (paramiko.SSHException, OSError, EOFError) as error:
-            if "not found in known_hosts" in str(error):
-                raise HostKeyRejected(
-                    f"the machine at {host.address}:{host.port} shows no {kind} host key, which is the pinned kind",
-                    where=host.name,
-                ) from error
             raise Unreachable(
                 f"no SSH at {host.address}:{host.port}: {error or type(error).__name__}",
                 where=host.name,
@@ -294,6 +219,23 @@ def connect(host: Host, identity: Path | None, timeout: float = CONNECT_SECONDS)
         yield Connection(host, client)
     finally:
         client.close()
+
+
+def _pinned_key(host: Host) -> Any:
+    """The host's pinned key as paramiko's. Raises HostKeyRejected when it is none."""
+    try:
+        entry = paramiko.hostkeys.HostKeyEntry.from_line(known_hosts_line(host))
+    except (ValueError, paramiko.SSHException, paramiko.hostkeys.InvalidHostKey):
+        entry = None
+    if entry is None or entry.key is None:
+        raise HostKeyRejected(
+            f"the pinned host key is not one: {host.host_key[:60]!r}", where=host.name, action=_RECORD_KEY
+        )
+    return entry.key
+
+
+def _known_name(host: Host) -> str:
+    return host.address if host.port == 22 else f"[{host.address}]:{host.port}"
 
 
 def fingerprint(host_key: str) -> str:
@@ -315,46 +257,25 @@ def recorded_key(known_hosts: Path, name: str) -> str | None:
 
 def known_hosts_line(host: Host) -> str:
     """The host's pinned key as a line of known_hosts."""
-    name = host.address if host.port == 22 else f"[{host.address}]:{host.port}"
-    return f"{name} {host.host_key}"
+    return f"{_known_name(host)} {host.host_key}"
 
 
-class _Closed(Exception):
-    """The host's end of a channel takes no more bytes."""
+def _blocks(local: Path) -> Iterator[bytes]:
+    with local.open("rb") as file:
+        while block := file.read(_BLOCK):
+            yield block
 
 
-class _Stdin:
-    """A channel as the write-only file that tarfile wants too."""
-
-    def __init__(self, channel: Any) -> None:
-        self._channel = channel
-
-    def write(self, data: bytes) -> int:
+def _send(channel: Any, blocks: Iterable[bytes]) -> None:
+    """Write to a program's stdin; it may end, or the connection break, before it has read everything."""
+    for block in blocks:
         try:
-            self._channel.sendall(data)
-        except OSError as error:  # apart from errors of reading the local file, which must be seen
-            raise _Closed from error
-        return len(data)
+            channel.sendall(block)
+        except OSError:
+            return
 
 
-def _as_root(info: tarfile.TarInfo) -> tarfile.TarInfo:
-    info.uid = info.gid = 0
-    info.uname = info.gname = "root"
-    return info
-
-
-def _send(stdin: _Stdin, data: bytes | None) -> None:
-    if data:
-        stdin.write(data)
-
-
-def _read(
-    stream: Any, lines: list[str], on_line: Callable[[str], None] | None, sink: BinaryIO | None
-) -> None:
-    if sink is not None:
-        while block := stream.read(_BLOCK):
-            sink.write(block)
-        return
+def _read(stream: Any, lines: list[str], on_line: Callable[[str], None] | None) -> None:
     for raw in stream:
         line = raw.decode(errors="replace")
         lines.append(line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,9 +56,13 @@ def test_a_wrong_model_in_one_pod(lab: Project, healthy: list[dict[str, Any]], t
     host, identity = container(lab, victim)
     # the node's own view of the container's root is writable
     models = f"/run/containerd/io.containerd.runtime.v2.task/k8s.io/{identity}/rootfs/models/mnist"
+    packed = tmp_path / "other.tar"
+    with tarfile.open(packed, "w") as archive:
+        archive.add(other.value("model")["path"], arcname=".")
     machines = load(Hosts, json.dumps(lab.value("hosts")).encode())
     with ssh.connect(next(h for h in machines.hosts if h.name == host), machines.identity) as connection:
-        connection.put_tree(Path(other.value("model")["path"]), f"{models}/.900")
+        connection.run(["mkdir", f"{models}/.900"])
+        connection.stream_in(["tar", "-x", "--no-same-owner", "-C", f"{models}/.900", "-f", "-"], packed)
         connection.run(["chmod", "-R", "a+rX", f"{models}/.900"])
         connection.run(["mv", f"{models}/.900", f"{models}/900"])
 
