@@ -128,10 +128,10 @@ def fingerprint_of(
 
 def unchanged(folder: Path, fingerprint: str) -> Path | None:
     """The newest version when it has this fingerprint and all its files are as they were written."""
-    numbers = saved_model.versions(folder)
-    if not numbers:
+    versions = saved_model.version_folders(folder)
+    if not versions:
         return None
-    newest = folder / str(numbers[-1])
+    newest = versions[max(versions)]
     record = saved_model.read_record(newest)
     if record is None or record.get("fingerprint") != fingerprint:
         return None

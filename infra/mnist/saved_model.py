@@ -93,37 +93,53 @@ def locate(path: Path) -> Path:
 
     Raises ModelError that says what is there instead.
     """
-    if (path / "saved_model.pb").is_file():
+    if is_saved_model(path):
         return path
     if not path.is_dir():
         raise ModelError(f"{path} is no SavedModel: {_what(path)}", action=_EXPECTED)
-    numbers = versions(path)
-    if numbers:
-        newest = path / str(numbers[-1])
-        if not (newest / "saved_model.pb").is_file():
+    found = version_folders(path)
+    if found:
+        newest = found[max(found)]
+        if not is_saved_model(newest):
             raise ModelError(f"{newest} is no SavedModel: it has no saved_model.pb", action=_EXPECTED)
         return newest
-    if (path / "saved_model.pbtxt").is_file():
-        raise ModelError(f"{path} holds a SavedModel as text (saved_model.pbtxt)", action=_EXPECTED)
-    nested = sorted(child.name for child in path.iterdir() if child.is_dir() and versions(child))
+    if (path / "saved_model.cpb").is_file():
+        raise ModelError(f"{path} holds a SavedModel in chunks (saved_model.cpb)", action=_EXPECTED)
+    nested = sorted(child.name for child in path.iterdir() if child.is_dir() and _has_models(child))
     also = f"; models in it: {', '.join(nested)} (name one of them)" if nested else ""
     raise ModelError(f"{path} has no saved_model.pb and no version folders{also}", action=_EXPECTED)
 
 
 _EXPECTED = "give a directory with saved_model.pb, or its parent with folders 1, 2, ... as servers watch it"
+_FILES = ("saved_model.pb", "saved_model.pbtxt")  # TensorFlow takes the first of these that is there
+
+
+def is_saved_model(directory: Path) -> bool:
+    """Whether TensorFlow's loaders would take this directory for a SavedModel."""
+    return any((directory / name).is_file() for name in _FILES)
+
+
+def _has_models(folder: Path) -> bool:
+    try:
+        return any(map(is_saved_model, version_folders(folder).values()))
+    except OSError:  # not ours to look into
+        return False
+
+
+def version_folders(folder: Path) -> dict[int, Path]:
+    """Version -> its folder, by number as model servers read the names (007 is 7)."""
+    if not folder.is_dir():
+        return {}
+    return {
+        int(child.name): child
+        for child in sorted(folder.iterdir())
+        if child.name.isascii() and child.name.isdigit() and child.is_dir()
+    }
 
 
 def versions(folder: Path) -> tuple[int, ...]:
-    """The version folders in `folder`, oldest first, by number as model servers read them."""
-    if not folder.is_dir():
-        return ()
-    return tuple(
-        sorted(
-            int(child.name)
-            for child in folder.iterdir()
-            if child.name.isascii() and child.name.isdigit() and child.is_dir()
-        )
-    )
+    """The versions in `folder`, oldest first."""
+    return tuple(sorted(version_folders(folder)))
 
 
 def inspect(path: Path) -> ModelDescription:
@@ -156,20 +172,29 @@ def inspect(path: Path) -> ModelDescription:
 
 
 def parse(directory: Path) -> Any:
-    """saved_model.pb as a SavedModel message. Raises ModelError when it is none or damaged."""
+    """saved_model.pb (or .pbtxt) as a SavedModel message. Raises ModelError when it is none or damaged."""
     stubs.load()
+    from google.protobuf import text_format
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
-    file = directory / "saved_model.pb"
+    file = next((path for name in _FILES if (path := directory / name).is_file()), directory / _FILES[0])
     message = saved_model_pb2.SavedModel()
     try:
-        message.ParseFromString(file.read_bytes())
-    except (OSError, DecodeError) as error:
+        if file.stat().st_size > _LARGEST:
+            raise ModelError(f"{file} has {file.stat().st_size} bytes, more than the 2 GiB of any SavedModel")
+        if file.suffix == ".pbtxt":
+            text_format.Parse(file.read_bytes(), message)
+        else:
+            message.ParseFromString(file.read_bytes())
+    except (OSError, UnicodeDecodeError, DecodeError, text_format.ParseError) as error:
         raise ModelError(f"cannot read {file}: {error}", action="export the model again") from error
     if not message.meta_graphs:
         raise ModelError(f"{file} holds no graph: empty, truncated, or no SavedModel at all")
     return message
+
+
+_LARGEST = (1 << 31) - 1  # protobuf's limit on one message
 
 
 def require_servable(description: ModelDescription) -> None:
@@ -209,12 +234,13 @@ def sha256(directory: Path, without: Path | None = None) -> str:
 
 
 def read_record(directory: Path) -> dict[str, Any] | None:
-    """slipway.json of an export, or None when it is absent or no JSON object."""
+    """slipway.json of an export, or None when it is absent or not what slipway writes."""
     try:
         record = json.loads((directory / RECORD).read_text())
     except (OSError, ValueError):
         return None
-    return record if isinstance(record, dict) else None
+    known = isinstance(record, dict) and isinstance(record.get("accuracy"), float)
+    return record if known else None
 
 
 def as_text(description: ModelDescription) -> str:

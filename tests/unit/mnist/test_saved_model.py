@@ -152,7 +152,20 @@ def empty_version(folder: Path) -> Path:
 
 
 def several_models(folder: Path) -> Path:
-    (folder / "mnist" / "1").mkdir(parents=True)
+    for name in ("mnist/1", "logs/2"):
+        (folder / name).mkdir(parents=True)
+    (folder / "mnist/1/saved_model.pb").touch()
+    return folder
+
+
+def chunks(folder: Path) -> Path:
+    (folder / "saved_model.cpb").touch()
+    return folder
+
+
+def beyond_protobuf(folder: Path) -> Path:
+    with (folder / "saved_model.pb").open("wb") as file:
+        file.truncate(3 << 30)
     return folder
 
 
@@ -168,9 +181,11 @@ NO_MODEL: dict[str, tuple[Callable[[Path], Path], str]] = {
     "nothing": (lambda folder: folder / "nowhere", "nowhere is no SavedModel: it does not exist"),
     "file": (file, "it is a file"),
     "empty": (empty, "has no saved_model.pb and no version folders"),
-    "text": (text_form, "as text"),
+    "empty text": (text_form, "holds no graph"),
+    "chunks": (chunks, "in chunks"),
+    "beyond protobuf": (beyond_protobuf, "3221225472 bytes, more than the 2 GiB"),
     "empty version": (empty_version, "3 is no SavedModel: it has no saved_model.pb"),
-    "several": (several_models, "models in it: mnist"),
+    "several": (several_models, "models in it: mnist ("),
     "empty file": (damaged(b""), "holds no graph"),
     "noise": (damaged(b"\xff" * 50), "cannot read"),
     "truncated": (damaged(b"\x12\xff\x7f\x01"), "cannot read"),
@@ -190,6 +205,31 @@ def test_versions_are_numbers_and_newest_is_by_number(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     (tmp_path / "33").write_text("a file")
     assert saved_model.versions(tmp_path) == (2, 9, 10)
+    (tmp_path / "011").mkdir()
+    assert saved_model.version_folders(tmp_path)[11] == tmp_path / "011"
+
+
+def test_a_model_as_text_is_described_alike(saved_apart: Path, tmp_path: Path) -> None:
+    from google.protobuf import text_format
+
+    text = text_format.MessageToString(saved_model.parse(saved_apart / "functions"))
+    (tmp_path / "saved_model.pbtxt").write_text(text)
+    assert (
+        saved_model.inspect(tmp_path).meta_graphs
+        == saved_model.inspect(saved_apart / "functions").meta_graphs
+    )
+    (tmp_path / "saved_model.pbtxt").write_text(text[:-10])
+    with pytest.raises(ModelError, match=r"cannot read .*saved_model\.pbtxt"):
+        saved_model.inspect(tmp_path)
+
+
+def test_a_record_that_is_not_slipways_is_not_believed(saved_apart: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(saved_apart / "names", tmp_path / "copy"))
+    (copy / "assets.extra").mkdir(exist_ok=True)
+    (copy / "assets.extra" / "slipway.json").write_text('{"accuracy": "high", "data": 5}')
+    description = saved_model.inspect(copy)
+    assert (description.accuracy, description.data) == (None, "")
+    assert "accuracy" not in saved_model.as_text(description)
 
 
 def test_the_checksum_is_over_names_and_contents(tmp_path: Path) -> None:
