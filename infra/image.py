@@ -32,7 +32,7 @@ class BuildImage:
             return Outcome(found, changed=0, summary=f"{found.reference} is there and up to date")
         with build.build_host(ctx, settings, hosts) as docker:
             digest = build.make(ctx, want, docker)
-            size = sum(layer.size for layer in docker.layers(want.local_image))
+            size = sum(docker.layers(want.local_image))
         made = want.reference(digest)
         return Outcome(made, changed=1, summary=f"{made.reference} ({want.tag}, {size / 1e6:.0f} MB)")
 

@@ -22,11 +22,6 @@ def silence(url: str, limit: float = LIMIT) -> str:
     return _known[url]
 
 
-def forget() -> None:
-    """Ask again next time; a long-lived process calls this when a new run starts."""
-    _known.clear()
-
-
 def _ask(url: str, limit: float) -> str:
     host = urlsplit(url).hostname
     said: list[str] = []

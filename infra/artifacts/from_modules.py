@@ -120,8 +120,6 @@ def kubernetes(ctx: Context, settings: Settings, *, network: bool) -> Kubernetes
         worker_images=(images / kubernetes_images.EVERY_NODE,),
         flannel_image=FLANNEL,
         sandbox_image=wanted.of("pause"),
-        etcd_tag=wanted.tag("etcd"),
-        coredns_tag=wanted.tag("coredns"),
     )
 
 

@@ -13,7 +13,6 @@ from infra.core.errors import ArtifactError
 NODE_BINARIES = ("kubelet", "kubeadm", "kubectl")
 # What kubeadm 1.36.3 asks for (`kubeadm config images list`); nodes pull these themselves.
 SANDBOX_IMAGE = "registry.k8s.io/pause:3.10.2"
-ETCD_TAG, COREDNS_TAG = "3.6.8-0", "v1.14.2"
 FLANNEL = "ghcr.io/flannel-io/flannel:v0.28.10"
 _NODES_PULL_FROM = ("https://registry.k8s.io/v2/", "https://ghcr.io/v2/")
 _PYTHON_REGISTRY = "https://registry-1.docker.io/v2/"
@@ -51,8 +50,6 @@ def kubernetes(ctx: Context, *, network: bool) -> KubernetesArtifacts | None:
         worker_images=(),
         flannel_image=FLANNEL,
         sandbox_image=SANDBOX_IMAGE,
-        etcd_tag=ETCD_TAG,
-        coredns_tag=COREDNS_TAG,
     )
 
 

@@ -171,14 +171,6 @@ def archive(path: Path, images: Iterable[Image], architecture: str) -> None:
                 _add(tar, name, Item(name, content=data, mode=0o644))
 
 
-def names(path: Path) -> tuple[str, ...]:
-    """The names of the images in an archive."""
-    with tarfile.open(path) as tar:
-        file = tar.extractfile("index.json")
-        index = json.load(file) if file is not None else {"manifests": []}
-    return tuple(str(row["annotations"]["io.containerd.image.name"]) for row in index["manifests"])
-
-
 def _config(image: Image, architecture: str) -> dict[str, Any]:
     config: dict[str, Any] = {"Entrypoint": list(image.entrypoint), "Env": list(image.env)}
     if image.user:

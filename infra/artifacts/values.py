@@ -18,7 +18,7 @@ class KubernetesArtifacts:
     binaries: folder with kubelet, kubeadm and kubectl. kubectl: the client for this machine.
     images: archives for `ctr -n k8s.io images import`, all of them; worker_images: those a node without a
     control plane needs. Both empty: nodes pull from registry.k8s.io.
-    flannel_image, sandbox_image: full names. etcd_tag, coredns_tag: tags kubeadm asks for.
+    flannel_image, sandbox_image: full names.
     """
 
     source: SourceName
@@ -29,8 +29,6 @@ class KubernetesArtifacts:
     worker_images: tuple[Path, ...]
     flannel_image: str
     sandbox_image: str
-    etcd_tag: str
-    coredns_tag: str
 
 
 @dataclass(frozen=True)

@@ -86,14 +86,6 @@ class ContainerState:
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One layer of an image: its size in bytes, unpacked, and the instruction that made it."""
-
-    size: int
-    made_by: str
-
-
-@dataclass(frozen=True)
 class Docker:
     """Docker on one host. Every failure is an ImageError with the host, the tail and what to do."""
 
@@ -207,16 +199,16 @@ class Docker:
         done = self.shell.run(["docker", "logs", "--tail", str(lines), name], timeout=_QUICK, check=False)
         return f"{done.stdout}{done.stderr}".strip() if done.returncode == 0 else ""
 
-    def layers(self, reference: str) -> tuple[Layer, ...]:
-        """The layers of an image with their sizes, the base first; empty ones left out."""
+    def layers(self, reference: str) -> tuple[int, ...]:
+        """The sizes of an image's layers in bytes, unpacked, the base first; empty ones left out."""
         done = self._do(
-            ["history", "--no-trunc", "--human=false", "--format", "{{.Size}}\t{{.CreatedBy}}", reference],
+            ["history", "--human=false", "--format", "{{.Size}}", reference],
             f"cannot look into {reference}",
             "",
             timeout=_QUICK,
         )
-        rows = [line.split("\t", 1) for line in done.stdout.splitlines() if "\t" in line]
-        return tuple(Layer(int(size), by) for size, by in reversed(rows) if int(size))
+        sizes = [int(line) for line in done.stdout.split()]
+        return tuple(size for size in reversed(sizes) if size)
 
     def tag(self, reference: str, name: str) -> None:
         """Give an image another name."""

@@ -152,11 +152,6 @@ def _ordered(manifest: Manifest) -> Manifest:
     return dict(walk(manifest))
 
 
-def as_yaml(manifests: tuple[Manifest, ...]) -> str:
-    """Manifests as one YAML stream."""
-    return "---\n".join(yaml.safe_dump(item, sort_keys=False, width=100) for item in manifests)
-
-
 def main() -> int:
     """The rendering process: PULUMI_CONFIG in, one JSON document out."""
     import pulumi
@@ -368,11 +363,6 @@ class Engine:
             )
             stack.workspace.remove_stack(self.stack)
             return Applied(tuple(seen.moves))
-
-    def outputs(self) -> dict[str, Any]:
-        """The stack's exported values."""
-        with self._errors("stack output"):
-            return {key: value.value for key, value in self._open().outputs().items()}
 
     def resources(self) -> set[Resource]:
         """What the stack's state lists, finished or begun."""

@@ -41,11 +41,6 @@ class Manifest:
     document: dict[str, Any]
 
 
-def ping(registry: Registry) -> None:
-    """Ask whether the registry answers, speaks the API and takes the login. Raises ImageError."""
-    _Session(registry).get("/v2/", "*/*", scope="")
-
-
 def manifest_digest(registry: Registry, repository: str, tag: str) -> str | None:
     """The digest a tag points to, None when there is no such tag. Raises ImageError."""
     found = manifest(registry, repository, tag)
@@ -152,8 +147,7 @@ class _Session:
                 where=self.registry.address,
                 action="use a registry with a Basic or Bearer login over HTTPS",
             )
-        query = {name: value for name in ("service",) if (value := asked.get(name))}
-        query |= {"scope": scope} if scope else {}
+        query = {"scope": scope} | ({"service": asked["service"]} if asked.get("service") else {})
         try:
             got = self._open(
                 f"{asked['realm']}?{urlencode(query)}", {"Authorization": basic} if basic else {}

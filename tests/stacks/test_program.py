@@ -10,8 +10,9 @@ from typing import Any
 
 import pulumi
 import pytest
+import yaml
 
-from infra.clients.pulumi_stack import Manifest, Rendered, as_yaml, run_program
+from infra.clients.pulumi_stack import Manifest, Rendered, run_program
 from stacks import outputs, rules
 
 IMAGE = "registry.lab:5000/slipway/mnist@sha256:" + "a" * 64
@@ -101,7 +102,9 @@ def test_the_manifests_are_as_reviewed(variant: str) -> None:
     """After a wanted change: SNAPSHOT=1 pytest tests/stacks, then read the diff."""
     import os
 
-    text = as_yaml(program(**VARIANTS[variant]).manifests)
+    text = "---\n".join(
+        yaml.safe_dump(item, sort_keys=False, width=100) for item in program(**VARIANTS[variant]).manifests
+    )
     file = SNAPSHOTS / f"{variant}.yaml"
     if os.environ.get("SNAPSHOT"):
         file.write_text(text)

@@ -17,7 +17,7 @@ from infra.artifacts import BaseImage
 from infra.clients import docker as docker_client
 from infra.clients import registry as registries
 from infra.clients import ssh
-from infra.clients.docker import Daemon, Docker, Layer
+from infra.clients.docker import Daemon, Docker
 from infra.core.context import Context
 from infra.core.errors import ImageError, UsageError
 from infra.core.events import Event, Note
@@ -74,8 +74,8 @@ class FakeDocker(Docker):
         self.done.append("push")
         return self.digest
 
-    def layers(self, reference: str) -> tuple[Layer, ...]:
-        return (Layer(100_000_000, ""), Layer(700_000_000, "COPY"))
+    def layers(self, reference: str) -> tuple[int, ...]:
+        return (100_000_000, 700_000_000)
 
 
 @dataclass

@@ -56,8 +56,6 @@ class Lab:
             worker_images=(tmp_path / "every.tar",),
             flannel_image="flannel:1",
             sandbox_image="pause:3",
-            etcd_tag="3",
-            coredns_tag="1",
         )
         monkeypatch.setattr(provision.artifacts, "kubernetes", lambda ctx, settings: self.found)
         monkeypatch.setattr(ansible_play, "play", self.play)

@@ -117,10 +117,8 @@ def stand_in() -> Iterator[StandIn]:
 
 
 @pytest.fixture(autouse=True)
-def _no_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test asks anew, and no proxy of this machine stands before the stand-in."""
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    answers.forget()
-    yield
-    answers.forget()
+    monkeypatch.setattr(answers, "_known", {})
