@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,25 +38,50 @@ def read_models(path: Path) -> list[ModelConfig]:
         raise UsageError(error.message, where=str(path)) from error
 
 
-def models_of(config: Any) -> list[ModelConfig]:
-    """The models of a ModelServerConfig message.
+def models_of(config: Any, served: Collection[str] = ()) -> list[ModelConfig]:
+    """The models of a ModelServerConfig message. served: names of the models there are already.
 
-    Raises StatusError with TensorFlow Serving's codes and texts (model_servers/server_core.cc).
+    Raises StatusError with the codes and texts of model_servers/server_core.cc, in its order: each rule is
+    held against all models before the next.
     """
     if config.WhichOneof("config") == "custom_model_config":
         raise invalid("ModelServer does not yet support custom model config.")
-    out: list[ModelConfig] = []
-    for item in config.model_config_list.config:
-        if any(known.name == item.name for known in out):
-            raise invalid(f"Illegal to list model {item.name} multiple times in config list")
+    items = list(config.model_config_list.config)
+    _check_names_and_paths(items)
+    for item in items:
+        if item.name in served and (platform := _platform(item)) != PLATFORM:
+            raise invalid(
+                f"Illegal to change a model's platform. For model {item.name} platform was {PLATFORM} and new "
+                f"platform requested is {platform}"
+            )
+    if any(item.version_labels for item in items):
+        raise _refused("Model version labels are not currently allowed by the server.")
+    for item in items:
+        if (platform := _platform(item)) != PLATFORM:
+            raise invalid(f"Model {item.name} requests unsupported platform {platform}")
+        if item.HasField("logging_config"):
+            raise _refused(f"model {item.name}: this server does not log requests (logging_config)")
+    return [ModelConfig(item.name, local_path(item.base_path), _policy(item)) for item in items]
+
+
+def _check_names_and_paths(items: list[Any]) -> None:
+    """model_servers/server_core.cc:117, ValidateModelConfigList."""
+    names = [item.name for item in items]
+    for at, name in enumerate(names):
+        if name in names[:at]:
+            raise invalid(f"Illegal to list model {name} multiple times in config list")
+    for item in items:
         if not item.name:
             raise invalid("a model in the config list has no name")
-        if not Path(item.base_path).is_absolute():
+        if not local_path(item.base_path).is_absolute():
             raise invalid(
                 f"Expected model {item.name} to have an absolute path or URI; got base_path()={item.base_path}"
             )
-        out.append(ModelConfig(item.name, Path(item.base_path), _policy(item)))
-    return out
+
+
+def local_path(base_path: str) -> Path:
+    """A base path without the scheme TensorFlow takes for local files."""
+    return Path(base_path.removeprefix("file://"))
 
 
 def read_monitoring(path: Path) -> Monitoring:
@@ -67,22 +93,28 @@ def read_monitoring(path: Path) -> Monitoring:
     return Monitoring(prometheus.enable, prometheus.path or METRICS_PATH)
 
 
-def _policy(item: Any) -> Policy:
-    """The version policy of a ModelConfig, its other fields checked."""
-    platform = item.model_platform
-    if not platform and item.model_type == model_server_config_pb2.TENSORFLOW:
+def _platform(item: Any) -> str:
+    """model_servers/server_core.cc:78, GetPlatform."""
+    platform: str = item.model_platform
+    if item.model_type != model_server_config_pb2.MODEL_TYPE_UNSPECIFIED:
+        if platform:
+            raise invalid(
+                "Illegal setting both ModelServerConfig::model_type (deprecated) and "
+                f"ModelServerConfig::model_platform, model name is {item.name}"
+            )
+        if item.model_type != model_server_config_pb2.TENSORFLOW:
+            raise invalid(f"ModelServerConfig::model_type choice {item.model_type} not supported.")
         platform = PLATFORM  # the older way to say the same
     if not platform:
         raise invalid(
             "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
             f"ModelServerConfig::model_platform, model name is {item.name}"
         )
-    if platform != PLATFORM:
-        raise _refused(f"PlatformConfigMap has no entry for platform {platform}")
-    if item.version_labels:
-        raise _refused("Model version labels are not currently allowed by the server.")
-    if item.HasField("logging_config"):
-        raise _refused(f"model {item.name}: this server does not log requests (logging_config)")
+    return platform
+
+
+def _policy(item: Any) -> Policy:
+    """The version policy of a ModelConfig."""
     policy = item.model_version_policy
     match policy.WhichOneof("policy_choice"):
         case "all":

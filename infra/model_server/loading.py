@@ -32,16 +32,11 @@ class Loader:
             raise
         self._metrics.load_attempts.add(str(path), "success")
         self._metrics.load_latency.add(str(path), amount=_microseconds(started))
-        started = time.perf_counter()
         try:
-            servable.warmed = warm_up(servable)
-        except BaseException as error:
+            warm_up(servable, self._metrics)
+        except BaseException:
             servable.close()
-            status = error.code.name if isinstance(error, StatusError) else "INTERNAL"
-            self._metrics.warmup_latency.observe(_microseconds(started), str(path), status)
             raise
-        if servable.warmed:
-            self._metrics.warmup_latency.observe(_microseconds(started), str(path), "OK")
         return servable
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Sequence
 
 
@@ -62,7 +62,8 @@ class Histogram:
             cell = self._cells.get(values)
             if cell is None:
                 cell = self._cells[values] = ([0] * (len(self._bounds) + 1), [0.0])
-            cell[0][bisect_left(self._bounds, value)] += 1
+            # A value on a bound counts above it: tensorflow/core/lib/histogram/histogram.cc, Add
+            cell[0][bisect_right(self._bounds, value)] += 1
             cell[1][0] += value
 
     def lines(self) -> list[str]:
@@ -125,6 +126,11 @@ class Metrics:
             "Distribution of wall time (in microseconds) for warming up the model.",
             ("model_path", "status"),
         )
+        self.warmup_records = Counter(
+            ":tensorflow:serving:model_warmup_records_read",
+            "Total number of warmup records read during model warmup.",
+            ("model_path", "status"),
+        )
         self._all: tuple[Counter | Histogram, ...] = (
             self.requests,
             self.request_latency,
@@ -134,6 +140,7 @@ class Metrics:
             self.load_attempts,
             self.load_latency,
             self.warmup_latency,
+            self.warmup_records,
         )
 
     def named(self, upstream: str) -> Counter | None:
@@ -145,9 +152,9 @@ class Metrics:
         return None
 
     def text(self) -> str:
-        """Everything, in Prometheus' text exposition format 0.0.4."""
+        """Everything, in Prometheus' text exposition format 0.0.4, by name as upstream has it."""
         out = []
-        for metric in self._all:
+        for metric in sorted(self._all, key=lambda metric: metric.name):
             out += [f"# HELP {metric.name} {metric.help}", f"# TYPE {metric.name} {metric.kind}"]
             out += metric.lines()
         return "\n".join(out) + "\n"

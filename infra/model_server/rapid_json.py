@@ -33,9 +33,9 @@ _TRAILING_COMMA = {
     "Illegal trailing comma before end of array": "Invalid value.",
 }
 _BLANKS = " \t\r\n"
-_CONSTANTS = {"NaN": math.nan, "Inf": math.inf, "Infinity": math.inf}
 # A string, whole or cut off by the end (never looked at twice), or one of the words kParseNanAndInfFlag adds.
 _STRING_OR_CONSTANT = re.compile(r'"(?:[^"\\]|\\.)*+"?|-?(?:NaN|Infinity|Inf(?!i))', re.DOTALL)
+_CONSTANT = re.compile(r"-?(?:NaN|Infinity|Inf(?!i))")
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 # An escape; the group: half of a surrogate pair without its other half.
 _HIGH, _LOW = r"u[dD][89abAB][0-9a-fA-F]{2}", r"u[dD][c-fC-F][0-9a-fA-F]{2}"
@@ -62,7 +62,9 @@ def parse(body: bytes) -> Any:
     try:
         try:
             value, end = _DECODER.raw_decode(text, start)
-        except json.JSONDecodeError:
+        except json.JSONDecodeError as refused:
+            if not _CONSTANT.match(text, refused.pos):
+                raise
             value, end = _with_constants(text, start)
     except RecursionError:
         raise invalid("JSON Parse error: nested too deeply") from None
@@ -117,19 +119,18 @@ def _lone_surrogate(text: str, start: int, end: int) -> int | None:
 
 def _with_constants(text: str, start: int) -> tuple[Any, int]:
     """Parse with -NaN, Inf and -Inf, which Python does not know, made into NaN of the same length."""
-    found: list[float] = []
+    found: list[Constant] = []
 
     def named(match: re.Match[str]) -> str:
         word = match[0]
         if word.startswith('"'):
             return word
-        value = _CONSTANTS[word.removeprefix("-")]
-        found.append(-value if word.startswith("-") else value)
+        found.append(_CONSTANTS[word])
         return "NaN".ljust(len(word))
 
     changed = _STRING_OR_CONSTANT.sub(named, text)
     values = iter(found)
-    decoder = json.JSONDecoder(parse_constant=lambda _: Constant(next(values)))
+    decoder = json.JSONDecoder(parse_constant=lambda _: next(values))
     return decoder.raw_decode(changed, start)
 
 
@@ -247,4 +248,7 @@ def _capitals(match: re.Match[str]) -> str:
     return match[0] if match[0] == "\\\\" else match[0][:2] + match[0][2:].upper()
 
 
-_DECODER = json.JSONDecoder(parse_constant=lambda word: Constant(word.replace("Infinity", "inf")))
+_CONSTANTS = {
+    f"{sign}{word}": Constant(f"{sign}{word}") for word in ("NaN", "Inf", "Infinity") for sign in ("", "-")
+}
+_DECODER = json.JSONDecoder(parse_constant=_CONSTANTS.__getitem__)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from infra.model_server import log
 from infra.model_server import runtime as rt
-from infra.model_server.config import Monitoring, read_models, read_monitoring
+from infra.model_server.config import Monitoring, local_path, read_models, read_monitoring
 from infra.model_server.flags import Flags
 from infra.model_server.grpc_api import GrpcServer, Health
 from infra.model_server.loading import Loader
@@ -39,7 +39,7 @@ async def serve(flags: Flags) -> None:
     configs = (
         read_models(Path(flags.model_config_file))
         if flags.model_config_file
-        else [ModelConfig(flags.model_name, Path(flags.model_base_path).absolute())]
+        else [ModelConfig(flags.model_name, local_path(flags.model_base_path).absolute())]
     )
     monitoring = (
         read_monitoring(Path(flags.monitoring_config_file)) if flags.monitoring_config_file else Monitoring()

@@ -125,7 +125,7 @@ class Service:
                 "currently supported"
             )
         before = {name: self._counter(name) for name in request.metric_names}
-        await self.models.configure(models_of(request.config))
+        await self.models.configure(models_of(request.config, self.models.names()))
         response = model_management_pb2.ReloadConfigResponse()
         response.status.SetInParent()
         for name, value in before.items():

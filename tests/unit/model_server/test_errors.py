@@ -390,9 +390,17 @@ def test_a_reload_that_is_refused_changes_nothing(server: Server) -> None:
         ),
         ([("net", "/x", "")], "INVALID_ARGUMENT", "Illegal setting neither ModelServerConfig::model_type.*"),
         (
+            # server_core.cc:174, ValidateNoModelsChangePlatforms
             [("net", "/x", "caffe")],
-            "FAILED_PRECONDITION",
-            "PlatformConfigMap has no entry for platform caffe",
+            "INVALID_ARGUMENT",
+            r"Illegal to change a model's platform\. For model net platform was tensorflow and new platform "
+            "requested is caffe",
+        ),
+        (
+            # server_core.cc:663, CreateStoragePathRoutes
+            [("other", "/x", "caffe")],
+            "INVALID_ARGUMENT",
+            "Model other requests unsupported platform caffe",
         ),
     ):
         request = model_management_pb2.ReloadConfigRequest()

@@ -96,7 +96,7 @@ def test_model_config_file(tmp_path: Path) -> None:
     file = tmp_path / "models.config"
     file.write_text("""
         model_config_list {
-          config { name: "a" base_path: "/m/a" model_platform: "tensorflow" }
+          config { name: "a" base_path: "file:///m/a" model_platform: "tensorflow" }
           config { name: "b" base_path: "/m/b" model_type: TENSORFLOW
                    model_version_policy { latest { num_versions: 2 } } }
           config { name: "c" base_path: "/m/c" model_platform: "tensorflow"
@@ -118,7 +118,26 @@ def test_model_config_file(tmp_path: Path) -> None:
         ("strange: 1", 'has no field named "strange"'),
         (
             'model_config_list { config { name: "a" base_path: "/a" model_platform: "torch" } }',
-            "platform torch",
+            "Model a requests unsupported platform torch",
+        ),
+        (
+            'model_config_list { config { name: "a" base_path: "/a" model_platform: "tensorflow" '
+            "model_type: TENSORFLOW } }",
+            "Illegal setting both ModelServerConfig::model_type (deprecated) and "
+            "ModelServerConfig::model_platform, model name is a",
+        ),
+        (
+            'model_config_list { config { name: "a" base_path: "/a" model_type: OTHER } }',
+            "ModelServerConfig::model_type choice 2 not supported.",
+        ),
+        (
+            # server_core.cc:117: names and paths of all come before the platform of any
+            'model_config_list { config { name: "a" base_path: "/a" } config { name: "b" base_path: "b" } }',
+            "Expected model b to have an absolute path or URI; got base_path()=b",
+        ),
+        (
+            'model_config_list { config { name: "a" base_path: "gs://bucket/a" model_platform: "tensorflow" } }',
+            "Expected model a to have an absolute path",  # a local folder only
         ),
         (
             'model_config_list { config { name: "a" base_path: "/a" model_platform: "tensorflow" '

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from infra.model_server.metrics import Metrics
+
 from .conftest import Server, predict_request
 from .protos import content, floats
 
@@ -796,6 +798,57 @@ def test_metrics_under_upstreams_names(server: Server) -> None:
     assert buckets
     loads = [name for name, _ in everything if name == ":tensorflow:cc:saved_model:load_attempt_count"]
     assert len(loads) == 3  # net has two versions
+
+
+def test_the_metrics_page_is_laid_out_as_upstreams() -> None:
+    # util/prometheus_exporter.cc:65, SerializeHistogram; :113, SerializeScalar; :32, SanitizeLabelValue. Each
+    # # HELP line is more than there is upstream.
+    metrics = Metrics()
+    metrics.requests.add('a"\\', "OK", amount=3)
+    metrics.examples.add("m", amount=1)
+    for count in (1, 2, 3, 20000, 1e7):
+        metrics.example_counts.observe(count, "m")
+    lines = [line for line in metrics.text().splitlines() if not line.startswith("# HELP")]
+    names = [line.split()[2] for line in lines if line.startswith("# TYPE")]
+    assert names == sorted(names)
+    at = lines.index("# TYPE :tensorflow:serving:request_count counter")
+    assert lines[at + 1] == ':tensorflow:serving:request_count{model_name="a\\"\\\\",status="OK"} 3'
+    at = lines.index("# TYPE :tensorflow:serving:request_example_counts histogram")
+    name = ":tensorflow:serving:request_example_counts"
+    limits = [*(str(2**power) for power in range(15)), "+Inf"]  # servables/tensorflow/util.cc:59
+    # a value on a limit counts in the bucket above it: tensorflow/core/lib/histogram/histogram.cc, Add
+    counts = [0, 1, 3, *[3] * 12, 5]
+    assert lines[at + 1 : at + 19] == [
+        *(
+            f'{name}_bucket{{model="m",le="{limit}"}} {count}'
+            for limit, count in zip(limits, counts, strict=True)
+        ),
+        f'{name}_sum{{model="m"}} 1.002e+07',
+        f'{name}_count{{model="m"}} 5',
+    ]
+    # servables/tensorflow/util.cc:88: 33 limits from 10, each 1.8 times the one before
+    metrics.request_latency.observe(0, "m", "predict", "REST")
+    found = re.findall(r'request_latency_bucket\{.*le="(.+?)"', metrics.text())
+    assert found[:4] == ["10", "18", "32.4", "58.32"]
+    assert (len(found), found[-1], found[-2]) == (34, "+Inf", "1.47476e+09")
+
+
+def test_every_rest_request_to_a_configured_model_is_counted(server: Server) -> None:
+    # model_servers/http_server.cc:195: with the name of the path, whatever is asked; API is empty for a GET
+    def counted(pattern: str) -> int:
+        found = re.search(pattern + r"\} (\d+)", server.http("/monitoring/prometheus/metrics")[1])
+        return int(found[1]) if found else 0
+
+    patterns = {
+        NET: r'request_latency_count\{model_name="net",API="",entrypoint="REST"',
+        f"{NET}/metadata": r'request_count\{model_name="net",status="OK"',
+        f"{NET}/versions/9": r'request_count\{model_name="net",status="NOT_FOUND"',
+        f"{NET}/versions/9{'0' * 20}": r'request_count\{model_name="net",status="INVALID_ARGUMENT"',
+    }
+    for path, pattern in patterns.items():
+        before = counted(pattern)
+        server.http(path)
+        assert counted(pattern) == before + 1, path
 
 
 def test_a_made_up_model_name_makes_no_metric(server: Server) -> None:

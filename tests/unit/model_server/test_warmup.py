@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from infra.model_server import warmup
+from infra.model_server.metrics import Metrics
 from infra.model_server.status import Code, StatusError
 from infra.predict import stubs
 
@@ -20,8 +22,9 @@ stubs.load()
 from tensorflow_serving.apis import prediction_log_pb2  # noqa: E402
 
 
-def record(data: bytes) -> bytes:
-    head = struct.pack("<Q", len(data))
+def record(data: bytes, length: int | None = None) -> bytes:
+    """length: what the head claims, when it is not the truth."""
+    head = struct.pack("<Q", len(data) if length is None else length)
     crc = warmup._masked_crc
     return head + struct.pack("<I", crc(head)) + data + struct.pack("<I", crc(data))
 
@@ -48,22 +51,102 @@ def test_crc_is_castagnolis() -> None:
         assert (rotated << 15 | rotated >> 17) & 0xFFFFFFFF == expected
 
 
-@pytest.mark.parametrize("change", ["cut in the length", "cut in the data", "cut in the end", "a bit"])
-def test_damaged_records_are_data_loss(tmp_path: Path, change: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        # tensorflow/core/lib/io/record_reader.cc, ReadChecksummed
+        (lambda whole: whole[:25], "truncated record at 21"),
+        (lambda whole: whole[:36], "truncated record at 33"),
+        (lambda whole: whole[:-1], "truncated record at 33"),
+        (lambda whole: whole[:33], "truncated record at 33"),
+        (lambda whole: whole[:22] + b"!" + whole[23:], "corrupted record at 21"),
+        (lambda whole: whole[:-6] + b"!" + whole[-5:], "corrupted record at 33"),
+        (lambda whole: whole[:21] + record(b"x", 2**63)[:-1], "truncated record at 33"),
+    ],
+)
+def test_damaged_records_are_data_loss(tmp_path: Path, change: Callable[[bytes], bytes], text: str) -> None:
     whole = record(b"first") + record(b"second")
-    cut = {"cut in the length": 25, "cut in the data": 36, "cut in the end": len(whole) - 1}
-    damaged = bytearray(whole[: cut.get(change, len(whole))])
-    if change == "a bit":
-        damaged[-6] ^= 1
     file = tmp_path / "records"
     file.write_bytes(whole)
     assert list(warmup.records(file)) == [b"first", b"second"]
-    file.write_bytes(damaged)
+    file.write_bytes(change(whole))
     found = warmup.records(file)
     assert next(found) == b"first"
-    with pytest.raises(StatusError, match="TFRecord format") as caught:
+    with pytest.raises(StatusError) as caught:
         next(found)
-    assert caught.value.code is Code.DATA_LOSS
+    assert (caught.value.code, caught.value.message) == (Code.DATA_LOSS, text)
+
+
+def test_a_file_that_cannot_be_read_fails_the_version_only(tmp_path: Path) -> None:
+    with pytest.raises(StatusError, match="Is a directory"):
+        next(warmup.records(tmp_path))
+
+
+class Answers:
+    """Takes the place of a servable; refuses a request for the model `bad`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.warmed = 0
+
+    def predict(self, request: Any) -> None:
+        if request.model_spec.name == "bad":
+            raise StatusError(Code.INVALID_ARGUMENT, "refused")
+
+
+def recorded(path: Path, *raw: bytes) -> tuple[Any, Metrics]:
+    """A servable in `path` whose warm-up file has these bytes, and fresh metrics."""
+    file = path / warmup.FILE
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"".join(raw))
+    return Answers(path), Metrics()
+
+
+def test_what_is_counted_of_a_warm_up(tmp_path: Path) -> None:
+    # servables/tensorflow/saved_model_warmup_util.cc:226: sound and damaged files are counted, refused
+    # requests are not; the file's damage is the label
+    log = predict_log().SerializeToString()
+    servable, metrics = recorded(tmp_path / "good", record(log), record(log), record(b""))
+    warmup.warm_up(servable, metrics)
+    assert servable.warmed == 3
+    good = f'model_path="{tmp_path}/good",status="OK"'
+    assert metrics.warmup_records.lines() == [f":tensorflow:serving:model_warmup_records_read{{{good}}} 3"]
+    assert f":tensorflow:serving:model_warmup_latency_count{{{good}}} 1" in metrics.warmup_latency.lines()
+
+    servable, metrics = recorded(tmp_path / "cut", record(log), record(log)[:-1])
+    with pytest.raises(StatusError) as caught:
+        warmup.warm_up(servable, metrics)
+    at = len(record(log)) + 12
+    text = f"truncated record at {at}"
+    assert caught.value.message == f"{text}. Please verify your warmup data is in TFRecord format."
+    assert metrics.warmup_records.lines() == [
+        f':tensorflow:serving:model_warmup_records_read{{model_path="{tmp_path}/cut",'
+        f'status="DATA_LOSS: {text}"}} 1'
+    ]
+
+    bad = predict_log()
+    bad.predict_log.request.model_spec.name = "bad"
+    servable, metrics = recorded(tmp_path / "bad", record(bad.SerializeToString()))
+    with pytest.raises(StatusError, match="refused"):
+        warmup.warm_up(servable, metrics)
+    assert metrics.warmup_records.lines() == metrics.warmup_latency.lines() == []
+
+
+def test_records_of_other_kinds_and_too_many(tmp_path: Path) -> None:
+    log = prediction_log_pb2.PredictionLog()
+    log.session_run_log.SetInParent()
+    servable, metrics = recorded(tmp_path / "1", record(log.SerializeToString()))
+    # saved_model_warmup.cc:71
+    with pytest.raises(StatusError, match=r"^Unsupported log_type for warmup: 5$") as caught:
+        warmup.warm_up(servable, metrics)
+    assert caught.value.code is Code.UNIMPLEMENTED
+    servable, metrics = recorded(tmp_path / "2", record(b"\x0a\xff"))
+    with pytest.raises(StatusError, match="Failed to parse warmup record 1 from"):
+        warmup.warm_up(servable, metrics)
+    servable, metrics = recorded(tmp_path / "3", *[record(b"")] * 1001)
+    # saved_model_warmup_util.cc:127
+    with pytest.raises(StatusError, match=r"^Number of warmup records exceeds the maximum \(1000\) at "):
+        warmup.warm_up(servable, metrics)
 
 
 def test_warm_up_comes_before_serving_and_a_failing_one_keeps_a_version_out(
