@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from infra.clients.kubectl import Kubectl, find_endpoints
+from infra.clients.kubectl import Change, Kubectl, find_endpoints
 from infra.core.context import Context
 from infra.core.errors import EnvironmentFault
 from infra.core.events import Note
 from infra.core.schema import Settings
 from infra.core.types import Cluster, Endpoints, ImageRef, Outcome
 from infra.rollout import choosing, watching
-from infra.rollout.applying import Applier, Change
+from infra.rollout.applying import Applier
 from infra.rollout.choosing import Earlier
 from infra.rollout.choosing import manifests_for_others as render
 from stacks import outputs
@@ -50,13 +50,10 @@ class Deploy:
         choosing.configure(ctx, declared, way)
         if engine is not None:
             engine.unlock()
-            applied = engine.up()
-            for line in applied.lines():
-                ctx.emit(Note(line))
-            count = applied.changed + len(changes)
+            changes += engine.up()
         else:
             changes += declared.applier.apply(declared.rendered.manifests, held)
-            count = len(changes)
+        count = len(changes)
         for change in changes:
             ctx.emit(Note(change.line()))
         kubectl, namespace = self._watched
@@ -88,9 +85,8 @@ class Deploy:
             changes += applier.pull_secret_differs(declared.login)
         engine = choosing.engine_of(ctx, declared.kubectl) if way == "engine" else None
         if engine is not None and choosing.remembered(ctx) is not None:
-            steps = engine.preview(choosing.configure(ctx, declared, way, preview=True))
-            return [change.line() for change in changes] + steps.lines()
-        if fresh or way == "engine":
+            changes += engine.preview(choosing.configure(ctx, declared, way, preview=True))
+        elif fresh or way == "engine":
             changes += [Change("create", item["kind"], item["metadata"]["name"]) for item in manifests]
         else:
             changes += applier.plan(manifests, held)
@@ -120,7 +116,6 @@ def _take_away(ctx: Context, kubectl: Kubectl) -> list[str]:
     earlier = choosing.remembered(ctx)
     assert earlier is not None  # both callers asked
     applier = Applier(kubectl, earlier.namespace)
-    lines: list[str] = []
     if earlier.by == "engine":
         engine = choosing.engine_of(ctx, kubectl)
         if engine is None:
@@ -129,12 +124,11 @@ def _take_away(ctx: Context, kubectl: Kubectl) -> list[str]:
                 action="install the Pulumi CLI again and repeat this",
             )
         engine.unlock()
-        lines = engine.destroy().lines()
-        changes = applier.remove_rest()
+        changes = engine.destroy() + applier.remove_rest()
     else:
         changes = applier.remove()
     choosing.forget(ctx)
-    return lines + [change.line() for change in changes]
+    return [change.line() for change in changes]
 
 
 def env(ctx: Context, settings: Settings) -> dict[str, str]:

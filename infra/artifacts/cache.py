@@ -29,13 +29,18 @@ _CHUNK = 1 << 20
 _seen: dict[tuple[str, int, int, int], str] = {}
 
 
-def key_of(*parts: str | bytes) -> str:
-    """A key from everything that decides an entry's content."""
+def digest_of(*parts: str | bytes) -> str:
+    """SHA-256 over parts and where each ends: ("ab", "c") and ("a", "bc") differ."""
     digest = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
         digest.update(len(data).to_bytes(8, "big") + data)
-    return digest.hexdigest()[:20]
+    return digest.hexdigest()
+
+
+def key_of(*parts: str | bytes) -> str:
+    """A key from everything that decides an entry's content."""
+    return digest_of(*parts)[:20]
 
 
 def sha256_of(path: Path) -> str:

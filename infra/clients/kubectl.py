@@ -50,6 +50,22 @@ class KubectlError(CommandError):
 
 
 @dataclass(frozen=True)
+class Change:
+    """One object of a cluster that differs: verb create, change, replace or remove; fields tell where."""
+
+    verb: str
+    kind: str
+    name: str
+    fields: tuple[str, ...] = ()
+
+    def line(self) -> str:
+        """The change as people read it."""
+        detail = f": {'; '.join(self.fields[:4])}" if self.fields else ""
+        more = f"; and {len(self.fields) - 4} more" if len(self.fields) > 4 else ""
+        return f"{self.verb} {self.kind} {self.name}{detail}{more}"
+
+
+@dataclass(frozen=True)
 class Stray:
     """A pod that belongs and does not serve, or serves and does not belong."""
 
@@ -224,7 +240,7 @@ def match(
     sets = {
         item["metadata"]["uid"]: item["metadata"]["name"]
         for item in _of(items, "ReplicaSet")
-        if _owner(item) == deployment["metadata"]["uid"]
+        if controller_of(item) == deployment["metadata"]["uid"]
     }
     slices = [
         item
@@ -241,7 +257,7 @@ def match(
             continue  # over: the ReplicaSet has replaced it and does not count it either
         leaving = "deletionTimestamp" in pod["metadata"]
         serves = place is not None and place[3] and not leaving
-        if _owner(pod) not in sets:
+        if controller_of(pod) not in sets:
             if serves:
                 strays.append(
                     Stray(name, node, f"answers behind {meta['name']} but is not a pod of the Deployment")
@@ -303,8 +319,8 @@ def _of(items: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [item for item in items if item["kind"] == kind]
 
 
-def _owner(item: dict[str, Any]) -> str:
-    """UID of the controller of an object, empty without one."""
+def controller_of(item: dict[str, Any]) -> str:
+    """UID of the object that controls this one, empty without one."""
     for reference in item["metadata"].get("ownerReferences", []):
         if reference.get("controller"):
             return str(reference["uid"])

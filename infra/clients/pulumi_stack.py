@@ -23,12 +23,12 @@ from typing import Any
 
 import yaml
 
+from infra.clients.kubectl import Change, Manifest
 from infra.core import process
 from infra.core.errors import DeployError, EnvironmentFault, UsageError
 from infra.core.state import write_atomically
 from stacks import outputs
 
-Manifest = dict[str, Any]
 PROGRAM = Path(outputs.__file__).parent
 # What is applied first comes first; also the order people expect to read.
 _ORDER = (
@@ -187,44 +187,11 @@ class Resource:
     name: str
 
 
-@dataclass(frozen=True)
-class Move:
-    """One object of the cluster that an operation changes; fields are the paths that differ."""
-
-    verb: str
-    kind: str
-    name: str
-    fields: tuple[str, ...] = ()
-
-    def line(self) -> str:
-        """The change as people read it."""
-        more = f", and {len(self.fields) - 4} more" if len(self.fields) > 4 else ""
-        detail = f": {', '.join(self.fields[:4])}{more}" if self.fields else ""
-        return f"{self.verb} {self.kind} {self.name}{detail}"
-
-
-@dataclass(frozen=True)
-class Applied:
-    """What an operation of the engine changes in the cluster; the stack's own bookkeeping is no change."""
-
-    moves: tuple[Move, ...]
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def changed(self) -> int:
-        """Objects that were not left as they were."""
-        return len(self.moves)
-
-    def lines(self) -> list[str]:
-        """One line per object."""
-        return [move.line() for move in self.moves]
-
-
 # Steps of the engine in the words of the other way. A replacement is one `replace` beside its two halves.
 _VERBS = {"create": "create", "update": "change", "delete": "remove", "replace": "replace"}
 
 
-def move_of(event: Any) -> Move | None:
+def change_of(event: Any) -> Change | None:
     """The change that an engine event announces; None for any other event and for what stays as it is."""
     if event.resource_pre_event is None:
         return None
@@ -236,7 +203,7 @@ def move_of(event: Any) -> Move | None:
     named = (state.inputs or {}).get("metadata") or {}
     name = named.get("name") or step.urn.rpartition("::")[2]
     fields = tuple(step.detailed_diff or ()) if verb in ("change", "replace") else ()
-    return Move(verb, step.type.rpartition(":")[2], str(name), fields)
+    return Change(verb, step.type.rpartition(":")[2], str(name), fields)
 
 
 def stack_name(project: Path, state: Path) -> str:
@@ -328,10 +295,10 @@ class Engine:
         self.variables["PULUMI_K8S_ENABLE_PATCH_FORCE"] = "true"
         self.on_line = on_line
 
-    def preview(self, config: Path | None = None) -> Applied:
-        """What `up` would do with the configuration of this file; changes nothing."""
+    def preview(self, config: Path | None = None) -> list[Change]:
+        """What `up` would change with the configuration of this file; changes nothing."""
         with self._errors("preview"):
-            seen = _Moves()
+            seen = _Changes()
             self._open().preview(
                 refresh=True,
                 color="never",
@@ -339,30 +306,33 @@ class Engine:
                 on_event=seen,
                 config_file=str(config) if config is not None else None,
             )
-            return Applied(tuple(seen.moves))
+            return seen.changes
 
-    def up(self) -> Applied:
-        """Make the cluster what the program says. State is saved step by step: a second call goes on."""
+    def up(self) -> list[Change]:
+        """Make the cluster what the program says; returns what changed.
+
+        State is saved step by step: a second call goes on.
+        """
         if self._state()[1]:
             # a run was killed between asking for an object and noting it down: it may exist already,
             # and is ours, which the provider cannot know
             self.variables["PULUMI_K8S_UPSERT_EXISTING_OBJECTS"] = "true"
         with self._errors("up"):
-            seen = _Moves()
-            done = self._open().up(
+            seen = _Changes()
+            self._open().up(
                 refresh=True, color="never", show_secrets=False, on_output=self._output, on_event=seen
             )
-            return Applied(tuple(seen.moves), tuple(re.findall(r"^\s*warning: (.+)$", done.stdout, re.M)))
+            return seen.changes
 
-    def destroy(self) -> Applied:
+    def destroy(self) -> list[Change]:
         """Remove every resource of the stack, then the stack itself and its configuration."""
         with self._errors("destroy"):
-            stack, seen = self._open(), _Moves()
+            stack, seen = self._open(), _Changes()
             stack.destroy(
                 refresh=True, color="never", show_secrets=False, on_output=self._output, on_event=seen
             )
             stack.workspace.remove_stack(self.stack)
-            return Applied(tuple(seen.moves))
+            return seen.changes
 
     def resources(self) -> set[Resource]:
         """What the stack's state lists, finished or begun."""
@@ -410,7 +380,10 @@ class Engine:
             ) from error
         except automation.CommandError as error:
             raise DeployError(
-                f"`pulumi {verb}` failed", where=f"stack {self.stack}", tail=_cause(str(error))
+                f"`pulumi {verb}` failed",
+                where=f"stack {self.stack}",
+                tail=_cause(str(error)),
+                action="mend the cause above and run the same command again: it goes on where this one stopped",
             ) from error
 
     def unlock(self) -> int:
@@ -426,16 +399,16 @@ class Engine:
         return count
 
 
-class _Moves:
-    """Takes the engine's events and keeps the changes."""
+class _Changes:
+    """Takes the engine's events and keeps the changes of the cluster; the stack's own bookkeeping is none."""
 
     def __init__(self) -> None:
-        self.moves: list[Move] = []
+        self.changes: list[Change] = []
 
     def __call__(self, event: Any) -> None:
-        move = move_of(event)
-        if move is not None:
-            self.moves.append(move)
+        change = change_of(event)
+        if change is not None:
+            self.changes.append(change)
 
 
 def _resource(item: Mapping[str, Any]) -> Resource:

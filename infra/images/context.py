@@ -11,7 +11,6 @@ build host to delete most of them again, and could not be tested without Docker.
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import struct
 import tarfile
@@ -24,6 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 import infra
+from infra.artifacts.cache import digest_of
 from infra.artifacts.oci import EPOCH
 from infra.core.errors import ImageError
 from infra.core.types import ExportedModel
@@ -66,9 +66,8 @@ class Member:
 
 def runtime_tag(base: str, lock: Path, server: Server, machine: str) -> str:
     """Names base and packages by what decides them; the same tag holds the same files."""
-    return _digest(
-        (base, server, machine, lock.read_bytes(), _own(RUNTIME), *(_own(name) for name in _RULES))
-    )
+    rules = [_own(name) for name in (RUNTIME, *_RULES)]
+    return digest_of(base, server, machine, lock.read_bytes(), *rules)
 
 
 def sources() -> dict[str, bytes]:
@@ -82,7 +81,7 @@ def server_tag(runtime: str, server: Server, code: Mapping[str, bytes], model: E
     """Names the whole image by what decides it: "<model version>-<hash>"."""
     own = [_own(file) for file in (DOCKERFILES[server], TENSORFLOW_SCRIPT)]
     files = [part for path, content in code.items() for part in (path, content)]
-    whole = _digest((runtime, *own, _LAUNCHER, model.name, str(model.version), model.sha256, *files))
+    whole = digest_of(runtime, *own, _LAUNCHER, model.name, str(model.version), model.sha256, *files)
     return f"{model.version}-{whole[:16]}"
 
 
@@ -114,7 +113,10 @@ def _runtime(found: list[Path], server: Server) -> Iterator[Member]:
             with zipfile.ZipFile(wheel) as archive:
                 for path, info in _unpacked(archive, wheel):
                     if path in seen and not path.endswith("__init__.py"):
-                        raise ImageError(f"{path} is in {seen[path].name} and in {wheel.name}")
+                        raise ImageError(
+                            f"{path} is in {seen[path].name} and in {wheel.name}",
+                            action=f"let only one of them be in {LOCK.name}: the image has one place for it",
+                        )
                     if path in seen or not wanted(path, server):
                         continue
                     seen[path] = wheel
@@ -154,7 +156,11 @@ def _unpacked(archive: zipfile.ZipFile, wheel: Path) -> Iterator[tuple[str, zipf
         if info.is_dir() or not parts:
             continue
         if parts[0] == "/" or ".." in parts:
-            raise ImageError(f"the wheel {wheel.name} holds a path outside of it: {info.filename}")
+            raise ImageError(
+                f"the wheel {wheel.name} holds a path outside of it: {info.filename}",
+                where=str(wheel),
+                action=f"do not use it: name another version, or another package, in {LOCK.name}",
+            )
         if parts[0].endswith(".data"):
             if len(parts) < 3 or parts[1] not in ("purelib", "platlib"):
                 continue  # scripts, headers and data are for people and compilers
@@ -230,14 +236,6 @@ def _own(name: str) -> bytes:
 
 def _bytes(path: str, content: bytes, mode: int = 0o644) -> Member:
     return Member(path, len(content), io.BytesIO(content), mode)
-
-
-def _digest(parts: Iterable[str | bytes]) -> str:
-    whole = hashlib.sha256()
-    for part in parts:
-        data = part.encode() if isinstance(part, str) else part
-        whole.update(len(data).to_bytes(8, "big") + data)
-    return whole.hexdigest()
 
 
 def _write(out: Path, members: Iterable[Member]) -> None:

@@ -6,11 +6,10 @@ import base64
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.clients.kubectl import Kubectl, KubectlError, Manifest, as_list
+from infra.clients.kubectl import Change, Kubectl, KubectlError, Manifest, as_list
 from infra.core.errors import DeployError, EnvironmentFault
 from infra.core.types import Registry
 from stacks import outputs
@@ -26,22 +25,6 @@ _NOT_OURS_META = ("managedFields", "resourceVersion", "generation", "uid", "crea
 _NOT_OURS_NOTES = ("deployment.kubernetes.io/revision",)
 
 Key = tuple[str, str, str]
-
-
-@dataclass(frozen=True)
-class Change:
-    """One object that differs: verb create, change or remove; fields as `path: old -> new`."""
-
-    verb: str
-    kind: str
-    name: str
-    fields: tuple[str, ...] = ()
-
-    def line(self) -> str:
-        """The change as people read it."""
-        detail = f": {'; '.join(self.fields[:4])}" if self.fields else ""
-        more = f"; and {len(self.fields) - 4} more" if len(self.fields) > 4 else ""
-        return f"{self.verb} {self.kind} {self.name}{detail}{more}"
 
 
 def key_of(item: Mapping[str, Any]) -> Key:

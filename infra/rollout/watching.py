@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.clients.kubectl import Kubectl, KubectlError, why_not_ready
+from infra.clients.kubectl import Kubectl, KubectlError, controller_of, why_not_ready
 from infra.core.context import Context
 from infra.core.errors import DeployError
 from infra.core.events import progress
@@ -74,7 +74,7 @@ def progress_of(deployment: dict[str, Any], sets: Sequence[dict[str, Any]]) -> P
     wanted, status = deployment["spec"].get("replicas", 1), deployment.get("status", {})
     ready = {True: 0, False: 0}
     for item in sets:
-        if _owner(item) == deployment["metadata"]["uid"]:
+        if controller_of(item) == deployment["metadata"]["uid"]:
             present = _revision(item) == _revision(deployment)
             ready[present] += item.get("status", {}).get("readyReplicas", 0)
     # until the controller has seen the last change, the counts are those of the revision before
@@ -99,9 +99,9 @@ def faults(
     failure = conditions.get("ReplicaFailure", {})
     if failure.get("status") == "True":
         out.append(_not_created(failure.get("message", "")))
-    own = {item["metadata"]["uid"] for item in sets if _owner(item) == deployment["metadata"]["uid"]}
+    own = {item["metadata"]["uid"] for item in sets if controller_of(item) == deployment["metadata"]["uid"]}
     for pod in pods:
-        if _owner(pod) in own and "deletionTimestamp" not in pod["metadata"]:
+        if controller_of(pod) in own and "deletionTimestamp" not in pod["metadata"]:
             out += _pod_faults(pod)
     order = list(_GRACE)
     return sorted(out, key=lambda fault: order.index(fault.kind))
@@ -177,12 +177,6 @@ def _container_fault(item: dict[str, Any], pod: str, node: str) -> Fault | None:
             else "read its last lines above; `slipway image build` runs the same image under Docker",
         )
     return None
-
-
-def _owner(item: dict[str, Any]) -> str:
-    return next(
-        (str(ref["uid"]) for ref in item["metadata"].get("ownerReferences", []) if ref.get("controller")), ""
-    )
 
 
 def wait_ready(ctx: Context, kubectl: Kubectl, namespace: str, deployment: str, timeout: float) -> None:

@@ -141,8 +141,9 @@ def test_the_runtime_tag_follows_base_lock_server_and_machine(tmp_path: Path) ->
 @pytest.mark.parametrize("entry", ["../evil.py", "one/../../evil.py", "/evil.py"])
 def test_a_wheel_cannot_reach_out_of_its_folder(tmp_path: Path, entry: str) -> None:
     wheel(tmp_path / "w", "one", {entry: b"x"})
-    with pytest.raises(ImageError, match="outside"):
+    with pytest.raises(ImageError, match="outside") as caught:
         context.write_runtime(tmp_path / "out.tar.gz", tmp_path / "w", "portable")
+    assert "requirements.lock" in caught.value.action
     assert not (tmp_path / "out.tar.gz").exists()
 
 
@@ -168,8 +169,9 @@ def test_a_changed_wheel_is_noticed(tmp_path: Path) -> None:
 def test_two_wheels_with_one_file_are_refused(tmp_path: Path) -> None:
     wheel(tmp_path / "w", "one", {"shared/a.py": b"1"})
     wheel(tmp_path / "w", "two", {"shared/a.py": b"2"})
-    with pytest.raises(ImageError, match=r"shared/a\.py"):
+    with pytest.raises(ImageError, match=r"shared/a\.py") as caught:
         context.write_runtime(tmp_path / "out.tar.gz", tmp_path / "w", "portable")
+    assert "requirements.lock" in caught.value.action
 
 
 def test_no_wheels_at_all_is_said(tmp_path: Path) -> None:
