@@ -220,14 +220,25 @@ def _tokens(value: Any, prefix: str, depth: int) -> Iterator[str | None]:
         yield "]"
     elif isinstance(value, float) or (type(value) is int and not -(2**63) <= value < 2**64):
         yield prefix
-        yield _double(value) if math.isfinite(value) else None
+        number = as_double(value)
+        yield _double(number) if math.isfinite(number) else None
     else:
         yield prefix + (quoted(value) if isinstance(value, str) else json.dumps(value))
 
 
+def as_double(value: float) -> float:
+    """A number as a double. One beyond its range, which RapidJSON refuses while it reads, is refused here."""
+    try:
+        if type(value) is float and math.isinf(value):
+            raise invalid(TOO_BIG)
+        return float(value)
+    except OverflowError:
+        raise invalid(TOO_BIG) from None
+
+
 def _double(value: float) -> str:
     """A double as RapidJSON's dtoa writes it: no plus in the exponent, whole up to 21 digits."""
-    sign, digits, exponent = Decimal(repr(float(value))).normalize().as_tuple()
+    sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
     text = "".join(map(str, digits))
     minus = "-" if sign else ""
     assert isinstance(exponent, int)

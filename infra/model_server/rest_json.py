@@ -331,7 +331,7 @@ class _Builder:
         elif dtype in _NUMBERS:
             bounds = _NUMBERS[dtype][1]
             if bounds is None and isinstance(value, float | int) and not isinstance(value, bool):
-                return _as_float(value)
+                return rapid_json.as_double(value)
             if type(value) is int and bounds is not None and bounds[0] <= value <= bounds[1]:
                 return value
         else:
@@ -385,16 +385,6 @@ def _unbase64(value: dict[str, Any]) -> bytes:
         raise invalid("Unable to base64 decode") from None
 
 
-def _as_float(value: float) -> float:
-    """A number, but not one beyond a double's range: upstream's parser refuses it."""
-    try:
-        if math.isinf(value) and type(value) is float:
-            raise invalid(rapid_json.TOO_BIG)
-        return float(value)
-    except OverflowError:
-        raise invalid(rapid_json.TOO_BIG) from None
-
-
 def _fill_example(value: Any, example: Any) -> None:
     if not isinstance(value, dict):
         raise invalid(f"Example must be JSON object but got JSON {_kind(value)}")
@@ -421,7 +411,7 @@ def _feature_values(name: str, values: list[Any]) -> tuple[str, list[Any]]:
                 raise invalid(f"Feature: {name} has uint64_t element. Only int64_t is supported.")
             found, item = "int64_list", value
         elif isinstance(value, float | int):  # a whole number of more than 64 bits is a double
-            found, item = "float_list", _as_float(value)
+            found, item = "float_list", rapid_json.as_double(value)
         elif isinstance(value, str):
             found, item = "bytes_list", rapid_json.encoded(value)
         elif _is_base64(value):

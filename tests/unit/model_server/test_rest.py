@@ -734,7 +734,7 @@ def test_bytes_that_are_no_utf8_come_back_as_they_went(server: Server) -> None:
     "number", ["1e400", "-1e309", "1" + "0" * 400, "-" + "9" * 5000], ids=lambda text: text[:12]
 )
 def test_numbers_beyond_a_double_are_refused(server: Server, number: str) -> None:
-    for given in (f'"inputs": {number}', f'"instances": [1.0, {number}]'):
+    for given in (f'"inputs": {number}', f'"instances": [1.0, {number}]', f'"instances": [], "a": {number}'):
         asked = f'{{"signature_name": "echo_float64", {given}}}'.encode()
         response, text = send(server, "POST", f"{SHAPES}:predict", asked)
         assert response.status == 400
