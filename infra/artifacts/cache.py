@@ -148,7 +148,11 @@ def only(found: list[Path], what: str, where: Path) -> Path:
     """The one file a pattern must have matched. Raises ArtifactError otherwise."""
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
-        raise ArtifactError(f"expected one {what}, found {names}", where=str(where))
+        raise ArtifactError(
+            f"expected one {what}, found {names}",
+            where=str(where),
+            action="run again with --verbose, which tells what was fetched; the site's mirror may serve another",
+        )
     return found[0]
 
 

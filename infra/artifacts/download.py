@@ -17,6 +17,8 @@ from infra.core.events import Detail, progress
 
 _CHUNK = 1 << 18
 _TRIES = 4
+UNANSWERED = "check the network and proxy of this machine, or leave `release` out of artifacts.sources"
+_CHANGED = "something between here and there changes it, or it was replaced there; it is not used"
 _LASTING = range(400, 500)  # what the server says will not change by asking again
 
 
@@ -50,7 +52,7 @@ def fetch(ctx: Context, row: Row, destination: Path, *, stall: float = 30.0, pau
             raise ArtifactError(
                 f"the download of {row.name} {row.version} is not the pinned file: {problem}",
                 where=row.url,
-                action="something between here and there changes it, or it was replaced there; it is not used",
+                action=_CHANGED,
             )
         part.chmod(0o644)
         part.replace(destination)
@@ -93,7 +95,9 @@ def _transfer(row: Row, part: Path, advance: Callable[[int], None], stall: float
         total = have + int(length) if length is not None and length.isdigit() else 0
         if row.size and total and total != row.size:
             raise ArtifactError(
-                f"{row.name} {row.version} has {total} bytes there, {row.size} are pinned", where=row.url
+                f"{row.name} {row.version} has {total} bytes there, {row.size} are pinned",
+                where=row.url,
+                action=_CHANGED,
             )
         limit = row.size or total
         with part.open("ab" if have else "wb") as file:
@@ -103,7 +107,9 @@ def _transfer(row: Row, part: Path, advance: Callable[[int], None], stall: float
                 done += len(chunk)
                 advance(done)
                 if limit and done > limit:
-                    raise ArtifactError(f"{row.name} {row.version} is longer than it said", where=row.url)
+                    raise ArtifactError(
+                        f"{row.name} {row.version} is longer than it said", where=row.url, action=_CHANGED
+                    )
     if limit and done < limit:  # a server that closes early raises nothing here
         raise _Broken(f"connection closed after {done} of {limit} bytes")
 
@@ -120,5 +126,5 @@ def _unavailable(row: Row, reason: str) -> ArtifactError:
     return ArtifactError(
         f"cannot download {row.name} {row.version}: {reason}",
         where=row.url,
-        action="check the network and proxy of this machine, or leave `release` out of artifacts.sources",
+        action=UNANSWERED,
     )

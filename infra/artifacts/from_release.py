@@ -102,4 +102,4 @@ def _unpack(archive: Path, folder: Path) -> None:
 def _must_answer(url: str) -> None:
     reason = answers.silence(url)
     if reason:
-        raise ArtifactError(reason)
+        raise ArtifactError(reason, where=url, action=download.UNANSWERED)

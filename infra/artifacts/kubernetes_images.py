@@ -58,7 +58,11 @@ class Wanted:
         for name in self.names:
             if name.rpartition(":")[0].rpartition("/")[2] == program:
                 return name
-        raise ArtifactError(f"kubeadm lists no image of {program}", tail="\n".join(self.names))
+        raise ArtifactError(
+            f"kubeadm lists no image of {program}",
+            tail="\n".join(self.names),
+            action="pin a Kubernetes in infra/artifacts/modules/kubernetes whose kubeadm needs that image",
+        )
 
     def tag(self, program: str) -> str:
         return self.of(program).rpartition(":")[2]
@@ -143,4 +147,8 @@ def _take(root: Path, member: str, destination: Path) -> None:
             if file is not None:
                 destination.write_bytes(file.read())
                 return
-    raise ArtifactError(f"the Debian root has no {member}", where=str(root))
+    raise ArtifactError(
+        f"the Debian root has no {member}",
+        where=str(root),
+        action="remove the folder of this file and run again: the root is made anew from the apt mirror",
+    )

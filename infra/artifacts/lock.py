@@ -14,6 +14,7 @@ from infra.artifacts import machine
 from infra.core.errors import ArtifactError
 
 PATH = Path(__file__).parent / "artifacts.lock"
+_MEND = "correct it there, or take back what was published: git checkout infra/artifacts/artifacts.lock"
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,11 @@ def rows(path: Path = PATH) -> tuple[Row, ...]:
     try:
         found = tuple(Row(**row) for row in tomllib.loads(path.read_text())["artifact"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"cannot read the lock: {error}", where=str(path)) from error
+        raise ArtifactError(f"cannot read the lock: {error}", where=str(path), action=_MEND) from error
     for row in found:
         wrong = _wrong(row)
         if wrong:
-            raise ArtifactError(f"{row.name} {row.version}: {wrong}", where=str(path))
+            raise ArtifactError(f"{row.name} {row.version}: {wrong}", where=str(path), action=_MEND)
     return found
 
 
@@ -63,7 +64,11 @@ def row(name: str, platform: str = "", path: Path = PATH) -> Row:
     for one in rows(path):
         if one.name == name and one.platform in (platform, "any"):
             return one
-    raise ArtifactError(f"no row for {name} on {platform}", where=str(path))
+    raise ArtifactError(
+        f"no row for {name} on {platform}",
+        where=str(path),
+        action="use a machine of another architecture, or add a row with the sha256 its publisher gives",
+    )
 
 
 def _wrong(row: Row) -> str:

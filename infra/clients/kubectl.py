@@ -17,11 +17,16 @@ from infra.core.state import cache_home
 from infra.core.types import Endpoints, Replica
 
 Manifest = dict[str, Any]
-Reason = Literal["unreachable", "denied", "not_found", "conflict", "invalid", "other"]
+Reason = Literal["kubeconfig", "unreachable", "denied", "not_found", "conflict", "invalid", "other"]
 
 # What kubectl prints -> why, in the order they are looked for. The words are client-go's and the API
 # server's own; kubectl has one exit code for all of them.
 _REASONS: tuple[tuple[Reason, str], ...] = (
+    (
+        "kubeconfig",  # without a cluster in it kubectl asks localhost:8080
+        r"current-context must exist|context was not found|cannot locate context|error loading config file"
+        r"|error: stat |localhost:8080",
+    ),
     ("not_found", r"\(NotFound\)|not found\b"),
     ("conflict", r"\(Conflict\)|conflicts? with|Apply failed with \d+ conflict|\(AlreadyExists\)"),
     ("denied", r"\(Forbidden\)|\(Unauthorized\)|You must be logged in|is forbidden|asked for the client"),
@@ -29,12 +34,17 @@ _REASONS: tuple[tuple[Reason, str], ...] = (
     (
         "unreachable",
         r"was refused|connection refused|no such host|i/o timeout|no route to host|TLS handshake"
-        r"|certificate|context deadline exceeded|Unable to connect|EOF",
+        r"|certificate|context deadline exceeded|Unable to connect|EOF|no end after",
     ),
 )
 _ACTIONS: dict[Reason, str] = {
+    "kubeconfig": "name a kubeconfig that exists and a context in it: cluster.kubeconfig and cluster.context",
     "unreachable": "check that the cluster runs and that the kubeconfig names its address: `slipway status`",
     "denied": "the kubeconfig's user lacks this right: use one that may, or ask the cluster's owner for it",
+    "not_found": "something else removed it, or it was never made: `slipway status` tells what is there",
+    "conflict": "another tool changed or owns it; change it there, or run the same command again",
+    "invalid": "correct what the message names",
+    "other": "`slipway env` gives a shell with this kubectl and kubeconfig, to try the command above by hand",
 }
 
 
@@ -43,9 +53,7 @@ class KubectlError(CommandError):
 
     def __init__(self, error: CommandError, server: str) -> None:
         reason = _reason(error.output)
-        super().__init__(
-            error.argv, error.returncode, error.output, where=server, action=_ACTIONS.get(reason, "")
-        )
+        super().__init__(error.argv, error.returncode, error.output, where=server, action=_ACTIONS[reason])
         self.reason: Reason = reason
 
 

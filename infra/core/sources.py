@@ -42,7 +42,10 @@ def _compose(path: Path) -> yaml.Node | None:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise UsageError(f"{path}{line}: not YAML: {getattr(error, 'problem', None) or error}") from error
+        raise UsageError(
+            f"{path}{line}: not YAML: {getattr(error, 'problem', None) or error}",
+            action="correct it there: it holds sections of `key: value`; `slipway settings` lists the keys",
+        ) from error
 
 
 def _pairs(

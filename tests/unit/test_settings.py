@@ -90,8 +90,9 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
 def test_text_that_is_not_yaml_names_its_line(tmp_path: Path) -> None:
     config = tmp_path / "slipway.yaml"
     config.write_text("hosts:\n  workers: [1\n")
-    with pytest.raises(UsageError, match=r"slipway\.yaml:\d+: not YAML"):
+    with pytest.raises(UsageError, match=r"slipway\.yaml:\d+: not YAML") as caught:
         read(Request(config))
+    assert "slipway settings" in caught.value.action
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

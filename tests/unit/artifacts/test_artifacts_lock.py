@@ -53,11 +53,13 @@ def test_bad_locks_are_refused(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(ArtifactError, match=said) as error:
         lock.rows(path)
     assert error.value.where == str(path)
+    assert error.value.action
 
 
 def test_unknown_names_are_refused() -> None:
-    with pytest.raises(ArtifactError, match="no row for nothing on"):
+    with pytest.raises(ArtifactError, match="no row for nothing on") as error:
         lock.row("nothing")
+    assert error.value.action
 
 
 def test_unknown_machines_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

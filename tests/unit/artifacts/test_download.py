@@ -111,8 +111,11 @@ def test_part_longer_than_the_file(lab, stand_in, tmp_path: Path) -> None:
 
 def test_another_length_than_pinned_is_refused_before_it_is_read(lab, stand_in, tmp_path: Path) -> None:
     stand_in.content = CONTENT + b"more"
-    with pytest.raises(ArtifactError, match=f"has {len(CONTENT) + 4} bytes there, {len(CONTENT)} are pinned"):
+    with pytest.raises(
+        ArtifactError, match=f"has {len(CONTENT) + 4} bytes there, {len(CONTENT)} are pinned"
+    ) as error:
         get(lab, row(stand_in), tmp_path / "tool")
+    assert "not used" in error.value.action
     assert not (tmp_path / "tool").exists()
 
 

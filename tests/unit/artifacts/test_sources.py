@@ -117,8 +117,9 @@ def test_last_error_carries_the_others(lab, released, monkeypatch: pytest.Monkey
 
 def test_only_release_wanted_and_silent(lab, released, modules: list[bool]) -> None:
     released.status = [503] * 99
-    with pytest.raises(ArtifactError, match=r"127\.0\.0\.1 answers HTTP 503"):
+    with pytest.raises(ArtifactError, match=r"127\.0\.0\.1 answers HTTP 503") as error:
         artifacts.kubernetes(lab.ctx, settings("release"))
+    assert "artifacts.sources" in error.value.action
     assert modules == []
 
 

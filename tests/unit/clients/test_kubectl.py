@@ -274,6 +274,15 @@ REASONS = [
     ('Error from server (Forbidden): pods is forbidden: User "x" cannot list', "denied"),
     ("error: You must be logged in to the server (Unauthorized)", "denied"),
     ('The Deployment "x" is invalid: spec.replicas: Invalid value: -1', "invalid"),
+    ("error: current-context must exist in order to minify", "kubeconfig"),
+    ("Error in configuration: context was not found for specified context: x", "kubeconfig"),
+    ("error: cannot locate context x", "kubeconfig"),
+    ("error: stat /none: no such file or directory", "kubeconfig"),
+    ('error: error loading config file "c": yaml: did not find expected key', "kubeconfig"),
+    (
+        "The connection to the server localhost:8080 was refused - did you specify the right host?",
+        "kubeconfig",
+    ),
     ("something new", "other"),
 ]
 
@@ -285,7 +294,8 @@ def test_failures_say_why(stand_in: Kubectl, text: str, reason: str) -> None:
         stand_in.get("pods")
     assert caught.value.reason == reason
     assert caught.value.tail == text
-    assert bool(caught.value.action) == (reason in ("unreachable", "denied"))
+    assert caught.value.action
+    assert ("cluster.context" in caught.value.action) == (reason == "kubeconfig")
 
 
 def test_no_deployment_is_said_in_a_sentence(stand_in: Kubectl) -> None:
