@@ -718,7 +718,7 @@ def model_restore(
         Path | None, typer.Option("--architecture", help=".json or .yaml, for weights alone.")
     ] = None,
     epochs: Annotated[
-        int, typer.Option("--epochs", help="Whole models: train on from where it stopped.")
+        int, typer.Option("--epochs", min=0, help="Whole models: train on from where it stopped.")
     ] = 0,
     to: Annotated[Path | None, typer.Option("--to", help="Save the outcome there.")] = None,
     config: Config = None,

@@ -11,7 +11,7 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -252,13 +252,18 @@ def _h5_has(path: Path, attribute: str) -> bool:
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
     """A file beside `path` with the same suffixes (Keras goes by them), renamed to it at the end."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     target = path.with_name(f".{os.getpid()}-{path.name}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield target
         target.replace(path)
+    except OSError as error:
+        raise ModelError(
+            f"cannot save {path}", tail=str(error), action="check folder, rights and space"
+        ) from error
     finally:
-        target.unlink(missing_ok=True)
+        with suppress(OSError):  # not even there where it cannot be written
+            target.unlink()
 
 
 @contextmanager

@@ -45,11 +45,11 @@ def save(session: Any, path: Path, select: Selection = None, step: int | None = 
     """
     with session.graph.as_default():
         chosen = choose(session.graph, select)
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             saver = tf1.train.Saver(chosen, max_to_keep=None)  # None: it never deletes an older one
             return Path(saver.save(session, str(path.absolute()), global_step=step))
-        except (tf.errors.OpError, ValueError) as error:
+        except (tf.errors.OpError, ValueError, OSError) as error:
             raise ModelError(f"cannot save {path}", tail=reason(error)) from error
 
 

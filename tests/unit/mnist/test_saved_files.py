@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from infra.core import events
-from infra.core.errors import SlipwayError, UsageError
+from infra.core.errors import ModelError, SlipwayError, UsageError
 from infra.mnist import data, network, saved_files
 from infra.mnist.data import Dataset, Images
 from infra.mnist.network import Recipe
@@ -133,6 +133,20 @@ def test_what_cannot_be_exported_is_refused_and_not_remembered(
     assert says in said
     assert Path(path).name in said
     assert not list(tmp_path.rglob("*.npz"))
+
+
+@pytest.mark.parametrize("name", ["taken.keras", "file/m.h5", "file/m.ckpt"])
+def test_what_cannot_be_written_is_told_by_name_and_leaves_nothing(
+    tmp_path: Path, images: Dataset, name: str
+) -> None:
+    (tmp_path / "taken.keras").mkdir()
+    (tmp_path / "file").touch()
+    result = network.Trained(network.initial(8), 0.1, RECIPE, images.description, images.sha256)
+    with pytest.raises(ModelError) as refused:
+        saved_files.save(result, tmp_path / name, images=200)
+    assert refused.value.what == f"cannot save {tmp_path / name}"
+    assert "Traceback" not in refused.value.tail
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "taken.keras"]
 
 
 @pytest.mark.parametrize(
