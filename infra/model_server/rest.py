@@ -388,11 +388,9 @@ def _spec(name: str | None, version: str | None, label: str | None) -> Any:
 
 def _plain(request: h11.Request, body: bytes) -> bytes:
     """The body without its Content-Encoding; at most LARGEST_BODY bytes come out of a small one."""
-    encodings = {value.lower() for name, value in request.headers if name == b"content-encoding"}
-    if not encodings or encodings == {b"identity"}:
+    encoding = next((value for name, value in request.headers if name == b"content-encoding"), b"")
+    if b"gzip" not in encoding:  # evhttp_request.cc:261, NeedUncompressGzipContent: any other is passed over
         return body
-    if encodings != {b"gzip"}:
-        raise invalid("the only Content-Encoding this server reads is gzip")
     unpacker = zlib.decompressobj(wbits=31)
     try:
         plain = unpacker.decompress(body, LARGEST_BODY)

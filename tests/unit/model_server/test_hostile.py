@@ -464,7 +464,7 @@ def test_a_body_in_single_bytes(server: Server) -> None:
             b"POST /v1/models/shapes:predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
             400,
         ),
-        (post(ASKED, "Content-Encoding: br"), 400),
+        (post(ASKED, "Content-Encoding: gzip"), 400),
         (post(b'{"instances": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"), 400),
         (
             post(b'{"signature_name": "half_plus_three", "inputs": ' + b"[" * 300 + b"1" + b"]" * 300 + b"}"),
