@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
+from infra.clients import apt
 from infra.core import process
 from infra.core.context import Context
 from infra.core.errors import EnvironmentFault
@@ -39,14 +39,6 @@ _COMMAND = (
 )
 
 
-@dataclass(frozen=True)
-class Source:
-    """One line of apt sources without its components."""
-
-    uri: str
-    suite: str
-
-
 def root(ctx: Context, settings: Settings, packages: tuple[str, ...], out: Path, *, epoch: int) -> None:
     """Write a root with Debian's essential packages and `packages` as a tar to `out`.
 
@@ -68,7 +60,7 @@ def root(ctx: Context, settings: Settings, packages: tuple[str, ...], out: Path,
         argv += [SUITE, out]
         if sources:
             listing = Path(scratch) / "mirror.list"
-            listing.write_text("".join(f"deb {one.uri} {one.suite} main\n" for one in sources))
+            listing.write_text("".join(f"{one.one_line()}\n" for one in sources))
             argv.append(listing)
         with progress(ctx.emit, f"Debian root ({', '.join(packages)})", _STEPS) as advance:
             step = 0
@@ -96,66 +88,25 @@ def recipe() -> str:
     return " ".join((*_COMMAND, SUITE))
 
 
-def debian_sources(settings: Settings) -> tuple[Source, ...]:
+def debian_sources(settings: Settings) -> tuple[apt.Source, ...]:
     """Where Debian's suite comes from; empty where this machine has no Debian mirror of its own.
 
     mmdebstrap then uses Debian's public one.
     """
-    site = settings.site
-    mirror, security = site.apt_mirror, site.apt_security_mirror
-    if os_release().get("ID") == "debian":
-        codename = os_release().get("VERSION_CODENAME", "")
-        for one in _apt_sources():
-            if one.suite == codename:
-                mirror = mirror or one.uri
-            elif one.suite in (f"{codename}-security", f"{codename}/updates"):
-                security = security or one.uri
-    elif mirror is not None and "ubuntu" in mirror:
-        mirror = security = None  # the site's mirror for Ubuntu hosts has no Debian suite
-    if mirror is None:
-        return ()
-    out = [Source(mirror, SUITE), Source(mirror, f"{SUITE}-updates")]
-    if security is not None:
-        out.append(Source(security, f"{SUITE}-security"))
-    return tuple(out)
-
-
-def os_release(path: Path = Path("/etc/os-release")) -> dict[str, str]:
-    """The keys of os-release; empty where there is none."""
-    try:
-        lines = path.read_text().splitlines()
-    except OSError:
-        return {}
-    pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
-    return {key.strip(): value.strip().strip("\"'") for key, value in pairs}
+    release, site = apt.os_release(), settings.site
+    if release.get("ID") == "debian":
+        own, codename = apt.own_sources(), release.get("VERSION_CODENAME", "")
+    elif site.apt_mirror is None or "ubuntu" in site.apt_mirror:
+        return ()  # the site's mirror for Ubuntu hosts has no Debian suite
+    else:
+        own, codename = [], SUITE
+    return apt.archives(own, apt.DISTRIBUTIONS["debian"], codename, SUITE, site)
 
 
 def inherited_options(proxy: str | None) -> str:
     """apt options that decide how this machine reaches its mirror, as an apt.conf text."""
-    if shutil.which("apt-config") is None:
-        return ""
-    keep = ("Acquire::http", "Acquire::https", "Acquire::Check-", "Acquire::Retries")
-    lines = [
-        line
-        for line in process.run(["apt-config", "dump"]).stdout.splitlines()
-        if line.startswith(keep) and not line.endswith(' "";')
-    ]
-    if proxy is not None:
-        lines.append(f'Acquire::http::Proxy "{proxy}";')
+    options = apt.own_options(proxy)
     for key, path in (("netrc", "/etc/apt/auth.conf"), ("netrcparts", "/etc/apt/auth.conf.d")):
         if os.access(path, os.R_OK):
-            lines.append(f'Dir::Etc::{key} "{path}";')  # logins stay in their files
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _apt_sources() -> list[Source]:
-    """What apt itself makes of the sources of this machine, one-line and deb822 alike."""
-    if shutil.which("apt-get") is None:
-        return []
-    wanted = ["--format", "$(REPO_URI)|$(RELEASE)|$(COMPONENT)", "Created-By: Packages"]
-    out = []
-    for line in process.run(["apt-get", "indextargets", *wanted], check=False).stdout.splitlines():
-        uri, suite, component = [*line.split("|"), "", ""][:3]
-        if component == "main":
-            out.append(Source(uri, suite))
-    return out
+            options[f"Dir::Etc::{key}"] = path  # logins stay in their files
+    return "".join(f'{key} "{value}";\n' for key, value in options.items())

@@ -17,45 +17,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from infra.core import process
+from infra.clients import apt
 from infra.core.errors import EnvironmentFault
 from infra.core.schema import Site as SiteSettings
 
 PROXY_NAMES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
-# Options of fetching, apart from those of this machine's packages, services and caches.
-_APT_OPTION = re.compile(
-    r"^Acquire::(Check-Valid-Until|Check-Date|Max-ValidTime|Min-ValidTime|Retries|ForceIPv[46]"
-    r"|https?::(?!Proxy-Auto-Detect|ProxyAutoDetect|User-Agent).+|Max-FutureTime)$",
-    re.IGNORECASE,
-)
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _PIP_KEYS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout")
-
-
-@dataclass(frozen=True)
-class AptSource:
-    """One archive: uri, suite, components, and options as deb822 spells them."""
-
-    uri: str
-    suite: str
-    components: tuple[str, ...]
-    options: tuple[tuple[str, str], ...] = ()
-
-    def deb822(self) -> str:
-        """This source as a paragraph of a .sources file."""
-        lines = [
-            "Types: deb",
-            f"URIs: {self.uri}",
-            f"Suites: {self.suite}",
-            f"Components: {' '.join(self.components)}",
-            *(f"{name}: {value}" for name, value in self.options),
-        ]
-        return "\n".join(lines) + "\n"
-
-    def one_line(self) -> str:
-        """This source as a line of sources.list."""
-        options = " ".join(f"{name.lower()}={value}" for name, value in self.options)
-        return f"deb {f'[{options}] ' if options else ''}{self.uri} {self.suite} {' '.join(self.components)}"
 
 
 @dataclass(frozen=True)
@@ -65,7 +33,7 @@ class Site:
     suite: str
     distribution: str
     keyring_package: str
-    sources: tuple[AptSource, ...]
+    sources: tuple[apt.Source, ...]
     resolvers: tuple[str, ...]
     apt_options: tuple[tuple[str, str], ...] = ()
     proxies: tuple[tuple[str, str], ...] = ()
@@ -91,177 +59,6 @@ class Site:
         urls += [value for key, value in self.apt_options if key.lower().endswith("::proxy")]
         names = [urlsplit(url if "//" in url else f"//{url}").hostname for url in " ".join(urls).split()]
         return tuple(dict.fromkeys([*self.resolvers, *(name for name in names if name)]))
-
-
-@dataclass(frozen=True)
-class Distribution:
-    """A Debian-family distribution: which suites it has and what its archive's keyring is called."""
-
-    id: str
-    default_suite: str
-    suites: tuple[str, ...]
-    keyring: str
-    components: tuple[str, ...]
-    aliases: tuple[str, ...] = ()
-
-
-DISTRIBUTIONS = {
-    "debian": Distribution(
-        "debian",
-        "trixie",
-        ("bookworm", "trixie", "forky"),
-        "debian-archive-keyring",
-        ("main",),
-        ("stable", "oldstable", "testing"),
-    ),
-    "ubuntu": Distribution(
-        "ubuntu", "noble", ("jammy", "noble", "plucky", "questing"), "ubuntu-keyring", ("main", "universe")
-    ),
-}
-
-
-def this_distribution(os_release: Path = Path("/etc/os-release")) -> tuple[Distribution, str]:
-    """This machine's distribution and codename. Raises EnvironmentFault where it is not of the Debian family."""
-    text = os_release.read_text() if os_release.is_file() else ""
-    values = {
-        key: value.strip().strip('"')
-        for key, _, value in (line.partition("=") for line in text.splitlines())
-        if value
-    }
-    for name in [values.get("ID", ""), *values.get("ID_LIKE", "").split()]:
-        if name in DISTRIBUTIONS:
-            codename = values.get("UBUNTU_CODENAME") or values.get("VERSION_CODENAME", "")
-            return DISTRIBUTIONS[name], codename
-    raise EnvironmentFault(
-        f"lab hosts can only be made on Debian and Ubuntu, this is {values.get('PRETTY_NAME', 'another system')}",
-        action="use hosts.backend: ssh with machines that exist",
-    )
-
-
-def parse_sources(text: str, kind: str) -> list[AptSource]:
-    """Every enabled binary archive of one file; kind "list" (one-line) or "sources" (deb822)."""
-    return _parse_deb822(text) if kind == "sources" else _parse_lines(text)
-
-
-def _parse_lines(text: str) -> list[AptSource]:
-    found: list[AptSource] = []
-    for raw in text.splitlines():
-        line = raw.split("#", 1)[0].strip()
-        match = re.match(
-            r"^deb(?:\s+\[(?P<options>[^\]]*)\])?\s+(?P<uri>\S+)\s+(?P<suite>\S+)(?P<rest>.*)$", line
-        )
-        if not match:
-            continue
-        options = tuple(
-            (name.title(), value)
-            for name, _, value in (word.partition("=") for word in (match["options"] or "").split())
-            if value
-        )
-        found.append(AptSource(match["uri"], match["suite"], tuple(match["rest"].split()), options))
-    return found
-
-
-def _parse_deb822(text: str) -> list[AptSource]:
-    found: list[AptSource] = []
-    kept = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
-    for paragraph in re.split(r"\n\s*\n", kept):
-        fields: dict[str, str] = {}
-        last = ""
-        for line in paragraph.splitlines():
-            if line[:1].isspace() and last:
-                fields[last] += f"\n{line.strip()}"
-            elif ":" in line:
-                last, _, value = line.partition(":")
-                last = last.strip().title()
-                fields[last] = value.strip()
-        if "deb" not in fields.get("Types", "").split() or fields.get("Enabled", "yes").lower() in (
-            "no",
-            "false",
-        ):
-            continue
-        options = tuple(
-            (name, value)
-            for name, value in fields.items()
-            if name not in ("Types", "Uris", "Suites", "Components", "Enabled", "X-Repolib-Name")
-        )
-        found += [
-            AptSource(uri, suite, tuple(fields.get("Components", "").split()), options)
-            for uri in fields.get("Uris", "").split()
-            for suite in fields.get("Suites", "").split()
-        ]
-    return found
-
-
-def controller_sources(apt: Path = Path("/etc/apt")) -> list[AptSource]:
-    """Every archive this machine's apt uses, in apt's order of files."""
-    files = [apt / "sources.list", *sorted((apt / "sources.list.d").glob("*"))]
-    found: list[AptSource] = []
-    for file in files:
-        if file.suffix in (".list", ".sources") and file.is_file():
-            found += parse_sources(file.read_text(errors="replace"), file.suffix.lstrip("."))
-    return found
-
-
-def lab_sources(
-    controller: Iterable[AptSource],
-    distribution: Distribution,
-    codename: str,
-    suite: str,
-    settings: SiteSettings,
-) -> tuple[AptSource, ...]:
-    """The archives of a lab host: this machine's own, with its suite replaced by the host's.
-
-    Only the distribution's archives count: those whose suite is this machine's codename (or "stable"
-    and the like), whose component main is on, and that no third party signs.
-    """
-    bases: dict[str, AptSource] = {}
-    for source in controller:
-        name, pocket = _pocket(source.suite)
-        signed = dict(source.options).get("Signed-By", "")
-        if name not in {codename, *distribution.aliases} or "main" not in source.components:
-            continue
-        if signed and f"{distribution.id}-" not in signed and "BEGIN PGP" not in signed:
-            continue
-        if urlsplit(source.uri).scheme in ("http", "https", "file", "copy"):
-            bases.setdefault(pocket, source)
-    if settings.apt_mirror is not None:
-        bases[""] = AptSource(settings.apt_mirror, codename, distribution.components)
-        bases["-updates"] = bases[""]
-    if settings.apt_security_mirror is not None:
-        bases["-security"] = AptSource(settings.apt_security_mirror, codename, distribution.components)
-    if "" not in bases:
-        raise EnvironmentFault(
-            f"no apt archive of {distribution.id} {codename} is configured on this machine",
-            action="add one to /etc/apt/sources.list, or name it: site.apt_mirror in slipway.yaml",
-        )
-    kept_options = ("Trusted", "Check-Valid-Until", "Check-Date", "Allow-Insecure", "Allow-Weak")
-    return tuple(
-        AptSource(
-            bases[pocket].uri,
-            f"{suite}{pocket}",
-            distribution.components,
-            tuple((name, value) for name, value in bases[pocket].options if name in kept_options),
-        )
-        for pocket in ("", "-updates", "-security")
-        if pocket in bases
-    )
-
-
-def _pocket(suite: str) -> tuple[str, str]:
-    for pocket in ("-updates", "-security"):
-        if suite.removesuffix("/updates").endswith(pocket):
-            return suite.removesuffix(pocket), pocket
-    return suite, ""
-
-
-def apt_options(dump: str) -> tuple[tuple[str, str], ...]:
-    """The options of `apt-config dump` that concern fetching."""
-    found: list[tuple[str, str]] = []
-    for line in dump.splitlines():
-        match = re.match(r'^(\S+) "(.*)";$', line)
-        if match and match[2] and _APT_OPTION.match(match[1]):
-            found.append((match[1], match[2]))
-    return tuple(found)
 
 
 def resolvers(etc: Path = Path("/etc"), run: Path = Path("/run")) -> tuple[str, ...]:
@@ -357,27 +154,32 @@ def site(settings: SiteSettings, suite: str | None) -> Site:
 
     Raises EnvironmentFault when this machine has no mirror or resolver a lab host could use.
     """
-    distribution, codename = this_distribution()
+    distribution, codename = apt.this_distribution()
     wanted = suite or distribution.default_suite
-    owner = next((d for d in DISTRIBUTIONS.values() if wanted in d.suites), distribution)
+    owner = next((d for d in apt.DISTRIBUTIONS.values() if wanted in d.suites), distribution)
     if owner is not distribution and settings.apt_mirror is None:
         raise EnvironmentFault(
             f"hosts.suite {wanted} is of {owner.id}, but this machine's mirrors are of {distribution.id}",
             action=f"name a mirror of {owner.id}: site.apt_mirror in slipway.yaml, or leave hosts.suite unset",
         )
-    sources = controller_sources() if owner is distribution else []
-    dumped = process.run(["apt-config", "dump"], check=False).stdout
-    options = dict(apt_options(dumped))
-    if settings.proxy is not None:
-        options |= {"Acquire::http::Proxy": settings.proxy, "Acquire::https::Proxy": settings.proxy}
+    ours = owner is distribution
+    sources = apt.archives(
+        apt.own_sources() if ours else [], owner, codename if ours else wanted, wanted, settings
+    )
+    if not sources:
+        raise EnvironmentFault(
+            f"no apt archive of {owner.id} {codename} is configured on this machine",
+            action="add one to /etc/apt/sources.list, or name it: site.apt_mirror in slipway.yaml",
+        )
+    options = apt.own_options(settings.proxy)
     home = Path.home()
     return Site(
         suite=wanted,
         distribution=owner.id,
         keyring_package=owner.keyring,
-        sources=lab_sources(sources, owner, codename if owner is distribution else wanted, wanted, settings),
+        sources=sources,
         resolvers=(settings.resolver,) if settings.resolver is not None else resolvers(),
-        apt_options=tuple(sorted(options.items())),
+        apt_options=tuple(sorted(item for item in options.items() if not apt.is_of_this_machine(item[0]))),
         proxies=proxies(os.environ, settings.proxy),
         certificates=certificates(extra=settings.ca_certificates),
         pip=pip_settings(

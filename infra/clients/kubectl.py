@@ -24,7 +24,7 @@ Reason = Literal["kubeconfig", "unreachable", "denied", "not_found", "conflict",
 _REASONS: tuple[tuple[Reason, str], ...] = (
     (
         "kubeconfig",  # without a cluster in it kubectl asks localhost:8080
-        r"current-context must exist|context was not found|cannot locate context|error loading config file"
+        r"current-context must exist|context was not found|cannot locate|error loading config file"
         r"|error: stat |localhost:8080",
     ),
     ("not_found", r"\(NotFound\)|not found\b"),

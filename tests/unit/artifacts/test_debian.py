@@ -7,15 +7,14 @@ from pathlib import Path
 import pytest
 
 from infra.artifacts import debian
-from infra.core import process
+from infra.clients import apt
 from infra.core.errors import EnvironmentFault
 from infra.core.schema import Settings, Site
 
-TARGETS = """http://mirror.example/debian/|bookworm|main
-http://mirror.example/debian/|bookworm|contrib
-http://mirror.example/debian/|bookworm-updates|main
-http://mirror.example/debian-security/|bookworm-security|main
-http://other.example/repo/|stable|main
+OWN = """deb http://mirror.example/debian bookworm main contrib
+deb [trusted=yes] http://mirror.example/debian bookworm-updates main
+deb http://mirror.example/debian-security bookworm-security main
+deb http://other.example/repo nodistro main
 """
 
 
@@ -23,26 +22,23 @@ http://other.example/repo/|stable|main
 def machine(monkeypatch: pytest.MonkeyPatch):
     """A machine of a given distribution with the apt sources above."""
 
-    def become(name: str, codename: str, targets: str = TARGETS) -> None:
-        monkeypatch.setattr(debian, "os_release", lambda: {"ID": name, "VERSION_CODENAME": codename})
-        monkeypatch.setattr(debian.shutil, "which", lambda _program: "/usr/bin/x")
-        monkeypatch.setattr(
-            debian.process, "run", lambda argv, **_more: process.Completed(tuple(argv), 0, targets, "")
-        )
+    def become(name: str, codename: str, sources: str = OWN) -> None:
+        monkeypatch.setattr(apt, "os_release", lambda: {"ID": name, "VERSION_CODENAME": codename})
+        monkeypatch.setattr(apt, "own_sources", lambda: apt.parse_sources(sources, "list"))
 
     return become
 
 
 def lines(settings: Settings) -> list[str]:
-    return [f"{one.uri} {one.suite}" for one in debian.debian_sources(settings)]
+    return [one.one_line() for one in debian.debian_sources(settings)]
 
 
 def test_mirror_is_this_machines_own_and_the_suite_the_images(machine) -> None:
     machine("debian", "bookworm")
     assert lines(Settings()) == [
-        "http://mirror.example/debian/ trixie",
-        "http://mirror.example/debian/ trixie-updates",
-        "http://mirror.example/debian-security/ trixie-security",
+        "deb http://mirror.example/debian trixie main",
+        "deb [trusted=yes] http://mirror.example/debian trixie-updates main",
+        "deb http://mirror.example/debian-security trixie-security main",
     ]
 
 
@@ -50,19 +46,19 @@ def test_the_sites_mirror_wins(machine) -> None:
     machine("debian", "bookworm")
     site = Site(apt_mirror="https://site.example/debian", apt_security_mirror="https://site.example/security")
     assert lines(Settings(site=site)) == [
-        "https://site.example/debian trixie",
-        "https://site.example/debian trixie-updates",
-        "https://site.example/security trixie-security",
+        "deb https://site.example/debian trixie main",
+        "deb https://site.example/debian trixie-updates main",
+        "deb https://site.example/security trixie-security main",
     ]
 
 
 def test_ubuntu_has_no_debian_mirror_of_its_own(machine) -> None:
-    machine("ubuntu", "noble", "http://mirror.example/ubuntu/|noble|main\n")
+    machine("ubuntu", "noble", "deb http://mirror.example/ubuntu noble main\n")
     assert lines(Settings()) == []
     assert lines(Settings(site=Site(apt_mirror="http://mirror.example/ubuntu"))) == []
     assert lines(Settings(site=Site(apt_mirror="http://mirror.example/debian"))) == [
-        "http://mirror.example/debian trixie",
-        "http://mirror.example/debian trixie-updates",
+        "deb http://mirror.example/debian trixie main",
+        "deb http://mirror.example/debian trixie-updates main",
     ]
 
 
@@ -71,34 +67,18 @@ def test_apt_without_sources(machine) -> None:
     assert lines(Settings()) == []
 
 
-def test_options_of_this_machine_are_inherited_and_logins_stay_in_their_files(machine) -> None:
-    machine(
-        "debian",
-        "bookworm",
-        'Acquire "";\nAcquire::http::Proxy "http://proxy.example:3128";\nAcquire::Check-Date "false";\n'
-        'APT::Install-Recommends "1";\nAcquire::https "";\nAcquire::IndexTargets::deb::Packages::MetaKey "x";\n',
-    )
-    text = debian.inherited_options(None)
-    assert text.splitlines()[:2] == [
-        'Acquire::http::Proxy "http://proxy.example:3128";',
+def test_options_of_this_machine_are_inherited_and_logins_stay_in_their_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = {"Acquire::http::Proxy-Auto-Detect": "/usr/bin/detect", "Acquire::Check-Date": "false"}
+    monkeypatch.setattr(apt, "own_options", lambda proxy: {**here, "Acquire::http::Proxy": str(proxy)})
+    monkeypatch.setattr(debian.os, "access", lambda path, _mode: path == "/etc/apt/auth.conf")
+    assert debian.inherited_options("http://site.example:8080").splitlines() == [
+        'Acquire::http::Proxy-Auto-Detect "/usr/bin/detect";',
         'Acquire::Check-Date "false";',
+        'Acquire::http::Proxy "http://site.example:8080";',
+        'Dir::Etc::netrc "/etc/apt/auth.conf";',
     ]
-    assert "IndexTargets" not in text
-    assert "Recommends" not in text
-    assert 'Acquire::http::Proxy "http://site.example:8080";' in debian.inherited_options(
-        "http://site.example:8080"
-    )
-
-
-def test_os_release_quotes_and_comments(tmp_path: Path) -> None:
-    path = tmp_path / "os-release"
-    path.write_text("# comment\nID=debian\nVERSION_CODENAME='trixie'\nNAME=\"Debian GNU/Linux\"\n\n")
-    assert debian.os_release(path) == {
-        "ID": "debian",
-        "VERSION_CODENAME": "trixie",
-        "NAME": "Debian GNU/Linux",
-    }
-    assert debian.os_release(tmp_path / "none") == {}
 
 
 def test_without_mmdebstrap_says_what_to_install(

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from infra.backends import roots
-from infra.backends.inherit import AptSource, Site
+from infra.backends.inherit import Site
+from infra.clients import apt
 from infra.core import process
 from infra.core.errors import CommandError, EnvironmentFault
 from infra.core.events import silent
@@ -16,7 +17,7 @@ SITE = Site(
     "trixie",
     "debian",
     "debian-archive-keyring",
-    (AptSource("https://mirror.example/debian", "trixie", ("main",)),),
+    (apt.Source("https://mirror.example/debian", "trixie", ("main",)),),
     ("192.0.2.1",),
     apt_options=(("Acquire::Check-Valid-Until", "false"),),
 )
