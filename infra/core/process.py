@@ -8,9 +8,10 @@ import queue
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from infra.core.errors import CommandError, EnvironmentFault
 
@@ -50,54 +51,33 @@ def run(
     nothing is left running.
     """
     words = tuple(str(word) for word in argv)
-    try:
-        child = subprocess.Popen(
-            words,
-            stdin=subprocess.PIPE if input is not None else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, **(env or {})},
-            cwd=cwd,
-            text=True,
-            errors="replace",
-            start_new_session=True,  # so that a timeout or Ctrl-C ends its children too
-        )
-    except FileNotFoundError as error:
-        missing = str(cwd) if cwd is not None and not cwd.is_dir() else words[0]
-        raise EnvironmentFault(
-            f"cannot run `{words[0]}`: {missing} does not exist", where=where, action=action
-        ) from error
+    child = _start(words, input is not None, subprocess.PIPE, env=env, cwd=cwd, where=where, action=action)
     out: list[str] = []
     err: list[str] = []
-    readers = [
-        threading.Thread(target=_read, args=(stream, lines, on_line), daemon=True)
-        for stream, lines in ((child.stdout, out), (child.stderr, err))
+    workers = [
+        threading.Thread(target=_read, args=(child.stdout, out, on_line), daemon=True),
+        threading.Thread(target=_read, args=(child.stderr, err, on_line), daemon=True),
+        # beside the wait: a program that hangs without reading must still run into its timeout
+        threading.Thread(target=_write, args=(child.stdin, input or ""), daemon=True),
     ]
-    for reader in readers:
-        reader.start()
+    for worker in workers:
+        worker.start()
     try:
-        if input is not None and child.stdin is not None:
-            try:
-                child.stdin.write(input)
-                child.stdin.close()
-            except BrokenPipeError:
-                pass  # the program ended without reading; its exit code tells why
-        try:
-            child.wait(timeout)
-        except subprocess.TimeoutExpired as error:
-            end_group(child)
-            raise CommandError(
-                words,
-                child.returncode,
-                f"{''.join(err or out)}no end after {timeout:g} s",
-                where=where,
-                action=action,
-            ) from error
+        child.wait(timeout)
+    except subprocess.TimeoutExpired as error:
+        end_group(child)
+        raise CommandError(
+            words,
+            child.returncode,
+            f"{''.join(err or out)}no end after {timeout:g} s",
+            where=where,
+            action=action,
+        ) from error
     except BaseException:
         end_group(child)
         raise
-    for reader in readers:
-        reader.join(2)  # a daemon it left behind may hold the pipe open for ever
+    for worker in workers:
+        worker.join(2)  # a daemon it left behind may hold the pipe open for ever
     done = Completed(words, child.returncode, "".join(out), "".join(err))
     if check and done.returncode != 0:
         raise CommandError(words, done.returncode, done.output, where=where, action=action)
@@ -121,21 +101,7 @@ def running(
     not exist. It is always ended, children included, when the block is left.
     """
     words = tuple(str(word) for word in argv)
-    try:
-        child = subprocess.Popen(
-            words,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **(env or {})},
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-    except FileNotFoundError as error:
-        raise EnvironmentFault(
-            f"cannot run `{words[0]}`: it does not exist", where=where, action=action
-        ) from error
+    child = _start(words, False, subprocess.STDOUT, env=env, where=where, action=action)
     lines: list[str] = []
     accepted: queue.Queue[str | None] = queue.Queue()
 
@@ -181,8 +147,49 @@ def end_group(child: subprocess.Popen[str], grace: float = 5.0) -> None:
             continue
 
 
-def _read(stream: object, lines: list[str], on_line: Callable[[str], None] | None) -> None:
-    for line in stream:  # type: ignore[attr-defined]  # Popen's text streams are untyped here
+def _start(
+    words: tuple[str, ...],
+    reads: bool,
+    stderr: int,
+    *,
+    env: Mapping[str, str] | None,
+    cwd: Path | None = None,
+    where: str,
+    action: str,
+) -> subprocess.Popen[str]:
+    """Start a program in a session of its own, so that `end_group` ends its children too.
+
+    reads: it has a stdin. stderr: PIPE, or STDOUT to join the two. Raises EnvironmentFault when it, or cwd,
+    does not exist.
+    """
+    try:
+        return subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE if reads else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env={**os.environ, **(env or {})},
+            cwd=cwd,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        missing = str(cwd) if cwd is not None and not cwd.is_dir() else words[0]
+        raise EnvironmentFault(
+            f"cannot run `{words[0]}`: {missing} does not exist", where=where, action=action
+        ) from error
+
+
+def _read(stream: Iterable[str] | None, lines: list[str], on_line: Callable[[str], None] | None) -> None:
+    for line in stream or ():
         lines.append(line)
         if on_line is not None:
             on_line(line.rstrip("\n"))
+
+
+def _write(stream: IO[str] | None, text: str) -> None:
+    with contextlib.suppress(BrokenPipeError):  # it ended without reading; its exit code tells why
+        if stream is not None:
+            stream.write(text)
+            stream.close()

@@ -66,6 +66,12 @@ def test_a_program_that_does_not_read_its_input_is_judged_by_its_code() -> None:
     assert process.run(["true"], input="x" * 1_000_000).returncode == 0
 
 
+def test_a_program_that_hangs_without_reading_its_input_runs_into_its_timeout() -> None:
+    with pytest.raises(CommandError, match="signal 15") as failed:
+        process.run(["sleep", "30"], input="x" * 1_000_000, timeout=0.2)
+    assert "no end after 0.2 s" in failed.value.tail
+
+
 def test_a_daemon_it_leaves_behind_does_not_hold_it() -> None:
     done = process.run(["sh", "-c", "sleep 8 & echo $!"])
     os.kill(int(done.stdout), 9)
