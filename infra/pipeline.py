@@ -129,13 +129,7 @@ def run(
     """
     *chain, report = stages
     names = [name_of(stage) for stage in chain]
-    for name in (first, last):
-        if name and name not in names:
-            raise UsageError(f"no such stage: {name}", action=f"stages are {', '.join(names)}")
-    begin, end = names.index(first) if first else 0, names.index(last) if last else len(chain) - 1
-    if begin > end:
-        raise UsageError(f"{first} comes after {last}", action=f"the order is {', '.join(names)}")
-
+    begin, end = _span(names, first, last)
     values: dict[type, object] = {Request: request}
     made: dict[str, object] = {}
     results: list[Result] = []
@@ -145,19 +139,15 @@ def run(
     for index, stage in enumerate(chain):
         name = names[index]
         if index > end or exit_code:
-            results.append(
-                Result(name, "not_run", "not asked for" if index > end else "an earlier stage failed", 0.0)
-            )
+            why = "not asked for" if index > end else "an earlier stage failed"
+            results.append(Result(name, "not_run", why, 0.0))
             continue
         if 0 < index < begin:
             value = saved(ctx, stage)
             if value is not None:
                 values[produces(stage)] = made[name] = value
-            results.append(
-                Result(
-                    name, "not_run", "taken from the last run" if value is not None else "no value yet", 0.0
-                )
-            )
+            why = "taken from the last run" if value is not None else "no value yet"
+            results.append(Result(name, "not_run", why, 0.0))
             continue
         ran.append(stage)
         result, value, error, exit_code = _one(ctx, stage, values)
@@ -175,6 +165,17 @@ def run(
         if not exit_code:
             raise
     return Ended(ended, exit_code, error)
+
+
+def _span(names: list[str], first: str, last: str) -> tuple[int, int]:
+    """Where in the chain a run begins and ends. Raises UsageError."""
+    for name in (first, last):
+        if name and name not in names:
+            raise UsageError(f"no such stage: {name}", action=f"stages are {', '.join(names)}")
+    begin, end = names.index(first) if first else 0, names.index(last) if last else len(names) - 1
+    if begin > end:
+        raise UsageError(f"{first} comes after {last}", action=f"the order is {', '.join(names)}")
+    return begin, end
 
 
 def _one(

@@ -11,7 +11,8 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -132,10 +133,7 @@ def play(
         word for flag, value in (("--tags", tags), ("--limit", limit)) if value for word in (flag, value)
     ]
     reader = Reader(emit)
-    # a short path: sockets for ssh's shared connections live in it
-    private = Path(tempfile.mkdtemp(prefix="slip-play-"))
-    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
-    try:
+    with _private_folder() as private:
         ended = run(
             private_data_dir=str(private),
             project_dir=str(playbook.parent),
@@ -158,12 +156,6 @@ def play(
         printed = private / "artifacts" / "play" / "stdout"
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_bytes(printed.read_bytes() if printed.is_file() else b"")
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in before:  # ansible-runner takes them over and keeps them
-                signal.signal(number, handler)
-        _hang_up(private / "ssh")
-        shutil.rmtree(private, ignore_errors=True)
     if ended.status == "canceled":
         raise KeyboardInterrupt
     failures = reader.failures()
@@ -177,6 +169,22 @@ def play(
             evidence=(log,),
         )
     return Played(reader.hosts(), tuple(reader.changes), log, time.monotonic() - started)
+
+
+@contextmanager
+def _private_folder() -> Iterator[Path]:
+    """A folder for what ansible-runner keeps. After it, handlers of signals and ssh are as they were."""
+    # a short path: sockets for ssh's shared connections live in it
+    private = Path(tempfile.mkdtemp(prefix="slip-play-"))
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        yield private
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before:  # ansible-runner takes them over and keeps them
+                signal.signal(number, handler)
+        _hang_up(private / "ssh")
+        shutil.rmtree(private, ignore_errors=True)
 
 
 def _complaints(printed: str) -> str:

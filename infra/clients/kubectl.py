@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from infra.core import process
 from infra.core.errors import CommandError, SlipwayError
@@ -89,6 +89,15 @@ class Found:
     endpoints: Endpoints
     strays: tuple[Stray, ...]
     wanted: int
+
+
+class _Place(NamedTuple):
+    """Where an EndpointSlice says a pod answers."""
+
+    address: str
+    grpc_port: int
+    rest_port: int
+    ready: bool
 
 
 @dataclass(frozen=True)
@@ -256,39 +265,16 @@ def match(
         if item["metadata"].get("labels", {}).get("kubernetes.io/service-name") == meta["name"]
     ]
     behind = _endpoints(slices)
-    replicas: list[Replica] = []
-    strays: list[Stray] = []
-    for pod in sorted(_of(items, "Pod"), key=lambda item: str(item["metadata"]["name"])):
-        name, node = pod["metadata"]["name"], pod["spec"].get("nodeName", "")
-        place = behind.pop(name, None)
-        if pod["status"].get("phase") in ("Succeeded", "Failed"):
-            continue  # over: the ReplicaSet has replaced it and does not count it either
-        leaving = "deletionTimestamp" in pod["metadata"]
-        serves = place is not None and place[3] and not leaving
-        if controller_of(pod) not in sets:
-            if serves:
-                strays.append(
-                    Stray(name, node, f"answers behind {meta['name']} but is not a pod of the Deployment")
-                )
-            elif _released(pod, sets.values()) and not leaving:
-                labels = ", ".join(f"{key}={value}" for key, value in _labels(pod).items())
-                strays.append(Stray(name, node, f"the Deployment let go of it: its labels are now {labels}"))
-            continue
-        if leaving:
-            continue
-        unready = why_not_ready(pod)
-        if unready:
-            strays.append(Stray(name, node, f"not ready: {unready}"))
-        elif not serves:
-            strays.append(
-                Stray(name, node, f"ready but not behind {meta['name']}: {_unselected(pod, service)}")
-            )
-        elif place is not None:
-            replicas.append(Replica(name, node, place[0], place[1], place[2]))
-    strays += [
+    pods = {str(item["metadata"]["name"]): item for item in _of(items, "Pod")}
+    judged = [
+        _judge(pod, behind.get(name), service, sets)
+        for name, pod in sorted(pods.items())
+        if not _is_over(pod)
+    ]
+    judged += [
         Stray(name, "", f"an address behind {meta['name']} that belongs to no pod here")
         for name, place in behind.items()
-        if place[3]
+        if place.ready and name not in pods
     ]
     ports = {port.get("name", ""): port["port"] for port in spec.get("ports", [])}
     endpoints = Endpoints(
@@ -298,10 +284,40 @@ def match(
         service_address=_service_address(service),
         grpc_port=ports.get("grpc", 0),
         rest_port=ports.get("rest", 0),
-        replicas=tuple(replicas),
+        replicas=tuple(one for one in judged if isinstance(one, Replica)),
         applied_by=applied_by,
     )
-    return Found(endpoints, tuple(strays), deployment["spec"].get("replicas", 1))
+    strays = tuple(one for one in judged if isinstance(one, Stray))
+    return Found(endpoints, strays, deployment["spec"].get("replicas", 1))
+
+
+def _judge(
+    pod: dict[str, Any], place: _Place | None, service: dict[str, Any], sets: Mapping[str, str]
+) -> Replica | Stray | None:
+    """A pod that serves as it must, one that does not, or None for one that need not.
+
+    place: its endpoint behind the Service. sets: UID -> name of the Deployment's ReplicaSets.
+    """
+    name, node, behind = pod["metadata"]["name"], pod["spec"].get("nodeName", ""), service["metadata"]["name"]
+    serves = place is not None and place.ready
+    if controller_of(pod) not in sets:
+        if serves:
+            return Stray(name, node, f"answers behind {behind} but is not a pod of the Deployment")
+        if _released(pod, sets.values()):
+            labels = ", ".join(f"{key}={value}" for key, value in _labels(pod).items())
+            return Stray(name, node, f"the Deployment let go of it: its labels are now {labels}")
+        return None
+    unready = why_not_ready(pod)
+    if unready:
+        return Stray(name, node, f"not ready: {unready}")
+    if place is None or not serves:
+        return Stray(name, node, f"ready but not behind {behind}: {_unselected(pod, service)}")
+    return Replica(name, node, place.address, place.grpc_port, place.rest_port)
+
+
+def _is_over(pod: dict[str, Any]) -> bool:
+    """Whether a pod has ended or is leaving: its ReplicaSet has replaced it and does not count it either."""
+    return pod["status"].get("phase") in ("Succeeded", "Failed") or "deletionTimestamp" in pod["metadata"]
 
 
 def why_not_ready(pod: dict[str, Any]) -> str:
@@ -358,9 +374,9 @@ def _unselected(pod: dict[str, Any], service: dict[str, Any]) -> str:
     return "; ".join(wrong) or "no EndpointSlice lists it as ready"
 
 
-def _endpoints(slices: Sequence[dict[str, Any]]) -> dict[str, tuple[str, int, int, bool]]:
-    """Pod (or bare address) -> address, gRPC port, REST port, ready. Dual stack keeps the first address."""
-    out: dict[str, tuple[str, int, int, bool]] = {}
+def _endpoints(slices: Sequence[dict[str, Any]]) -> dict[str, _Place]:
+    """Pod (or bare address) -> its endpoint. Dual stack keeps the first address."""
+    out: dict[str, _Place] = {}
     for item in slices:
         ports = {port.get("name") or "": port.get("port") or 0 for port in item.get("ports") or []}
         for endpoint in item.get("endpoints") or []:
@@ -369,7 +385,7 @@ def _endpoints(slices: Sequence[dict[str, Any]]) -> dict[str, tuple[str, int, in
             name = target["name"] if target.get("kind") == "Pod" else address
             # an unset `ready` counts as ready, says the EndpointSlice API
             ready = endpoint.get("conditions", {}).get("ready") is not False
-            out.setdefault(name, (address, ports.get("grpc", 0), ports.get("rest", 0), ready))
+            out.setdefault(name, _Place(address, ports.get("grpc", 0), ports.get("rest", 0), ready))
     return out
 
 
