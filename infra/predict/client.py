@@ -14,6 +14,7 @@ import numpy as np
 
 from infra.core.errors import UsageError
 from infra.predict.errors import (
+    NotReachable,
     NotReady,
     RequestFailed,
     TimedOut,
@@ -194,7 +195,7 @@ class Client(ABC):
                 action="give the name it serves with --model_name",
             )
         if status == "UNIMPLEMENTED":
-            return RequestFailed(
+            return NotReachable(
                 "what answers there is not a model server",
                 where=self.server,
                 tail=said,

@@ -12,7 +12,9 @@ class RequestFailed(SlipwayError):
     status = "UNKNOWN"
 
     def __init__(self, what: str, *, where: str = "", tail: str = "", action: str = "", status: str = ""):
-        super().__init__(what, where=where, tail=tail, action=action)
+        # What a server says is not ours: nothing of it may steer a terminal.
+        lines = ("".join(char if char.isprintable() else "?" for char in line) for line in tail.splitlines())
+        super().__init__(what, where=where, tail="\n".join(lines), action=action)
         self.status = status or type(self).status
 
 

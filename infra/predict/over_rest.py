@@ -7,7 +7,8 @@ import http.client
 import json
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
@@ -42,16 +43,19 @@ class RestClient(client.Client):
 
     def status(self, model: str) -> tuple[VersionStatus, ...]:
         answer = self._ask("GET", _path(model, None), None, model)
-        return tuple(
-            VersionStatus(
-                int(one["version"]), str(one["state"]), str(one.get("status", {}).get("error_message", ""))
+        with self._reading("a status"):
+            return tuple(
+                VersionStatus(
+                    int(one["version"]),
+                    str(one["state"]),
+                    str(one.get("status", {}).get("error_message", "")),
+                )
+                for one in answer.get("model_version_status", [])
             )
-            for one in answer.get("model_version_status", [])
-        )
 
     def metadata(self, model: str, version: int | None = None) -> Metadata:
         answer = self._ask("GET", f"{_path(model, version)}/metadata", None, model)
-        try:
+        with self._reading("metadata"):
             listed = answer["metadata"]["signature_def"]["signature_def"]
             spec = answer["model_spec"]
             return Metadata(
@@ -59,8 +63,6 @@ class RestClient(client.Client):
                 int(spec["version"]) if spec.get("version") else None,
                 {name: _signature(name, one) for name, one in listed.items()},
             )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise self.unreadable(f"metadata without {error}") from error
 
     def predict(
         self,
@@ -100,24 +102,28 @@ class RestClient(client.Client):
             self._open.clear()
 
     def _predicted(self, answer: Mapping[str, Any], wanted: Mapping[str, TensorSpec]) -> Answer:
-        if "outputs" not in answer:
-            raise self.unreadable("an answer without `outputs`")
-        outputs = answer["outputs"]
-        # The column form leaves the key out where a signature has one output.
-        named = {next(iter(wanted)): outputs} if len(wanted) == 1 else outputs
-        try:
+        with self._reading("a prediction"):
+            outputs = answer["outputs"]
+            # The column form leaves the key out where a signature has one output.
+            named = {next(iter(wanted)): outputs} if len(wanted) == 1 else outputs
             return Answer({name: _array(named[name], spec) for name, spec in wanted.items() if name in named})
-        except (TypeError, ValueError) as error:
-            raise self.unreadable(str(error)) from error
 
     def _classified(self, answer: Mapping[str, Any]) -> Answer:
-        try:
+        with self._reading("a classification"):
             # Servers write "results" (util/json_tensor_test.cc); their REST documentation says "result".
             rows = answer["results"] if "results" in answer else answer["result"]
             pairs = [[(str(label).encode(), float(score)) for label, score in row] for row in rows]
-        except (KeyError, TypeError, ValueError) as error:
-            raise self.unreadable(f"a classification without {error}") from error
-        return Answer(client.classification(pairs))
+            return Answer(client.classification(pairs))
+
+    @contextmanager
+    def _reading(self, what: str) -> Iterator[None]:
+        """Whatever JSON a server sends, it is the server's fault when it is not what it should be."""
+        try:
+            yield
+        except KeyError as error:
+            raise self.unreadable(f"{what} without {error}") from error
+        except (TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
+            raise self.unreadable(f"not {what}: {error}") from error
 
     def _ask(self, verb: str, path: str, body: bytes | None, model: str) -> dict[str, Any]:
         kept = getattr(self._local, "connection", None)
@@ -135,7 +141,7 @@ class RestClient(client.Client):
             raise self._failed(error) from error
         try:
             answer = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         if code == 200 and isinstance(answer, dict):
             return answer
@@ -213,6 +219,8 @@ def _texts(nested: Any) -> Any:
 
 
 def _array(nested: Any, spec: TensorSpec) -> Array:
+    if nested is None:
+        raise TypeError("null")  # numpy would make NaN of it
     if spec.dtype != "string":
         return np.array(nested, dtype=spec.dtype)
     sizes: list[int] = []

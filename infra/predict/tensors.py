@@ -151,6 +151,8 @@ def _filled(flat: Array, count: int) -> Array:
         return flat
     if len(flat) > count:
         raise ValueError(f"{len(flat)} values for a shape of {count}")
+    if count * flat.itemsize >= LARGEST:
+        raise ValueError(f"{len(flat)} values are said to fill a shape of {count}")
     out = np.zeros(count, flat.dtype) if flat.dtype != object else np.full(count, b"", dtype=object)
     if len(flat):
         out[: len(flat)] = flat

@@ -138,7 +138,10 @@ def test_mnist_files_like_the_chapters_client(tmp_path, capsys, suffix, keys):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda folder: (folder / "t10k-labels-idx1-ubyte").unlink(), "has no t10k labels: none of t10k-labels-idx1-ubyte"),
+        (
+            lambda folder: (folder / "t10k-labels-idx1-ubyte").unlink(),
+            "has no t10k labels: none of t10k-labels-idx1-ubyte",
+        ),
         (lambda folder: _cut(folder / "t10k-images-idx3-ubyte", -1), "is truncated: "),
         (lambda folder: _cut(folder / "t10k-images-idx3-ubyte", 10), "its header alone takes 16"),
         (lambda folder: (folder / "t10k-images-idx3-ubyte").write_bytes(b"\x1f\x8bxx"), "cannot read"),

@@ -1,0 +1,138 @@
+"""A server that answers something else than it should is told so in one line, whatever it sends."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from infra.predict import stubs
+from infra.predict.client import connect
+from infra.predict.errors import RequestFailed
+
+stubs.load()
+
+from tensorflow.core.framework import tensor_pb2, types_pb2  # noqa: E402
+
+from infra.predict.tensors import from_proto  # noqa: E402  # stubs.load() must come first
+
+ROW = np.zeros((1, 2), np.float32)
+INFO = {"dtype": "DT_FLOAT", "tensor_shape": {"dim": [{"size": "-1"}], "unknown_rank": False}}
+SIGNATURE = {"inputs": {"x": INFO}, "outputs": {"y": INFO}, "method_name": "tensorflow/serving/predict"}
+METADATA = {
+    "model_spec": {"name": "m", "version": "1"},
+    "metadata": {"signature_def": {"signature_def": {"s": SIGNATURE}}},
+}
+
+
+@pytest.fixture
+def server():
+    """A stand-in that sends the same body for each kind of request, right ones where nothing else is set."""
+    bodies = {"metadata": METADATA}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            kind = self.path.rpartition("/m")[2].lstrip("/:") if "/m" in self.path else ""
+            body = bodies.get("metadata" if self.path.endswith("/metadata") else kind or "status", {})
+            raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(raw)))
+            self.end_headers()
+            self.wfile.write(raw)
+
+        def do_POST(self):
+            self.do_GET()
+
+        def log_message(self, *_):
+            """Nothing to the terminal."""
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True).start()
+    yield f"127.0.0.1:{http.server_port}", bodies
+    http.shutdown()
+    http.server_close()
+
+
+STATUS = [
+    [1],
+    {"model_version_status": 5},
+    {"model_version_status": [5]},
+    {"model_version_status": [{}]},
+    {"model_version_status": [{"version": "x", "state": "AVAILABLE"}]},
+    {"model_version_status": [{"version": 1e400, "state": "AVAILABLE"}]},
+    {"model_version_status": [{"version": "1", "state": "AVAILABLE", "status": "OK"}]},
+    b"[" * 100_000,
+    b"\x1b[2J\xff",
+]
+PREDICTIONS = [
+    {},
+    {"outputs": {"a": 1}},
+    {"outputs": [[1], [2, 3]]},
+    {"outputs": "x"},
+    {"outputs": None},
+    {"outputs": [10**400]},
+    b'{"outputs": ' + b"[" * 900 + b"]" * 900 + b"}",
+]
+CLASSIFICATIONS = [
+    {},
+    {"results": 5},
+    {"results": [5]},
+    {"results": [["label"]]},
+    {"results": [[["a", "high"]]]},
+    {"results": [[["a", 10**400]]]},
+]
+METADATAS = [
+    {},
+    {"metadata": []},
+    {**METADATA, "model_spec": []},
+    {**METADATA, "model_spec": {"version": "x"}},
+    {**METADATA, "metadata": {"signature_def": {"signature_def": {"s": 1}}}},
+    {**METADATA, "metadata": {"signature_def": {"signature_def": {"s": {"inputs": [1]}}}}},
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        *(("status", body) for body in STATUS),
+        *(("predict", body) for body in PREDICTIONS),
+        *(("classify", body) for body in CLASSIFICATIONS),
+        *(("metadata", body) for body in METADATAS),
+    ],
+)
+def test_odd_json_is_the_servers_fault(server, kind, body):
+    address, bodies = server
+    bodies[kind] = body
+    with connect(address, "rest", timeout=5.0) as client:
+        ask = {
+            "status": lambda: client.status("m"),
+            "predict": lambda: client.predict("m", "s", {"x": ROW}),
+            "classify": lambda: client.classify("m", "s", [{"x": ROW[0]}]),
+            "metadata": lambda: client.metadata("m"),
+        }[kind]
+        with pytest.raises(RequestFailed) as failed:
+            ask()
+    assert failed.value.where == address
+    assert all(line.isprintable() for line in failed.value.lines())
+
+
+def test_the_same_bodies_would_be_read_were_they_right(server):
+    address, bodies = server
+    bodies["status"] = {"model_version_status": [{"version": "1", "state": "AVAILABLE"}]}
+    bodies["predict"] = {"outputs": [[0.5, 1.5]]}
+    bodies["classify"] = {"results": [[["a", 0.5]]]}
+    with connect(address, "rest", timeout=5.0) as client:
+        assert client.status("m")[0].state == "AVAILABLE"
+        assert client.predict("m", "s", {"x": ROW}).outputs["y"].tolist() == [[0.5, 1.5]]
+        assert client.classify("m", "s", [{"x": ROW[0]}]).outputs["classes"].tolist() == [[b"a"]]
+
+
+@pytest.mark.parametrize("shape", [[1 << 40], [1 << 62, 1 << 62], [-1], [0, 1 << 62, 1 << 62]])
+def test_a_tensor_may_not_claim_more_than_a_message_holds(shape):
+    proto = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[1.0] if shape[0] else [])
+    for size in shape:
+        proto.tensor_shape.dim.add(size=size)
+    with pytest.raises(ValueError, match=r"."):
+        from_proto(proto)
