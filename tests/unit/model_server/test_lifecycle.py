@@ -324,7 +324,7 @@ def test_a_signal_before_the_server_is_up_ends_it_at_once(made: Made, start: Sta
         if int(caught, 16) & 1 << signal.SIGTERM - 1:
             break
     server.process.send_signal(signal.SIGTERM)
-    assert ended(server)[-1]["event"] == "stopped"
+    assert [event["event"] for event in ended(server)] == ["stopped"]
 
 
 def test_a_taken_port_is_said_and_exits_3(made: Made, start: StartServer) -> None:

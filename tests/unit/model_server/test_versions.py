@@ -202,7 +202,7 @@ def test_of_versions_nobody_wants_only_the_newest_waits_for_a_wanted_one(tmp_pat
 def test_whatever_a_load_raises_is_the_versions_own_fault(tmp_path: Path) -> None:
     async def scenario() -> None:
         def load(*_: Any) -> Any:
-            raise MemoryError("no room")
+            raise OSError("no room")
 
         models = Models(load)
         with pytest.raises(StatusError, match="INTERNAL: cannot be loaded"):
@@ -231,8 +231,9 @@ def test_a_reload_whose_caller_left_is_done_to_the_end(tmp_path: Path) -> None:
         with pytest.raises(asyncio.CancelledError):
             await caller
         going.set()
-        while models.loading:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(20):
+            while models.loading:
+                await asyncio.sleep(0.01)
         assert newest(models) == 1
         await models.close()
 
