@@ -437,6 +437,12 @@ def test_a_reload_request_adds_and_removes_models(made: Made, start: StartServer
     assert server.predict(spin).outputs["n"].int_val == [1]
     with pytest.raises(grpc.RpcError, match="NOT_FOUND"):
         server.predict(predict_request("net", "predict_images", images=floats([1, 784], [0])))
+    # core/servable_state_monitor.cc:283: what was served stays in the status
+    server.wait_for("version_unloaded")
+    assert server.states("net") == {2: "END"}
+    status, told = server.http("/v1/models/net")
+    assert (status, told["model_version_status"][0]["state"]) == (200, "END")
+    assert told["model_version_status"][0]["status"] == {"error_code": "OK", "error_message": ""}
     models.add(name="gone", base_path="/nonexistent", model_platform="tensorflow")
     with pytest.raises(grpc.RpcError) as caught:
         server.reload(request)
