@@ -81,7 +81,8 @@ class Asker:
             return _said(self.name, node, text)
         except SlipwayError as error:
             last = error.tail.splitlines()[-1].strip() if error.tail else ""
-            return Inside(self.name, node, None, f"{error.what}{f': {last}' if last else ''}")
+            words = [f"{error.what}{f': {last}' if last else ''}", error.action]
+            return Inside(self.name, node, None, "; ".join(word for word in words if word))
         finally:
             self._remove()
 
@@ -145,15 +146,27 @@ class Asker:
         def attempt() -> dict[str, Any]:
             pod = self._kubectl.find("pod", self.name, namespace=self._endpoints.namespace)
             if pod is None:
-                raise SlipwayError(f"the pod {self.name} was deleted by someone else")
+                raise SlipwayError(
+                    f"the pod {self.name} was deleted by someone else",
+                    action="run `slipway smoke` again when nobody clears the namespace",
+                )
             if pod["status"].get("phase") in ("Succeeded", "Failed"):
                 return pod
             why = why_not_ready(pod)
             if any(reason in why for reason in _HOPELESS):
-                raise SlipwayError(f"the pod {self.name} does not start: {why}")
+                raise SlipwayError(
+                    f"the pod {self.name} does not start: {why}",
+                    action="`slipway deploy` brings image and pull secret in order, then run `slipway smoke`",
+                )
             raise retry.Pending(why or "it runs")
 
-        return retry.wait_for(f"the end of pod {self.name}", attempt, timeout=self._patience, interval=0.3)
+        return retry.wait_for(
+            f"the end of pod {self.name}",
+            attempt,
+            timeout=self._patience,
+            interval=0.3,
+            action="it asks for 50m of CPU and 96 MiB: make room on a node, or ask less (smoke.num_tests)",
+        )
 
     def _sweep(self) -> None:
         """Remove what ended runs left behind; a pod that runs may be another run's."""

@@ -361,13 +361,17 @@ def test_a_service_that_leads_nowhere_fails(run):
 
 
 @pytest.mark.parametrize(
-    ("fault", "words"),
+    ("fault", "words", "action"),
     [
-        ({"waiting_reason": "ErrImagePull"}, "does not start: container client: ErrImagePull: no such image"),
-        ({"apply_error": "pods is forbidden: exceeded quota"}, "exceeded quota"),
+        (
+            {"waiting_reason": "ErrImagePull"},
+            "does not start: container client: ErrImagePull: no such image",
+            "`slipway deploy` brings image and pull secret in order",
+        ),
+        ({"apply_error": "pods is forbidden: exceeded quota"}, "exceeded quota", ""),
     ],
 )
-def test_a_pod_that_cannot_ask_fails_the_gate_and_is_removed(run, fault, words):
+def test_a_pod_that_cannot_ask_fails_the_gate_and_is_removed(run, fault, words, action):
     with StandInCluster() as standin:
         for name, value in fault.items():
             setattr(standin, name, value)
@@ -376,6 +380,7 @@ def test_a_pod_that_cannot_ask_fails_the_gate_and_is_removed(run, fault, words):
         assert any(one[0] == "delete" for one in standin.commands)
     assert gates == {"failures_from_a_pod"}
     assert words in said
+    assert action in said
 
 
 def test_a_pod_that_prints_no_report_fails_the_gate(run, monkeypatch):
