@@ -105,6 +105,22 @@ def test_a_checkpoint_is_trained_weights_by_every_name_and_restored_once(
         assert again.accuracy == found.accuracy
 
 
+@pytest.mark.parametrize("name", ["m.ckpt", "m.keras"])
+def test_what_was_restored_is_remembered_by_the_files_content(tmp_path: Path, name: str) -> None:
+    parts = [f"{name}.index", f"{name}.data-00000-of-00001"] if name == "m.ckpt" else [name]
+    seen = set()
+    for part in parts:
+        (tmp_path / part).write_bytes(b"1")
+    for content in (b"1", b"2", b"1"):
+        (tmp_path / parts[-1]).write_bytes(content)
+        (tmp_path / f"{name}.meta").write_bytes(content)  # a graph is no weights
+        seen.add(saved_files.remembered(tmp_path / name, RECIPE, tmp_path))
+    assert len(seen) == 2
+    assert [file.name for file in saved_files.files_of(tmp_path / name)] == sorted(parts)
+    other = saved_files.remembered(tmp_path / name, Recipe(hidden=(8,)), tmp_path)
+    assert other not in seen
+
+
 def test_a_keras_model_of_another_size_that_gives_logits_is_taken(
     saved_apart: Path, tmp_path: Path, images: Dataset
 ) -> None:
