@@ -82,7 +82,7 @@ class Version:
 class _Model:
     config: ModelConfig
     versions: dict[int, Version] = field(default_factory=dict)
-    folder_error: str = ""
+    folder_error: str = ""  # what is wrong with the folder, told once
     was_available: bool = False
 
 
@@ -224,12 +224,10 @@ class Models:
             found = await self._in_thread(find_versions, config.base_path)
         except OSError as error:
             # A folder that cannot be read says nothing about the versions in it: keep serving.
-            if str(error) != model.folder_error:
-                model.folder_error = str(error)
-                log.event("folder_unreadable", level="warning", model=config.name, error=str(error))
+            _complain(model, "folder_unreadable", str(error))
             return {}
-        model.folder_error = ""
         wanted = config.policy.choose(found)
+        _complain(model, "versions_missing", _missing(config, wanted))
         told = self._told.setdefault(config.name, {}) if wanted else {}
         for number in sorted(wanted):
             if await self._due(model.versions.get(number), wanted[number]):
@@ -340,6 +338,23 @@ class Models:
         return versions[max(available)]
 
 
+def _complain(model: _Model, event: str, error: str) -> None:
+    """Log what is wrong with a model's folder when it is not what was wrong at the last look."""
+    if error and error != model.folder_error:
+        log.event(event, level="warning", model=model.config.name, error=error)
+    model.folder_error = error
+
+
+def _missing(config: ModelConfig, wanted: dict[int, Path]) -> str:
+    """What file_system_storage_path_source.cc:239 and :314 warn of, or nothing."""
+    absent = sorted(set(config.policy.versions) - set(wanted))
+    if config.policy.kind == "specific" and absent:
+        return f"not in {config.base_path}: version {', '.join(map(str, absent))}"
+    if not wanted and config.policy.kind != "specific":
+        return f"no version in {config.base_path}: its folders must be named by numbers, such as 1"
+    return ""
+
+
 def find_versions(base_path: Path) -> dict[int, Path]:
     """The version folders in a model's folder, by number. Raises OSError when it cannot be read.
 
@@ -371,4 +386,4 @@ def _reason(model: _Model) -> str:
         if version.error is not None:
             error = version.error
             return f"{{name: {name} version: {number}}} due to error: {error.code.name}: {error.message}"
-    return f"{{name: {name}}} due to error: {model.folder_error or f'no version in {model.config.base_path}'}"
+    return f"{{name: {name}}} due to error: {model.folder_error or 'no version is wanted'}"

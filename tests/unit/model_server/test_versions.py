@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import threading
@@ -234,6 +235,32 @@ def test_a_reload_whose_caller_left_is_done_to_the_end(tmp_path: Path) -> None:
         async with asyncio.timeout(20):
             while models.loading:
                 await asyncio.sleep(0.01)
+        assert newest(models) == 1
+        await models.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_folder_without_the_versions_is_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def warnings() -> list[str]:
+        lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+        return [line["error"] for line in lines if line["level"] == "warning"]
+
+    async def scenario() -> None:
+        models = Models(Toys())
+        folder(tmp_path, "v1")
+        with pytest.raises(StatusError, match="no version in"):
+            await models.configure([ModelConfig("toy", tmp_path)])
+        await models.look()
+        assert warnings() == [f"no version in {tmp_path}: its folders must be named by numbers, such as 1"]
+        folder(tmp_path, "1")
+        await models.look()
+        assert warnings() == []
+        await models.configure([ModelConfig("toy", tmp_path, Policy("specific", versions=(8, 1, 7)))])
+        await models.look()
+        assert warnings() == [f"not in {tmp_path}: version 7, 8"]
         assert newest(models) == 1
         await models.close()
 
