@@ -21,7 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         parsed = flags.parse(words)
         # Until serve() takes over: the kernel keeps a signal without a handler from a container's first process.
-        signal.signal(signal.SIGTERM, _leave)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _leave)
         import uvloop  # wrong flags are answered before it and gRPC are imported
 
         from infra.model_server.server import serve

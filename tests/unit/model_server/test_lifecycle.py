@@ -317,13 +317,17 @@ def test_a_run_that_outlasts_the_grace_period_is_left_behind(made: Made, start: 
     assert server.events("stopped")[0]["not_waited_for"] == "requests under way"
 
 
-def test_a_signal_before_the_server_is_up_ends_it_at_once(made: Made, start: StartServer) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_the_server_is_up_ends_it_at_once(
+    made: Made, start: StartServer, number: signal.Signals
+) -> None:
     server = start("--model_name=net", f"--model_base_path={made.models}/net", wait="")
     while True:  # from when Python has its handler: before, the kernel's default ends the process
         caught = Path(f"/proc/{server.process.pid}/status").read_text().split("SigCgt:")[1].split()[0]
         if int(caught, 16) & 1 << signal.SIGTERM - 1:
             break
-    server.process.send_signal(signal.SIGTERM)
+    time.sleep(0.01)  # SIGINT has Python's own handler until a moment later
+    server.process.send_signal(number)
     assert [event["event"] for event in ended(server)] == ["stopped"]
 
 
