@@ -10,6 +10,7 @@ import yaml
 
 from infra import artifacts, deploy
 from infra.clients import pulumi_stack
+from infra.clients.kubectl import Change, Kubectl
 from infra.core.context import Context
 from infra.core.errors import DeployError, EnvironmentFault
 from infra.core.events import Event, Note
@@ -219,3 +220,80 @@ def test_down_leaves_a_labs_own_cluster_to_its_hosts(ctx: Context) -> None:
     assert deploy.Deploy().remove(ctx, settings()) == []
     assert choosing.remembered(ctx) is None
     assert deploy.Deploy().collect(ctx) == ()
+
+
+class Changing(Engine):
+    """An engine that says what it changes."""
+
+    def __init__(self) -> None:
+        super().__init__(OURS)
+        self.asked: list[str] = []
+
+    def unlock(self) -> int:
+        self.asked.append("unlock")
+        return 0
+
+    def preview(self, config: Path) -> list[Change]:
+        self.asked.append(f"preview {config.name}")
+        return [Change("change", "Deployment", "mnist-deployment", ("spec.replicas",))]
+
+    def destroy(self) -> list[Change]:
+        self.asked.append("destroy")
+        return [Change("remove", "Deployment", "mnist-deployment")]
+
+
+class Fresh(Nowhere):
+    """An applier in a cluster that has nothing of ours but the namespace."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def held(self, manifests: object) -> dict[tuple[str, str, str], Any]:
+        return {}
+
+    def namespace_is_missing(self) -> bool:
+        return False
+
+    def remove_rest(self) -> list[Change]:
+        return [Change("remove", "Namespace", "serving")]
+
+
+CLUSTER = Cluster(Path("kubeconfig"), Path("kubectl"), "", (), None)
+
+
+def test_what_the_engine_would_change_is_its_own_preview(
+    ctx: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Changing()
+    rendered = pulumi_stack.render({"image": IMAGE.reference})
+    kubectl = Kubectl(CLUSTER.kubectl, CLUSTER.kubeconfig)
+    declared = Declared(kubectl, None, {}, rendered, Fresh())  # type: ignore[arg-type]  # not asked for more
+    monkeypatch.setattr(choosing, "declare", lambda *_: declared)
+    monkeypatch.setattr(choosing, "way", lambda *_: "engine")
+    monkeypatch.setattr(choosing, "engine_of", lambda *_: engine)
+    first = deploy.Deploy().plan(ctx, settings(), CLUSTER, IMAGE)  # Pulumi has no stack to ask yet
+    assert first[-1].startswith("create ") and len(first) == len(rendered.manifests)
+    assert engine.asked == []
+    choosing.remember(ctx, Earlier("serving", "engine"))
+    assert deploy.Deploy().plan(ctx, settings(), CLUSTER, IMAGE) == [
+        "change Deployment mnist-deployment: spec.replicas"
+    ]
+    assert engine.asked == ["preview preview.yaml"]
+
+
+def test_what_the_engine_made_it_takes_away_and_the_rest_goes_too(
+    ctx: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Changing()
+    monkeypatch.setattr(deploy, "Applier", Fresh)
+    monkeypatch.setattr(choosing, "engine_of", lambda *_: None)
+    choosing.remember(ctx, Earlier("serving", "engine"))
+    with pytest.raises(EnvironmentFault, match="made by Pulumi") as refused:
+        deploy.destroy(ctx, settings(), CLUSTER)
+    assert refused.value.action
+    monkeypatch.setattr(choosing, "engine_of", lambda *_: engine)
+    assert deploy.destroy(ctx, settings(), CLUSTER) == [
+        "remove Deployment mnist-deployment",
+        "remove Namespace serving",
+    ]
+    assert engine.asked == ["unlock", "destroy"]
+    assert deploy.destroy(ctx, settings(), CLUSTER) == []  # nothing is remembered any more
