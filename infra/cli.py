@@ -232,6 +232,7 @@ def settings(
 ) -> int:
     """List every setting: its value, where that comes from, and what it means."""
     from infra.core.schema import Settings, leaves
+    from infra.core.sources import without_login
     from infra.settings import read, variable
 
     if schema:
@@ -242,7 +243,8 @@ def settings(
 
     def value(key: str) -> Any:
         section, name = key.split(".")
-        return getattr(getattr(values, section), name)
+        found = getattr(getattr(values, section), name)
+        return without_login(found) if isinstance(found, str) else found
 
     rows = [
         {

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from infra.core.context import Context
 from infra.core.errors import UsageError
 from infra.core.schema import Settings, leaves
-from infra.core.sources import in_file, located, near, parsed
+from infra.core.sources import in_file, located, near, parsed, without_login
 from infra.core.types import Outcome, Request
 
 # Variables that are slipway's but not settings.
@@ -117,7 +117,7 @@ def _validated(
         for item in error.errors():
             key = ".".join(str(part) for part in item["loc"][:2])
             got = sources[key].text if key in sources else item["input"]
-            problems.append(f"{at(key)}: {_sentence(item['msg'])}, got {got!r}")
+            problems.append(f"{at(key)}: {_sentence(item['msg'])}, got {without_login(repr(got))}")
         return Settings()
     problems += [f"{at(key)}: {what}" for key, what in settings.contradictions()]
     return settings

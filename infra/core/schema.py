@@ -78,7 +78,8 @@ class HostsSettings(Section):
         description="backend nspawn: Debian or Ubuntu suite of the hosts; trixie where this machine runs Debian",
     )
     subnet: str | None = Field(
-        None, description="backend nspawn: the lab's /24; the first free one in 10.77.0.0/16"
+        None,
+        description="backend nspawn: the lab's private network, /28 or larger; the first free /24 in 10.77.0.0/16",
     )
     mtu: int | None = Field(
         None, ge=1280, le=9000, description="backend nspawn: MTU; that of the default route"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import types
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,13 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from infra.core.errors import UsageError
+
+_LOGIN = re.compile(r"://[^/\s]*@")
+
+
+def without_login(text: str) -> str:
+    """A setting's text as it may be shown: no address keeps the login in it."""
+    return _LOGIN.sub("://***@", text)
 
 
 def in_file(path: Path, fields: Mapping[str, FieldInfo], problems: list[str]) -> dict[str, tuple[Any, int]]:

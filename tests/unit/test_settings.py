@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from infra import cli
 from infra.core.errors import UsageError
 from infra.core.schema import Settings, leaves
 from infra.core.types import Request
@@ -116,3 +117,17 @@ def test_the_projects_own_file_is_all_defaults() -> None:
     settings, sources = read(Request(Path(__file__).parents[2] / "slipway.yaml"))
     assert settings == Settings()
     assert sources == {}
+
+
+def test_no_login_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("slipway.yaml").write_text("site:\n  proxy: http://joe:s@cret@proxy.example:3128\n")
+    for words in ([], ["--json"]):
+        monkeypatch.setattr("sys.argv", ["slipway", "settings", *words])
+        with pytest.raises(SystemExit):
+            cli.main()
+        out = capsys.readouterr().out
+        assert "http://***@proxy.example:3128" in out
+        assert "cret" not in out.replace("secret", "")
