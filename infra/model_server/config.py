@@ -66,10 +66,11 @@ def models_of(config: Any, served: Collection[str] = ()) -> list[ModelConfig]:
 
 def _check_names_and_paths(items: list[Any]) -> None:
     """model_servers/server_core.cc:117, ValidateModelConfigList."""
-    names = [item.name for item in items]
-    for at, name in enumerate(names):
-        if name in names[:at]:
-            raise invalid(f"Illegal to list model {name} multiple times in config list")
+    seen = set()
+    for item in items:
+        if item.name in seen:
+            raise invalid(f"Illegal to list model {item.name} multiple times in config list")
+        seen.add(item.name)
     for item in items:
         if not item.name:
             raise invalid("a model in the config list has no name")

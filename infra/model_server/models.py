@@ -183,7 +183,7 @@ class Models:
                     self._retire(model, number)
             while self._tasks:
                 await asyncio.gather(*self._tasks, return_exceptions=True)
-            self._threads.shutdown()
+            await asyncio.to_thread(self._threads.shutdown)  # waits for a load; the event loop must not
 
     async def _configure(self, configs: list[ModelConfig]) -> None:
         async with self._changing:
@@ -369,15 +369,20 @@ def find_versions(base_path: Path) -> dict[int, Path]:
 
 
 def _files(path: Path) -> tuple[tuple[str, int, int], ...]:
-    """Name, size and time of every file below: differs when anybody repaired the version."""
+    """Name, size and time of every file below: differs when anybody repaired the version.
+
+    What comes and goes meanwhile, as while a version is copied here, is left out.
+    """
     out = []
-    for file in sorted(path.rglob("*")):
-        try:
-            facts = file.stat()
-        except OSError:
-            continue
-        out.append((str(file), facts.st_size, facts.st_mtime_ns))
-    return tuple(out)
+    for folder, _, names in os.walk(path):
+        for name in names:
+            file = Path(folder, name)
+            try:
+                facts = file.stat()
+            except OSError:
+                continue
+            out.append((str(file), facts.st_size, facts.st_mtime_ns))
+    return tuple(sorted(out))
 
 
 def _reason(model: _Model) -> str:

@@ -13,7 +13,7 @@ import re
 import time
 import traceback
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
@@ -46,6 +46,7 @@ IDLE_SECONDS = 30.0  # without a byte from the client, between requests or in on
 HEAD_SECONDS = 30.0  # for a whole request head: a byte now and then does not hold a connection
 BODY_SECONDS = 300.0
 LINGER_SECONDS = 2.0
+TOO_MUCH_HELD = "the server holds too many request bodies already"
 
 # What upstream's evhttp_server.cc:114 allows; anything else is answered 501.
 _METHODS = {"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"}
@@ -173,19 +174,23 @@ class RestServer:
                 return False
             bodiless = request.method == b"HEAD"
             self._connections[task] = True
-            chunks: list[bytes] = []
+            body = bytearray()
+            pieces = 0
             async with asyncio.timeout(BODY_SECONDS):
                 if connection.they_are_waiting_for_100_continue:
-                    writer.write(connection.send(h11.InformationalResponse(status_code=100, headers=[])))
+                    _write(writer, connection.send(h11.InformationalResponse(status_code=100, headers=[])))
                 while isinstance(event := await _next_event(connection, reader), h11.Data):
                     held += len(event.data)
                     self._buffered += len(event.data)
                     if held > LARGEST_BODY:
                         raise _HttpError(413, f"the request body is larger than {LARGEST_BODY} bytes")
                     if self._buffered > MOST_BUFFERED:
-                        raise _HttpError(429, "the server holds too many request bodies already")
-                    chunks.append(bytes(event.data))
-            reply = await self._answer(request, b"".join(chunks))
+                        raise _HttpError(429, TOO_MUCH_HELD)
+                    body += event.data
+                    pieces += 1
+                    if pieces % 256 == 0:  # one read can hold thousands of tiny chunks; others wait meanwhile
+                        await asyncio.sleep(0)
+            reply = await self._answer(request, bytes(body))
         except _HttpError as error:
             reply = error.reply
         except TimeoutError:
@@ -198,7 +203,7 @@ class RestServer:
             self._buffered -= held
         if connection.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return False
-        writer.write(self._written(connection, reply, bodiless))
+        _write(writer, self._written(connection, reply, bodiless))
         async with asyncio.timeout(IDLE_SECONDS):
             await writer.drain()
         self._connections[task] = False
@@ -211,8 +216,9 @@ class RestServer:
             ("Content-Length", str(len(reply.body))),
             ("Date", _date(int(time.time()))),
         ]
-        if reply.close or self._stopping or connection.their_state is not h11.DONE:
-            headers.append(("Connection", "close"))  # what is left of the request is not read
+        unread = connection.their_state in (h11.SEND_BODY, h11.ERROR)  # what is left of the request
+        if reply.close or self._stopping or unread:
+            headers.append(("Connection", "close"))
         head = h11.Response(status_code=reply.status, headers=headers, reason=_reason(reply.status))
         out = connection.send(head) or b""
         if not bodiless:
@@ -222,7 +228,7 @@ class RestServer:
     async def _answer(self, request: h11.Request, body: bytes) -> Reply:
         """Dispatch as upstream's evhttp_server.cc:129 does: by path, whatever the method."""
         method = request.method.decode("ascii")
-        target = _ORIGIN.sub("", request.target.decode("ascii"), count=1)
+        target = without_origin(request.target.decode("ascii"))
         path = re.split("[?#]", target, maxsplit=1)[0]
         if method not in _METHODS:
             return _page(501)
@@ -268,9 +274,24 @@ class RestServer:
                 return self._metadata(spec) if match[4] == "metadata" else self._status(spec)
             if verb not in _APIS:
                 raise malformed
-            return await self._infer(_APIS[verb], spec, _plain(request, body))
+            if not _is_gzip(request):
+                return await self._infer(_APIS[verb], spec, body)
+            plain = await asyncio.to_thread(_unpacked, body)
+            with self._holding(len(plain)):
+                return await self._infer(_APIS[verb], spec, plain)
 
         return await self._service.counted(verb, "REST", unquote(match[1] or ""), answer())
+
+    @contextlib.contextmanager
+    def _holding(self, size: int) -> Iterator[None]:
+        """Count bytes that are held until the block ends. Raises StatusError when there are too many."""
+        if self._buffered + size > MOST_BUFFERED:
+            raise StatusError(Code.RESOURCE_EXHAUSTED, TOO_MUCH_HELD)
+        self._buffered += size
+        try:
+            yield
+        finally:
+            self._buffered -= size
 
     async def _infer(self, api: Api, spec: Any, body: bytes) -> bytes:
         if len(body) > 64 * 1024:  # milliseconds of parsing, which the event loop has better uses for
@@ -378,19 +399,29 @@ def _date(second: int) -> str:
 def _spec(name: str | None, version: str | None, label: str | None) -> Any:
     spec = model_pb2.ModelSpec(name=unquote(name or ""))
     if version is not None:
-        if int(version) >= 2**63:
+        digits = version.lstrip("0") or "0"
+        if len(digits) > 19 or int(digits) >= 2**63:
             raise invalid(f"Failed to convert version: {version} to numeric.")
-        spec.version.value = int(version)
+        spec.version.value = int(digits)
     if label is not None:
         spec.version_label = unquote(label)
     return spec
 
 
-def _plain(request: h11.Request, body: bytes) -> bytes:
-    """The body without its Content-Encoding; at most LARGEST_BODY bytes come out of a small one."""
+def without_origin(target: str) -> str:
+    """Path and query of a request's target; a proxy sends scheme and host before them."""
+    origin = _ORIGIN.match(target)
+    return target[origin.end() :] if origin else target
+
+
+def _is_gzip(request: h11.Request) -> bool:
+    """evhttp_request.cc:261, NeedUncompressGzipContent: any other encoding is passed over."""
     encoding = next((value for name, value in request.headers if name == b"content-encoding"), b"")
-    if b"gzip" not in encoding:  # evhttp_request.cc:261, NeedUncompressGzipContent: any other is passed over
-        return body
+    return b"gzip" in encoding
+
+
+def _unpacked(body: bytes) -> bytes:
+    """A gzip body's content; at most LARGEST_BODY bytes come out of a small one."""
     unpacker = zlib.decompressobj(wbits=31)
     try:
         plain = unpacker.decompress(body, LARGEST_BODY)
@@ -403,8 +434,17 @@ def _plain(request: h11.Request, body: bytes) -> bytes:
     return plain
 
 
+def _write(writer: asyncio.StreamWriter, data: bytes | None) -> None:
+    """Raises ConnectionResetError when the client is gone: uvloop takes such a write for our mistake."""
+    if writer.transport.is_closing():
+        raise ConnectionResetError
+    writer.write(data or b"")
+
+
 async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Let the client read its answer: closing on unread bytes would reset the connection under it."""
+    if writer.transport.is_closing():
+        return
     writer.write_eof()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(LINGER_SECONDS):

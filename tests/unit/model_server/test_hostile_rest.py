@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import gzip
 import http.client
 import json
 import socket
+import struct
+import time
 from collections import Counter
 from typing import Any
 
@@ -17,8 +20,15 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from .conftest import Server
+from infra.model_server import rest
+from infra.model_server.config import Monitoring
+from infra.model_server.metrics import Metrics
+from infra.model_server.models import Models
+from infra.model_server.service import Service
+
+from .conftest import Made, Server, StartServer, free_port
 from .test_hostile import MIB, assert_serves
+from .test_versions import spins
 
 SHAPES, NET = "/v1/models/shapes", "/v1/models/net"
 METRICS = "/monitoring/prometheus/metrics"
@@ -369,3 +379,85 @@ def test_large_wrong_documents_are_refused_with_a_short_answer(server: Server, b
     assert response.status == 400, text[:300]
     assert len(text) < 4096
     assert_serves(server)
+
+
+# ---- connections and requests a stranger may make ----------------------------------------------
+
+
+def test_a_client_that_resets_while_its_request_runs_is_no_fault_of_the_server(
+    made: Made, start: StartServer
+) -> None:
+    server = start("--model_name=shapes", f"--model_base_path={made.models}/shapes")
+    body = json.dumps({"signature_name": "spin", "inputs": spins(server, 0.5)}).encode()
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", server.rest_port), 10) as client:
+            client.sendall(
+                b"POST /v1/models/shapes:predict HTTP/1.1\r\nHost: x\r\n"
+                b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+            )
+            time.sleep(0.2)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert server.stop() == 0  # waits for the runs, and so for what became of their answers
+    assert not server.events("fault")
+
+
+def test_the_origin_before_a_path_is_looked_for_at_its_beginning_alone() -> None:
+    assert rest.without_origin("http://model.example:80/v1/models/m?a=b") == "/v1/models/m?a=b"
+    assert rest.without_origin("/v1/models/m?next=http://x/y") == "/v1/models/m?next=http://x/y"
+    letters = "a" * 2_000_000  # looked for at every letter, this would take hours
+    assert rest.without_origin(letters) == letters
+
+
+def test_a_version_of_thousands_of_digits(server: Server) -> None:
+    for digits, code in (("9" * 5000, 400), ("9" * 19, 400), ("0" * 5000 + "1", 200)):
+        status, body = server.http(f"/v1/models/net/versions/{digits}")
+        assert status == code, body
+
+
+def test_unpacked_bodies_count_as_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rest, "MOST_BUFFERED", 10_000)
+
+    async def scenario() -> None:
+        port = free_port()
+        models = Models(lambda *_: None)  # type: ignore[arg-type, return-value]  # nothing is loaded
+        server = rest.RestServer(Service(models, Metrics()), Monitoring(), port)
+        await server.start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for size, code in ((1_000, b"404"), (20_000, b"429"), (1_000, b"404")):
+            body = gzip.compress(b"{}".ljust(size))
+            head = b"POST /v1/models/a:predict HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\n"
+            writer.write(head + b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+            answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+            assert answer.startswith(b"HTTP/1.1 " + code), answer
+            length = next(
+                line for line in answer.split(b"\r\n") if line.lower().startswith(b"content-length")
+            )
+            await reader.readexactly(int(length.split(b":")[1]))
+        writer.close()
+        await server.stop(1)
+        await models.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_offers_http2_keeps_its_connection(server: Server) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=30)
+    for _ in range(2):
+        connection.request("GET", NET, headers={"Upgrade": "h2c", "Connection": "Upgrade, HTTP2-Settings"})
+        response = connection.getresponse()
+        response.read()
+        assert response.status == 200
+        assert not response.will_close
+    connection.close()
+
+
+def test_a_body_in_tiny_chunks(server: Server) -> None:
+    body = b'{"signature_name": "half_plus_three", "instances": [1.0]}'.ljust(40_000)
+    chunks = b"".join(b"2\r\n%s\r\n" % body[at : at + 2] for at in range(0, len(body), 2))
+    with socket.create_connection(("127.0.0.1", server.rest_port), 10) as client:
+        client.sendall(
+            b"POST /v1/models/shapes:predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        client.sendall(chunks + b"0\r\n\r\n")
+        answer = client.recv(4096)
+    assert answer.startswith(b"HTTP/1.1 200"), answer

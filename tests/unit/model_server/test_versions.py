@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from typing import Any
 import grpc
 import pytest
 
-from infra.model_server.models import ModelConfig, Models, Policy, State, find_versions
+from infra.model_server.models import ModelConfig, Models, Policy, State, _files, find_versions
 from infra.model_server.status import Code, StatusError
 from infra.predict import stubs
 
@@ -142,6 +143,53 @@ def test_what_waits_to_be_loaded_is_told_as_start_and_the_newest_comes_first(tmp
             {2: start, 1: start},
         ]
         await models.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_version_that_changes_while_it_is_looked_at_holds_nothing_up(tmp_path: Path) -> None:
+    # Copying a version into place makes and removes folders under the walk; it must not raise.
+    ended = threading.Event()
+
+    def copying() -> None:
+        while not ended.is_set():
+            (tmp_path / "1" / "part" / "deep").mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(tmp_path / "1" / "part", ignore_errors=True)
+
+    folder(tmp_path, "1")
+    (tmp_path / "1" / "whole").write_text("1")
+    copier = threading.Thread(target=copying)
+    copier.start()
+    try:
+        for _ in range(300):
+            assert [Path(name).name for name, _, _ in _files(tmp_path / "1")] == ["whole"]
+    finally:
+        ended.set()
+        copier.join()
+
+
+def test_closing_can_be_given_up_while_a_first_version_loads(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        begun, go_on = threading.Event(), threading.Event()
+
+        def load(name: str, version: int, path: Path) -> Any:
+            begun.set()
+            go_on.wait(5)
+            return Toys()(name, version, path)
+
+        models = Models(load)
+        with contextlib.suppress(StatusError):
+            await models.configure([ModelConfig("toy", tmp_path)])
+        folder(tmp_path, "1")
+        looking = asyncio.ensure_future(models.look())
+        await asyncio.to_thread(begun.wait)
+        looking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await looking
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await models.close()
+        go_on.set()
 
     asyncio.run(scenario())
 
