@@ -206,10 +206,15 @@ class Client(ABC):
 
 
 def classification(rows: Sequence[Sequence[tuple[bytes, float]]]) -> dict[str, Array]:
-    """Classify's answer from (label, score) pairs for each example; short rows end in b"" and NaN."""
-    width = max((len(row) for row in rows), default=0)
-    classes = np.full((len(rows), width), b"", dtype=object)
-    scores = np.full((len(rows), width), np.nan, dtype=np.float32)
+    """Classify's answer from (label, score) pairs for each example. Raises ValueError for unequal rows.
+
+    A server makes the rows of one tensor; filling short ones up would let a small answer take any memory.
+    """
+    width = len(rows[0]) if rows else 0
+    if any(len(row) != width for row in rows):
+        raise ValueError("the examples have different numbers of classes")
+    classes = np.empty((len(rows), width), dtype=object)
+    scores = np.empty((len(rows), width), dtype=np.float32)
     for index, row in enumerate(rows):
         for place, (label, score) in enumerate(row):
             classes[index, place] = label

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from infra.predict import client
 from infra.predict.client import Answer, Examples, Metadata, Signature, TensorSpec, VersionStatus
 from infra.predict.errors import RequestFailed, TimedOut
 from infra.predict.requests import Array, FixedRequest
-from infra.predict.tensors import dtype_named
+from infra.predict.tensors import dtype_named, is_number
 
 # The HTTP codes TensorFlow Serving gives its statuses.
 _STATUSES = {
@@ -222,26 +221,18 @@ def _array(nested: Any, spec: TensorSpec) -> Array:
     if nested is None:
         raise TypeError("null")  # numpy would make NaN of it
     if spec.dtype != "string":
+        if not is_number(spec.dtype):
+            raise ValueError(f"numpy has no {spec.dtype}")  # nor may a server choose one: U999999999
         return np.array(nested, dtype=spec.dtype)
-    sizes: list[int] = []
-    probe = nested
-    while isinstance(probe, list):
-        sizes.append(len(probe))
-        if not probe:
-            break
-        probe = probe[0]
-    flat = np.empty(math.prod(sizes), dtype=object)
-    flat[:] = [_raw(item) for item in _leaves(nested)]
-    return flat.reshape(sizes)
-
-
-def _leaves(nested: Any) -> list[Any]:
-    if isinstance(nested, list):
-        return [leaf for item in nested for leaf in _leaves(item)]
-    return [nested]
+    found = np.array(nested, dtype=object)
+    flat = np.empty(found.size, dtype=object)
+    flat[:] = [_raw(item) for item in found.ravel()]
+    return flat.reshape(found.shape)
 
 
 def _raw(item: Any) -> bytes:
+    if isinstance(item, list):
+        raise ValueError("lists of different lengths")  # numpy goes no deeper than they are equal
     return base64.b64decode(item["b64"]) if isinstance(item, dict) else str(item).encode()
 
 

@@ -68,6 +68,11 @@ def dtype_name(number: int) -> str:
         return f"DataType {number}"
 
 
+def is_number(name: str) -> bool:
+    """Whether TensorFlow has numbers of this numpy name."""
+    return name in _TYPES
+
+
 def dtype_named(name: str) -> str:
     """DT_FLOAT -> float32, for REST, which writes the names."""
     try:

@@ -82,6 +82,17 @@ CLASSIFICATIONS = [
     {"results": [["label"]]},
     {"results": [[["a", "high"]]]},
     {"results": [[["a", 10**400]]]},
+    {"results": [[["a", 0.5], ["b", 0.5]], []]},
+    {"results": [[["a", 0.5]] * 1000, *([[]] * 1_000_000)]},
+]
+STRINGS = [
+    [["a"], ["b", "c"]],
+    [["a", "b"], ["c"], ["d", "e", "f"]],
+    [[["a"] * 3000], *([[]] * 3000)],
+    [["a"] * 1000, *([[]] * 1_000_000)],
+    ["a", []],
+    [{"b64": 1}],
+    [{}],
 ]
 METADATAS = [
     {},
@@ -91,6 +102,12 @@ METADATAS = [
     {**METADATA, "metadata": {"signature_def": {"signature_def": {"s": 1}}}},
     {**METADATA, "metadata": {"signature_def": {"signature_def": {"s": {"inputs": [1]}}}}},
 ]
+
+
+def metadata_of(dtype):
+    """Metadata whose one output has this dtype."""
+    signature = {**SIGNATURE, "outputs": {"y": {**INFO, "dtype": dtype}}}
+    return {**METADATA, "metadata": {"signature_def": {"signature_def": {"s": signature}}}}
 
 
 @pytest.mark.parametrize(
@@ -116,6 +133,33 @@ def test_odd_json_is_the_servers_fault(server, kind, body):
             ask()
     assert failed.value.where == address
     assert all(line.isprintable() for line in failed.value.lines())
+
+
+@pytest.mark.parametrize(
+    ("dtype", "outputs"),
+    [*(("DT_STRING", outputs) for outputs in STRINGS), ("U999999999999", ["a"]), ("DT_RESOURCE", [1])],
+)
+def test_odd_outputs_of_other_types_are_the_servers_fault(server, dtype, outputs):
+    address, bodies = server
+    bodies["metadata"], bodies["predict"] = metadata_of(dtype), {"outputs": outputs}
+    with connect(address, "rest", timeout=5.0) as client, pytest.raises(RequestFailed, match="a prediction"):
+        client.predict("m", "s", {"x": ROW})
+
+
+@pytest.mark.parametrize(
+    ("outputs", "wanted"),
+    [
+        ("a", b"a"),
+        ([], []),
+        ([[], []], [[], []]),
+        ([["a"], [{"b64": "Yg=="}]], [[b"a"], [b"b"]]),
+    ],
+)
+def test_texts_are_read_in_their_own_shape(server, outputs, wanted):
+    address, bodies = server
+    bodies["metadata"], bodies["predict"] = metadata_of("DT_STRING"), {"outputs": outputs}
+    with connect(address, "rest", timeout=5.0) as client:
+        assert client.predict("m", "s", {"x": ROW}).outputs["y"].tolist() == wanted
 
 
 def test_the_same_bodies_would_be_read_were_they_right(server):
