@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 stubs.load()
 
 import grpc  # noqa: E402  # the variable must come first
+from google.protobuf.message import DecodeError  # noqa: E402
 from tensorflow_serving.apis import (  # noqa: E402  # stubs.load() must come first
     classification_pb2,
     get_model_metadata_pb2,
@@ -76,7 +78,7 @@ class GrpcClient(client.Client):
         request.model_spec.name = model
         answer = self._call(self._models.GetModelStatus, request, model)
         return tuple(
-            VersionStatus(one.version, _STATES.Name(one.state), one.status.error_message)
+            VersionStatus(one.version, _state(one.state), one.status.error_message)
             for one in answer.model_version_status
         )
 
@@ -85,8 +87,9 @@ class GrpcClient(client.Client):
         _spec(request, model, "", version)
         answer = self._call(self._predictions.GetModelMetadata, request, model)
         packed = get_model_metadata_pb2.SignatureDefMap()
-        if not answer.metadata["signature_def"].Unpack(packed):
-            raise RequestFailed("the server's metadata holds no signature_def", where=self.server)
+        with self._reading():
+            if not answer.metadata["signature_def"].Unpack(packed):
+                raise ValueError("metadata without a signature_def")
         return Metadata(
             answer.model_spec.name or model,
             _version(answer),
@@ -109,24 +112,36 @@ class GrpcClient(client.Client):
         self, model: str, signature: str, examples: Examples, *, version: int | None = None
     ) -> Answer:
         request = classify_request(model, signature, examples, version=version)
-        return _classified(self._call(self._predictions.Classify, request, model))
+        return self._classified(self._call(self._predictions.Classify, request, model))
 
     def prepare(self, model: str, request: FixedRequest) -> Callable[[], Answer]:
         if request.method == "predict":
             wire = predict_request(model, request.signature, request.inputs).SerializeToString()
             return lambda: self._predicted(self._call(self._written["Predict"], wire, model))
         wire = classify_request(model, request.signature, request.examples).SerializeToString()
-        return lambda: _classified(self._call(self._written["Classify"], wire, model))
+        return lambda: self._classified(self._call(self._written["Classify"], wire, model))
 
     def close(self) -> None:
         self._channel.close()
 
     def _predicted(self, answer: Message) -> Answer:
-        try:
+        with self._reading():
             outputs = {name: from_proto(one) for name, one in answer.outputs.items()}
-        except ValueError as error:
-            raise self.unreadable(str(error)) from error
         return Answer(outputs, _version(answer))
+
+    def _classified(self, answer: Message) -> Answer:
+        listed = answer.result.classifications
+        rows = [[(one.label.encode(), one.score) for one in row.classes] for row in listed]
+        with self._reading():
+            return Answer(client.classification(rows), _version(answer))
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Whatever a server puts into its messages, it is the server's fault when it cannot be read."""
+        try:
+            yield
+        except (DecodeError, ValueError, ArithmeticError) as error:
+            raise self.unreadable(str(error)) from error
 
     def _call(self, method: Any, request: Message | bytes, model: str) -> Message:
         try:
@@ -194,9 +209,9 @@ def _version(answer: Message) -> int | None:
     return int(spec.version.value) if spec.HasField("version") else None
 
 
-def _classified(answer: Message) -> Answer:
-    rows = [[(one.label.encode(), one.score) for one in row.classes] for row in answer.result.classifications]
-    return Answer(client.classification(rows), _version(answer))
+def _state(number: int) -> str:
+    """The state's name; its number when a newer server has a state these stubs do not know."""
+    return str(_STATES.Name(number)) if number in _STATES.values() else str(number)
 
 
 def _signature(name: str, one: Message) -> Signature:

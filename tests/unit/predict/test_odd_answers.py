@@ -2,8 +2,10 @@
 
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import grpc
 import numpy as np
 import pytest
 
@@ -14,6 +16,12 @@ from infra.predict.errors import RequestFailed
 stubs.load()
 
 from tensorflow.core.framework import tensor_pb2, types_pb2  # noqa: E402
+from tensorflow_serving.apis import (  # noqa: E402
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    predict_pb2,
+)
 
 from infra.predict.tensors import from_proto  # noqa: E402  # stubs.load() must come first
 
@@ -160,6 +168,88 @@ def test_texts_are_read_in_their_own_shape(server, outputs, wanted):
     bodies["metadata"], bodies["predict"] = metadata_of("DT_STRING"), {"outputs": outputs}
     with connect(address, "rest", timeout=5.0) as client:
         assert client.predict("m", "s", {"x": ROW}).outputs["y"].tolist() == wanted
+
+
+@pytest.fixture
+def odd_grpc():
+    """A stand-in over gRPC that sends the message set for a method."""
+    answers = {}
+
+    def handler(name):
+        return grpc.unary_unary_rpc_method_handler(lambda *_: answers[name].SerializeToString())
+
+    services = {
+        "tensorflow.serving.ModelService": ("GetModelStatus",),
+        "tensorflow.serving.PredictionService": ("GetModelMetadata", "Predict", "Classify"),
+    }
+    with ThreadPoolExecutor(2) as pool:
+        own = grpc.server(pool, options=[("grpc.so_reuseport", 0)])
+        for service, methods in services.items():
+            handlers = {name: handler(name) for name in methods}
+            own.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+        port = own.add_insecure_port("127.0.0.1:0")
+        own.start()
+        yield f"127.0.0.1:{port}", answers
+        own.stop(0).wait()
+
+
+def _damaged_metadata():
+    answer = get_model_metadata_pb2.GetModelMetadataResponse()
+    packed = answer.metadata["signature_def"]
+    packed.Pack(get_model_metadata_pb2.SignatureDefMap())
+    packed.value = b"\xff\xff"
+    return answer
+
+
+def _unequal_rows():
+    answer = classification_pb2.ClassificationResponse()
+    for width in (5000, *([0] * 200_000)):
+        row = answer.result.classifications.add()
+        for _ in range(width):
+            row.classes.add()
+    return answer
+
+
+def _prediction(**tensor):
+    answer = predict_pb2.PredictResponse()
+    answer.outputs["y"].CopyFrom(tensor_pb2.TensorProto(**tensor))
+    answer.outputs["y"].tensor_shape.dim.add(size=1)
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("GetModelMetadata", _damaged_metadata()),
+        ("GetModelMetadata", get_model_metadata_pb2.GetModelMetadataResponse()),
+        ("Classify", _unequal_rows()),
+        ("Predict", _prediction(dtype=types_pb2.DT_HALF, half_val=[1 << 20])),
+        ("Predict", _prediction(dtype=types_pb2.DT_HALF, half_val=[-1])),
+        ("Predict", _prediction(dtype=types_pb2.DT_RESOURCE)),
+        ("Predict", _prediction(dtype=types_pb2.DT_FLOAT, tensor_content=b"123")),
+        ("Predict", _prediction(dtype=77)),
+    ],
+)
+def test_odd_messages_are_the_servers_fault(odd_grpc, name, answer):
+    address, answers = odd_grpc
+    answers[name] = answer
+    with connect(address, "grpc", timeout=20.0) as client:
+        ask = {
+            "GetModelMetadata": lambda: client.metadata("m"),
+            "Classify": lambda: client.classify("m", "s", [{"x": ROW[0]}]),
+            "Predict": lambda: client.predict("m", "s", {"x": ROW}),
+        }[name]
+        with pytest.raises(RequestFailed, match=r"the answer cannot be read: \S") as failed:
+            ask()
+    assert failed.value.where == address
+
+
+def test_a_state_these_stubs_do_not_know_is_told_by_its_number(odd_grpc):
+    address, answers = odd_grpc
+    answers["GetModelStatus"] = get_model_status_pb2.GetModelStatusResponse()
+    answers["GetModelStatus"].model_version_status.add(version=1, state=35)
+    with connect(address, "grpc", timeout=5.0) as client:
+        assert client.status("m")[0].state == "35"
 
 
 def test_the_same_bodies_would_be_read_were_they_right(server):
