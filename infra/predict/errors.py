@@ -5,6 +5,11 @@ from __future__ import annotations
 from infra.core.errors import EnvironmentFault, SlipwayError, UsageError
 
 
+def harmless(line: str) -> str:
+    """The line without anything that could steer a terminal."""
+    return "".join(char if char.isprintable() else "?" for char in line)
+
+
 class RequestFailed(SlipwayError):
     """The server answered a request with an error. status: the gRPC status, e.g. INVALID_ARGUMENT."""
 
@@ -12,9 +17,9 @@ class RequestFailed(SlipwayError):
     status = "UNKNOWN"
 
     def __init__(self, what: str, *, where: str = "", tail: str = "", action: str = "", status: str = ""):
-        # What a server says is not ours: nothing of it may steer a terminal.
-        lines = ("".join(char if char.isprintable() else "?" for char in line) for line in tail.splitlines())
-        super().__init__(what, where=where, tail="\n".join(lines), action=action)
+        # What a server says, the names of its signatures and certificate too, is not ours.
+        tail = "\n".join(map(harmless, tail.splitlines()))
+        super().__init__(harmless(what), where=where, tail=tail, action=harmless(action))
         self.status = status or type(self).status
 
 

@@ -9,9 +9,10 @@ import grpc
 import numpy as np
 import pytest
 
-from infra.predict import stubs
-from infra.predict.client import connect
-from infra.predict.errors import RequestFailed
+from infra.predict import idx, stubs
+from infra.predict.client import Metadata, Signature, TensorSpec, connect
+from infra.predict.compare import difference
+from infra.predict.errors import RequestFailed, TlsFailed, WrongSignature
 
 stubs.load()
 
@@ -250,6 +251,33 @@ def test_a_state_these_stubs_do_not_know_is_told_by_its_number(odd_grpc):
     answers["GetModelStatus"].model_version_status.add(version=1, state=35)
     with connect(address, "grpc", timeout=5.0) as client:
         assert client.status("m")[0].state == "35"
+
+
+STEERING = "\x1b[2J\nall is well\r"
+SPEC = TensorSpec("float32", (None, 3))
+IMAGES = Signature(STEERING, "predict", {"x": SPEC}, {})
+MODEL = Metadata(STEERING, 1, {STEERING: IMAGES, f"{STEERING}2": IMAGES})
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: MODEL.signature("other", "here"),
+        lambda: idx.image_signature(MODEL, "here"),
+    ],
+)
+def test_no_name_of_a_signature_steers_the_terminal(ask):
+    with pytest.raises(WrongSignature) as failed:
+        ask()
+    assert all(line.isprintable() for line in failed.value.lines())
+
+
+def test_nothing_a_server_is_quoted_with_steers_the_terminal():
+    certificate = TlsFailed("not accepted", where="here", action=f"ask by a name it has: {STEERING}")
+    with connect("localhost:1") as client:
+        for error in (certificate, client.unreadable(STEERING), client.refused(STEERING, STEERING, "m")):
+            assert all(line.isprintable() for line in error.lines())
+    assert difference({"y": ROW}, {STEERING: ROW}, 0.0).isprintable()
 
 
 def test_the_same_bodies_would_be_read_were_they_right(server):
