@@ -69,9 +69,17 @@ def split_address(server: str) -> tuple[str, int]:
         host = host[1:-1]
     elif ":" in host:
         host = ""
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+    if not _is_host(host) or not port.isdecimal() or not 0 < int(port) < 65536:
         raise UsageError(
             f"not the address of a server: {server!r}, expected HOST:PORT, e.g. 127.0.0.1:8500",
             action="an IPv6 address stands in brackets: [::1]:8500",
         )
     return host, int(port)
+
+
+def _is_host(name: str) -> bool:
+    """Whether a name can be looked up at all; Python encodes it so and raises UnicodeError if not."""
+    try:
+        return bool(name.encode("idna"))
+    except UnicodeError:
+        return False

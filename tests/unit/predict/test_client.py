@@ -177,10 +177,20 @@ def test_waiting_does_not_wait_for_a_model_the_server_does_not_have():
         wait_available(client, "other", timeout=3600)
 
 
-@pytest.mark.parametrize("server", ["localhost", "localhost:", ":8500", "localhost:http", "a:0", "::1:8500"])
-def test_what_is_no_address_is_refused(server):
+NO_ADDRESSES = ["localhost", "localhost:", ":8500", "localhost:http", "a:0", "::1:8500"]
+NO_NAMES = ["foo..bar:8500", ".:8500", f"{'a' * 64}.example:8500", "\ud800:8500"]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("server", [*NO_ADDRESSES, *NO_NAMES])
+def test_what_is_no_address_is_refused(server, transport):
     with pytest.raises(UsageError, match="HOST:PORT"):
-        connect(server)
+        connect(server, transport)
+
+
+@pytest.mark.parametrize("server", ["foo.bar.:8500", f"{'a' * 63}.example:8500", "müller.example:8500"])
+def test_names_are_left_to_the_resolver(server):
+    assert connect(server, "rest").host == server.removesuffix(":8500")
 
 
 def test_signature_keys_are_the_servers_own():
