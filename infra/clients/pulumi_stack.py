@@ -349,6 +349,14 @@ class Engine:
     def _open(self) -> Any:
         from pulumi import automation
 
+        cli = self.root / "bin" / "pulumi"
+        # automation asks the same; of a CLI that does not start it keeps neither the words nor the cause
+        process.run(
+            [cli, "version"],
+            env=self.variables,
+            where=str(cli),
+            action="install the Pulumi CLI again, or set deploy.by: render",
+        )
         return automation.create_or_select_stack(
             self.stack,
             work_dir=str(self.project),
@@ -385,13 +393,33 @@ class Engine:
                 tail=_cause(str(error)),
                 action="mend the cause above and run the same command again: it goes on where this one stopped",
             ) from error
+        except (RuntimeError, json.JSONDecodeError) as error:
+            raise DeployError(
+                f"`pulumi {verb}` ended well, and its answer is incomplete",
+                where=f"stack {self.stack}",
+                tail=str(error),
+                action="run the same command again, with --verbose to see what Pulumi prints",
+            ) from error
 
     def unlock(self) -> int:
-        """Remove locks in the state folder whose process on this machine is dead; returns how many."""
+        """Remove locks in the state folder whose process on this machine is dead; returns how many.
+
+        Raises DeployError for a lock that does not say whose it is.
+        """
         folder = Path(self.variables["PULUMI_BACKEND_URL"].removeprefix("file://")) / ".pulumi" / "locks"
         count = 0
         for file in folder.rglob("*.json"):
-            lock = json.loads(file.read_text(encoding="utf-8"))
+            try:
+                lock = json.loads(file.read_text(encoding="utf-8"))
+            except FileNotFoundError:
+                continue  # its `pulumi` has ended
+            except ValueError as error:  # Pulumi was killed while writing it, or still does
+                raise DeployError(
+                    "a lock of Pulumi's is not readable",
+                    where=str(file),
+                    tail=str(error),
+                    action="wait for the other `pulumi` to end; if there is none, remove that file",
+                ) from error
             dead = not Path(f"/proc/{lock.get('pid')}").exists()
             if lock.get("hostname") == socket.gethostname() and dead:
                 file.unlink()

@@ -47,7 +47,7 @@ def run(
     env is added to this process's environment. Secrets go through `input` or `env`, never argv.
     on_line is called with each line of stdout and stderr as it comes.
     Raises CommandError when it fails (and `check`) or runs past `timeout` seconds, EnvironmentFault
-    when the program does not exist. On any exception the whole process group is ended first, so
+    when the program cannot be started. On any exception the whole process group is ended first, so
     nothing is left running.
     """
     words = tuple(str(word) for word in argv)
@@ -97,8 +97,8 @@ def running(
     """Keep a program running for as long as the block does; yields the line that said it is ready.
 
     `ready` is called with each line of its output until it accepts one, at most for `timeout` seconds.
-    Raises CommandError when the program ends or stays silent before that, EnvironmentFault when it does
-    not exist. It is always ended, children included, when the block is left.
+    Raises CommandError when the program ends or stays silent before that, EnvironmentFault when it cannot
+    be started. It is always ended, children included, when the block is left.
     """
     words = tuple(str(word) for word in argv)
     child = _start(words, False, subprocess.STDOUT, env=env, where=where, action=action)
@@ -160,7 +160,7 @@ def _start(
     """Start a program in a session of its own, so that `end_group` ends its children too.
 
     reads: it has a stdin. stderr: PIPE, or STDOUT to join the two. Raises EnvironmentFault when it, or cwd,
-    does not exist.
+    does not exist or cannot be used.
     """
     try:
         return subprocess.Popen(
@@ -178,6 +178,10 @@ def _start(
         missing = str(cwd) if cwd is not None and not cwd.is_dir() else words[0]
         raise EnvironmentFault(
             f"cannot run `{words[0]}`: {missing} does not exist", where=where, action=action
+        ) from error
+    except OSError as error:  # not for this processor, not executable, a link in a circle
+        raise EnvironmentFault(
+            f"cannot run `{words[0]}`: {error.strerror}", where=where, action=action
         ) from error
 
 

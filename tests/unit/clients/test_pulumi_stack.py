@@ -15,7 +15,7 @@ import yaml
 from infra.clients import pulumi_stack
 from infra.clients.kubectl import Change
 from infra.clients.pulumi_stack import Engine
-from infra.core.errors import DeployError, EnvironmentFault, UsageError
+from infra.core.errors import DeployError, EnvironmentFault, SlipwayError, UsageError
 
 IMAGE = "registry.lab:5000/slipway/mnist@sha256:" + "a" * 64
 
@@ -131,6 +131,17 @@ def test_only_locks_of_the_dead_are_removed(cli: Path, tmp_path: Path) -> None:
     assert sorted(path.stem for path in folder.iterdir()) == ["alive", "far"]
 
 
+def test_a_lock_cut_short_is_told_by_name(cli: Path, tmp_path: Path) -> None:
+    file = tmp_path / "backend" / ".pulumi" / "locks" / "organization" / "half.json"
+    file.parent.mkdir(parents=True)
+    file.write_text('{"pid": 12')
+    with pytest.raises(DeployError, match="not readable") as caught:
+        engine(cli, {"PULUMI_BACKEND_URL": f"file://{tmp_path / 'backend'}"}).unlock()
+    assert caught.value.where == str(file)
+    assert "remove that file" in caught.value.action
+    assert file.exists()
+
+
 def test_the_cause_is_pulumis_diagnostics() -> None:
     text = "Updating (lab):\n +  thing creating\n\nDiagnostics:\n  kubernetes:apps/v1:Deployment (deployment):\n    \x1b[31merror:\x1b[0m it broke\n"
     assert pulumi_stack._cause(text).splitlines() == [
@@ -159,7 +170,8 @@ if "--event-log" in args:
     events = [step(*held[:3], **held[3]) for held in json.loads((here / "steps.json").read_text())]
     counts = {"maybeCorrupt": False, "durationSeconds": 1, "resourceChanges": {}, "policyPacks": {}}
     with pathlib.Path(args[args.index("--event-log") + 1]).open("w") as file:
-        for number, event in enumerate([*events, {"summaryEvent": counts}]):
+        summary = [] if (here / "no-summary").exists() else [{"summaryEvent": counts}]
+        for number, event in enumerate([*events, *summary]):
             file.write(json.dumps({"sequence": number, "timestamp": 1, **event}) + "\\n")
 if args[0] == "version":
     print("v3.200.0")  # from 3.206 on the events come over gRPC
@@ -209,7 +221,7 @@ CHANGES = [
 
 @pytest.fixture
 def recorded(cli: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    cli.write_text(f"#!{sys.executable}\n{STAND_IN.replace(chr(92) * 2, chr(92))}")
+    cli.write_text(f"#!{sys.executable} -IS\n{STAND_IN.replace(chr(92) * 2, chr(92))}")
     (cli.parents[1] / "state.json").write_text('{"version": 3, "deployment": {}}')
     (cli.parents[1] / "steps.json").write_text(json.dumps(STEPS))
     (cli.parent / "Pulumi.yaml").write_text("name: slipway\nruntime: python\n")
@@ -308,3 +320,34 @@ def test_a_cli_that_is_too_old(recorded: Engine) -> None:
         recorded.up()
     assert "2.1.0" in caught.value.what
     assert "render" in caught.value.action
+
+
+BROKEN = [
+    ("#!/bin/sh\necho 'no such processor' >&2\nexit 126\n", "version` failed", "no such processor"),
+    ("\x7fnot a program of this machine", "cannot run", ""),
+]
+
+
+@pytest.mark.parametrize(("program", "what", "tail"), BROKEN)
+def test_a_cli_that_does_not_start(recorded: Engine, program: str, what: str, tail: str) -> None:
+    (recorded.root / "bin" / "pulumi").write_text(program)
+    for verb in (recorded.up, recorded.preview, recorded.destroy):
+        with pytest.raises(SlipwayError) as caught:
+            verb()
+        assert what in caught.value.what
+        assert caught.value.tail == tail
+        assert "deploy.by: render" in caught.value.action
+
+
+def test_a_preview_without_its_end(recorded: Engine) -> None:
+    (recorded.root / "no-summary").touch()
+    with pytest.raises(DeployError, match="incomplete") as caught:
+        recorded.preview()
+    assert "summary" in caught.value.tail
+    assert caught.value.action
+
+
+def test_a_state_cut_short(recorded: Engine) -> None:
+    (recorded.root / "state.json").write_text('{"version": 3, "deploy')
+    with pytest.raises(DeployError, match=r"`pulumi stack export` .*incomplete"):
+        recorded.up()

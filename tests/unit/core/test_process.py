@@ -35,6 +35,17 @@ def test_a_missing_program_is_an_environment_fault() -> None:
         process.run(["true"], cwd=Path("/no/such/folder"))
 
 
+def test_a_program_that_cannot_be_started_is_one_too(tmp_path: Path) -> None:
+    circle, foreign, forbidden = (tmp_path / name for name in ("circle", "foreign", "forbidden"))
+    circle.symlink_to(circle)
+    foreign.write_bytes(b"\x7fnot a program of this machine")
+    foreign.chmod(0o755)
+    forbidden.write_text("")
+    for program in (circle, foreign, forbidden):
+        with pytest.raises(EnvironmentFault, match=f"cannot run `{program}`: [A-Z]"):
+            process.run([program])
+
+
 def test_lines_come_while_it_runs() -> None:
     seen: list[str] = []
     process.run(["sh", "-c", "echo a; echo b >&2; echo c"], on_line=seen.append)
