@@ -104,10 +104,16 @@ def link_atomically(link: Path, target: Path) -> None:
     An older link is replaced in one step, so that a shell that has its folder on PATH always finds the
     program. A target that is this very link, or leads to the same file, changes nothing.
 
-    Raises EnvironmentFault where a file or folder stands in the way, and leaves it as it is: only a
-    person can have put it there. Overwritten it would be lost; kept it would be run unseen in place of
-    the target, whatever version it is.
+    Raises EnvironmentFault for a target that does not exist: it may be this very link, which then would
+    lead to itself. And where a file or folder stands in the way, which stays as it is: only a person can
+    have put it there. Overwritten it would be lost; kept it would be run unseen in place of the target,
+    whatever version it is.
     """
+    if not target.exists():
+        raise EnvironmentFault(
+            f"{target} does not exist, or leads to something that does not",
+            action="`slipway up` gets it again and goes on from there",
+        )
     if link.exists() and link.samefile(target):
         return
     if link.exists() and not link.is_symlink():

@@ -63,6 +63,22 @@ def test_a_link_is_never_made_to_lead_to_itself(programs: tuple[Path, Path, Path
     assert link.read_text() == "one"
 
 
+def test_a_link_that_leads_nowhere_is_no_target(programs: tuple[Path, Path, Path]) -> None:
+    link, one, two = programs
+    link_atomically(link, one)
+    one.unlink()  # as an emptied cache does
+    for gone in (link, one):
+        with pytest.raises(EnvironmentFault, match=f"{gone} does not exist") as refused:
+            link_atomically(link, gone)
+        assert "slipway up" in refused.value.action
+        assert link.readlink() == one
+    link_atomically(link, two)
+    assert link.read_text() == "two"
+    with pytest.raises(EnvironmentFault, match=f"{one} does not exist"):
+        link_atomically(link, one)
+    assert link.read_text() == "two"
+
+
 def test_a_program_is_followed_through_its_own_links(programs: tuple[Path, Path, Path]) -> None:
     link, one, two = programs
     alternative = one.with_name("alternative")
