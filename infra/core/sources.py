@@ -14,12 +14,14 @@ from pydantic.fields import FieldInfo
 
 from infra.core.errors import UsageError
 
-_LOGIN = re.compile(r"://[^/\s]*@")
+# After a scheme, or with the colon before a password; `admin@cluster` (a context, an account) is no secret.
+# To the last @, whatever comes before it: a password need not be written as an address wants it.
+_LOGIN = re.compile(r"""(?<=://).*@|[^\s'"/:@]*:(?!//).*@""", re.DOTALL)
 
 
 def without_login(text: str) -> str:
     """A setting's text as it may be shown: no address keeps the login in it."""
-    return _LOGIN.sub("://***@", text)
+    return _LOGIN.sub("***@", text)
 
 
 def in_file(path: Path, fields: Mapping[str, FieldInfo], problems: list[str]) -> dict[str, tuple[Any, int]]:
