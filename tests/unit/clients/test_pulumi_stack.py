@@ -221,7 +221,7 @@ CHANGES = [
 
 @pytest.fixture
 def recorded(cli: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    cli.write_text(f"#!{sys.executable} -IS\n{STAND_IN.replace(chr(92) * 2, chr(92))}")
+    cli.write_text(f"#!{sys.executable}\n{STAND_IN.replace(chr(92) * 2, chr(92))}")
     (cli.parents[1] / "state.json").write_text('{"version": 3, "deployment": {}}')
     (cli.parents[1] / "steps.json").write_text(json.dumps(STEPS))
     (cli.parent / "Pulumi.yaml").write_text("name: slipway\nruntime: python\n")
