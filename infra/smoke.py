@@ -66,7 +66,7 @@ class Smoke:
             _keep(ctx, one.replica.pod, one.report)
         _keep(ctx, "from-a-pod", inside.report)
         write_atomically(ctx.run / "smoke.json", dump(proof))
-        return Outcome(require(proof), 0, _summary(proof))
+        return Outcome(require(proof, endpoints.namespace), 0, _summary(proof))
 
     def plan(self, ctx: Context, settings: Settings) -> list[str]:
         """Nothing: smoke asks, and leaves the cluster as it was."""

@@ -75,8 +75,11 @@ def prove_server(
     return _as_proof(server, transport, [report], replicas=(replica,), held=held, timed=report)
 
 
-def require(proof: Proof) -> Proof:
-    """The Proof when every gate held. Raises GateFailed with a line per failed gate and bad replica."""
+def require(proof: Proof, namespace: str = "") -> Proof:
+    """The Proof when every gate held. Raises GateFailed with a line per failed gate and bad replica.
+
+    namespace: where its pods are, if it has any.
+    """
     if proof.ok:
         return proof
     failed = ", ".join(gate.name for gate in proof.gates if not gate.ok)
@@ -85,7 +88,7 @@ def require(proof: Proof) -> Proof:
         value=proof,
         where=proof.server,
         tail="\n".join(gates.bad_lines(proof)),
-        action="read the log of the pods named here: `kubectl logs POD` (`slipway env` sets kubectl up)"
+        action=f"read the log of the pods named here: `kubectl logs -n {namespace} POD` (`slipway env` sets kubectl up)"
         if any(replica.pod for replica in proof.replicas)
         else "read the server's log; answers differ when it serves other weights than the recorded ones",
     )

@@ -126,6 +126,7 @@ def test_a_wrong_model_in_one_pod(run, ctx):
         "replicas_disagree",
         "grpc_and_rest_disagree",
     }
+    assert "`kubectl logs -n serving POD`" in said
     assert "pod pod-b on node worker-2: 12 of 15 answers differ" in said
     assert "pod pod-a" not in said.replace("from pod pod-a", "")
     assert "pod pod-c" not in said
