@@ -111,7 +111,7 @@ def training_line(recipe: Recipe, images: str) -> str:
 def export_line(models: Path, name: str) -> str:
     """One line of a plan: the version that would appear."""
     signatures = f"{PREDICT_SIGNATURE} and {saved_model.DEFAULT_SIGNATURE}"
-    return f"export {name} version {_next(models / name)} with signatures {signatures}"
+    return f"export {name} version {saved_model.next_version(models / name)} with signatures {signatures}"
 
 
 def fingerprint_of(
@@ -264,18 +264,14 @@ def _alive(pid: str) -> bool:
 def _into_place(target: Path, folder: Path) -> Path:
     """Rename to the next free version; a directory that appears meanwhile only costs a number."""
     while True:
-        final = folder / str(_next(folder))
+        final = folder / str(saved_model.next_version(folder))
         try:
             target.rename(final)
         except OSError:
-            if not final.exists():
+            if not os.path.lexists(final):
                 raise
         else:
             return final
-
-
-def _next(folder: Path) -> int:
-    return max(saved_model.versions(folder), default=0) + 1
 
 
 def _place(value: ExportedModel) -> str:

@@ -128,13 +128,20 @@ def _has_models(folder: Path) -> bool:
 
 def version_folders(folder: Path) -> dict[int, Path]:
     """Version -> its folder, by number as model servers read the names (007 is 7)."""
+    return {number: child for number, child in _numbered(folder).items() if child.is_dir()}
+
+
+def next_version(folder: Path) -> int:
+    """One more than any number in `folder`, a file's too: it would be in the way of a version."""
+    return max(_numbered(folder), default=0) + 1
+
+
+def _numbered(folder: Path) -> dict[int, Path]:
     if not folder.is_dir():
         return {}
-    return {
-        int(child.name): child
-        for child in sorted(folder.iterdir())
-        if child.name.isascii() and child.name.isdigit() and child.is_dir()
-    }
+    # Folders last: of 7 and 007, the one that can be a version.
+    children = sorted(folder.iterdir(), key=lambda child: (child.is_dir(), child))
+    return {int(child.name): child for child in children if child.name.isascii() and child.name.isdigit()}
 
 
 def versions(folder: Path) -> tuple[int, ...]:

@@ -239,7 +239,7 @@ def test_a_watching_server_never_sees_half_a_version(copied: Path, images: Datas
 def test_a_version_that_appears_meanwhile_costs_a_number(
     copied: Path, images: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = export._next, []
+    real, calls = saved_model.next_version, []
 
     def late(folder: Path) -> int:
         number = real(folder)
@@ -248,8 +248,26 @@ def test_a_version_that_appears_meanwhile_costs_a_number(
         calls.append(number)
         return number
 
-    monkeypatch.setattr(export, "_next", late)
+    monkeypatch.setattr(saved_model, "next_version", late)
     assert export.export(copied, "mnist", replace(QUICK, seed=9), images).value.version == 3
+
+
+@pytest.mark.parametrize("name", ["2", "007"])
+def test_a_file_with_a_number_for_its_name_costs_this_number(
+    copied: Path, images: Dataset, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[Path] = []
+    real = saved_model.next_version
+
+    def counted(folder: Path) -> int:
+        tries.append(folder)
+        return real(folder) if len(tries) < 10 else pytest.fail("tries for ever")
+
+    monkeypatch.setattr(saved_model, "next_version", counted)
+    (copied / "mnist" / name).write_text("no version")
+    value = export.export(copied, "mnist", replace(QUICK, seed=9), images).value
+    assert value.version == int(name) + 1
+    assert (copied / "mnist" / name).read_text() == "no version"
 
 
 def test_the_tasks_process_reports_its_last_words(tmp_path: Path) -> None:

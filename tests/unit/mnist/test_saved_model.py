@@ -205,6 +205,10 @@ def test_versions_are_numbers_and_newest_is_by_number(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     (tmp_path / "33").write_text("a file")
     assert saved_model.versions(tmp_path) == (2, 9, 10)
+    assert saved_model.next_version(tmp_path) == 34
+    (tmp_path / "0010").write_text("a file")
+    (tmp_path / "09").write_text("a file")
+    assert saved_model.versions(tmp_path) == (2, 9, 10)
     (tmp_path / "011").mkdir()
     assert saved_model.version_folders(tmp_path)[11] == tmp_path / "011"
 
