@@ -169,4 +169,10 @@ def read(path: Path) -> Array:
             f"(shape {'x'.join(map(str, shape))})",
             action="fetch the file again",
         )
-    return np.frombuffer(raw, dtype=np.uint8, offset=head).reshape(shape)
+    try:
+        return np.frombuffer(raw, dtype=np.uint8, offset=head).reshape(shape)
+    except ValueError as error:  # no bytes at all, in rows longer than numpy counts
+        raise UsageError(
+            f"{path} is no MNIST IDX file: its header announces the shape {'x'.join(map(str, shape))}",
+            action=EXPECTED,
+        ) from error

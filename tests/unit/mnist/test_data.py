@@ -97,6 +97,11 @@ BAD: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
         "its magic number is 2303741511, expected 2051",
     ),
     "huge claim": (TRAIN_IMAGES, lambda _raw: struct.pack(">4I", 2051, *[2**32 - 1] * 3), "header announces"),
+    "nothing, hugely": (
+        TRAIN_IMAGES,
+        lambda _raw: struct.pack(">4I", 2051, 0, *[2**32 - 1] * 2),
+        "announces the shape 0x4294967295x4294967295",
+    ),
     "labels for images": (
         TRAIN_IMAGES,
         lambda _raw: labels_file(LABELS["train"]),
