@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -103,10 +102,11 @@ def as_lines(listed: Iterable[FunctionDescription]) -> list[str]:
     return out
 
 
-def _by_number(name: str) -> tuple[str, int]:
-    """__inference_f_9 before __inference_f_10."""
-    stem, number = re.fullmatch(r"(.*?)(\d*)", name, re.DOTALL).groups()  # type: ignore[union-attr]  # it always matches
-    return stem, int(number or 0)
+def _by_number(name: str) -> tuple[str, int, str]:
+    """__inference_f_9 before __inference_f_10: of two numbers the one with more digits is larger."""
+    stem = name.rstrip("0123456789")
+    number = name[len(stem) :].lstrip("0")
+    return stem, len(number), number
 
 
 def _arguments(function: Any) -> tuple[Argument, ...]:
