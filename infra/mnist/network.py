@@ -143,7 +143,7 @@ def trained(recipe: Recipe, data: Dataset, models: Path, emit: Emit = silent) ->
     A remembered file that is damaged is trained anew and replaced.
     """
     path = models / ".trained" / f"{recipe.fingerprint(data.sha256)[:16]}.npz"
-    weights = _read(path)
+    weights = read_weights(path)
     if weights is not None:
         return Trained(weights, accuracy(weights, data.held_out), recipe, data.description, data.sha256)
     result = train(recipe, data, emit)
@@ -157,9 +157,20 @@ def save_weights(path: Path, weights: Weights) -> None:
     _write(path, weights)
 
 
+def read_weights(path: Path) -> Weights | None:
+    """The weights of a .npz made by save_weights; None when there is none or it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            weights = tuple(file[name] for name in names(file.files))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+    right = is_perceptron([values.shape for values in weights])
+    return weights if right and all(values.dtype == np.float32 for values in weights) else None
+
+
 def load_weights(path: Path) -> Weights:
     """The weights of a .npz made by save_weights. Raises ModelError when it is not one."""
-    weights = _read(path)
+    weights = read_weights(path)
     if weights is None:
         raise ModelError(f"{path} is no .npz of a perceptron's weights as slipway writes it")
     return weights
@@ -198,13 +209,3 @@ def _write(path: Path, weights: Weights) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, **dict(zip(names(weights), weights, strict=True)))  # type: ignore[arg-type]  # names are the keywords
     write_atomically(path, buffer.getvalue())
-
-
-def _read(path: Path) -> Weights | None:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            weights = tuple(file[name] for name in names(file.files))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        return None
-    right = is_perceptron([values.shape for values in weights])
-    return weights if right and all(values.dtype == np.float32 for values in weights) else None

@@ -188,11 +188,13 @@ def restore(
 def trained(path: Path, recipe: Recipe, data: Dataset, models: Path, emit: Emit = silent) -> Trained:
     """The perceptron's weights in a saved file, measured on the held-out images.
 
-    Restored once and then remembered in `models`/.restored by the file's content. Raises ModelError for
+    Restored once and then remembered in `models`/.restored by the file's content; a remembered file that
+    is damaged is restored anew and replaced. Raises ModelError for
     a file that is damaged, lacks a variable or holds another network, UsageError for an architecture.
     """
     memory = remembered(path, recipe, models)
-    if not memory.is_file():
+    weights = network.read_weights(memory)
+    if weights is None:
         if kind_of(path) == "architecture":
             raise UsageError(f"{path} holds an architecture and no weights", action=_WITH_WEIGHTS)
         emit(Note(f"restoring {path} with TensorFlow"))
@@ -204,7 +206,6 @@ def trained(path: Path, recipe: Recipe, data: Dataset, models: Path, emit: Emit 
                 action="export it with its own program (Keras: model.export(DIR)) and set model.path to DIR",
             )
         network.save_weights(memory, weights)
-    weights = network.load_weights(memory)
     reached = network.accuracy(weights, data.held_out)
     return Trained(weights, reached, recipe, data.description, data.sha256, path.name)
 

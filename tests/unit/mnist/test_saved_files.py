@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,6 +105,28 @@ def test_a_checkpoint_is_trained_weights_by_every_name_and_restored_once(
     for name in ("model.ckpt", "model.ckpt.index", "model.ckpt.meta", "model.ckpt.data-00000-of-00001"):
         again = saved_files.trained(prefix.with_name(name), RECIPE, images, tmp_path)
         assert again.accuracy == found.accuracy
+
+
+@pytest.mark.parametrize("damage", [b"", b"half of an .npz"])
+def test_a_damaged_memory_is_restored_anew(
+    tmp_path: Path, images: Dataset, damage: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def play(_task: str, arguments: Mapping[str, Any], *_rest: object, **_named: object) -> dict[str, Any]:
+        network.save_weights(Path(arguments["weights"]), network.initial(11))
+        return {"restored": NAMES, "kept": (), "accuracy": 0.1, "steps": None}
+
+    monkeypatch.setattr("infra.mnist.tasks.run", play)
+    path = tmp_path / "m.keras"
+    path.write_bytes(b"a model")
+    memory = saved_files.remembered(path, RECIPE, tmp_path)
+    memory.parent.mkdir()
+    memory.write_bytes(damage)
+    found = saved_files.trained(path, RECIPE, images, tmp_path)
+    for one, again, wanted in zip(
+        found.weights, network.load_weights(memory), network.initial(11), strict=True
+    ):
+        assert np.array_equal(one, wanted)
+        assert np.array_equal(again, wanted)
 
 
 @pytest.mark.parametrize("name", ["m.ckpt", "m.keras"])
