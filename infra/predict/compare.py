@@ -55,9 +55,11 @@ def predicted_classes(outputs: Mapping[str, Array], rows: int) -> list[int] | No
     if classes is not None and classes.dtype == object and classes.ndim == 2 and classes.shape[1]:
         if classes.shape[0] != rows:
             return None
+        if scores is not None and scores.shape != classes.shape:
+            return None
         best = np.zeros(rows, int) if scores is None else np.argmax(scores, axis=1)
         named = [classes[row, place].decode(errors="replace") for row, place in enumerate(best)]
-        if all(name.isdecimal() for name in named):
+        if all(map(_is_number, named)):
             return [int(name) for name in named]
         return None
     found = [
@@ -77,7 +79,7 @@ def disagreement(scores: Array, classified: Mapping[str, Array], tolerance: floa
         for place in range(given.shape[1]):
             name = classes[row, place].decode(errors="replace")
             # A classification without class names lists the scores in the order of the classes.
-            number = int(name) if name.isdecimal() else place if not name else -1
+            number = int(name) if _is_number(name) else place if not name else -1
             if not 0 <= number < scores.shape[1]:
                 return f"Classify names class {name!r}, Predict has {scores.shape[1]} scores"
             apart = abs(float(given[row, place]) - float(scores[row, number]))
@@ -87,6 +89,11 @@ def disagreement(scores: Array, classified: Mapping[str, Array], tolerance: floa
                     f" Predict {scores[row, number]:.6g}"
                 )
     return ""
+
+
+def _is_number(name: str) -> bool:
+    """Whether a class is called by its number; thousands of digits, which Python reads no int from, are none."""
+    return name.isdecimal() and len(name) < 19
 
 
 def _show(array: Array, place: int) -> str:

@@ -45,6 +45,9 @@ def test_the_class_of_a_row():
     assert predicted_classes({"a": SCORES, "b": SCORES}, 1) is None
     assert predicted_classes({"scores": SCORES}, 2) is None
     assert predicted_classes({"classes": np.array([[b"cat"]], dtype=object)}, 1) is None
+    assert predicted_classes({"classes": np.array([[b"9" * 5000]], dtype=object)}, 1) is None
+    assert predicted_classes({"classes": NAMES, "scores": BEST[0]}, 1) is None
+    assert predicted_classes({"classes": NAMES[:, :1], "scores": SCORES}, 1) is None
 
 
 @pytest.mark.parametrize(
@@ -56,6 +59,7 @@ def test_the_class_of_a_row():
         (NAMES[:, ::-1], BEST, "class 0"),
         (np.array([[b"7", b"1", b"2"]], dtype=object), BEST, "names class '7'"),
         (np.array([[b"cat", b"1", b"2"]], dtype=object), BEST, "names class 'cat'"),
+        (np.array([[b"9" * 5000, b"1", b"2"]], dtype=object), BEST, "names class '99"),
         (np.repeat(NAMES, 2, axis=0), np.repeat(BEST, 2, axis=0), "answered 2 examples"),
         (NAMES, BEST * np.float32(np.nan), "nan"),
     ],
