@@ -12,7 +12,8 @@ import pulumi
 import pytest
 import yaml
 
-from infra.clients.pulumi_stack import Manifest, Rendered, run_program
+from infra.clients.kubectl import Manifest
+from infra.clients.pulumi_stack import Rendered, run_program
 from stacks import outputs, rules
 
 IMAGE = "registry.lab:5000/slipway/mnist@sha256:" + "a" * 64
