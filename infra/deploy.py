@@ -6,18 +6,21 @@ from pathlib import Path
 from typing import ClassVar
 
 from infra.clients.kubectl import Change, Kubectl, find_endpoints
+from infra.core import retry
 from infra.core.context import Context
-from infra.core.errors import EnvironmentFault
+from infra.core.errors import EnvironmentFault, Timeout
 from infra.core.events import Note
 from infra.core.schema import Settings
 from infra.core.types import Cluster, Endpoints, ImageRef, Outcome
 from infra.rollout import choosing, watching
 from infra.rollout.applying import Applier
-from infra.rollout.choosing import Earlier
+from infra.rollout.choosing import Earlier, Way
 from infra.rollout.choosing import manifests_for_others as render
 from stacks import outputs
 
 __all__ = ["Deploy", "destroy", "env", "render"]
+
+LISTED_SECONDS = 10.0  # how far EndpointSlices may lag behind ready pods on a busy control plane
 
 
 class Deploy:
@@ -58,7 +61,7 @@ class Deploy:
             ctx.emit(Note(change.line()))
         kubectl, namespace = self._watched
         watching.wait_ready(ctx, kubectl, namespace, outputs.DEPLOYMENT, settings.deploy.timeout)
-        found = find_endpoints(kubectl, namespace, outputs.DEPLOYMENT, outputs.SERVICE, way).endpoints
+        found = _endpoints(kubectl, namespace, way)
         nodes = {replica.node for replica in found.replicas}
         what = f"{count} object{'s' * (count > 1)} changed" if count else "nothing changed"
         return Outcome(
@@ -110,6 +113,26 @@ def destroy(ctx: Context, settings: Settings, cluster: Cluster) -> list[str]:
     """Remove what `run` made: objects, pull secret, the namespace where it was made here; one line each."""
     kubectl = Kubectl(cluster.kubectl, cluster.kubeconfig, settings.cluster.context)
     return _take_away(ctx, kubectl) if choosing.remembered(ctx) is not None else []
+
+
+def _endpoints(kubectl: Kubectl, namespace: str, way: Way) -> Endpoints:
+    """What answers behind the Service, once it lists every replica: EndpointSlices follow the pods.
+
+    A replica that stays out of it (somebody took its label) is smoke's to judge.
+    """
+
+    def attempt() -> Endpoints:
+        found = find_endpoints(kubectl, namespace, outputs.DEPLOYMENT, outputs.SERVICE, way)
+        listed.append(found.endpoints)
+        if len(found.endpoints.replicas) < found.wanted:
+            raise retry.Pending(f"{len(found.endpoints.replicas)} of {found.wanted} replicas are listed")
+        return found.endpoints
+
+    listed: list[Endpoints] = []
+    try:
+        return retry.wait_for(f"{outputs.SERVICE} lists every replica", attempt, timeout=LISTED_SECONDS)
+    except Timeout:
+        return listed[-1]
 
 
 def _take_away(ctx: Context, kubectl: Kubectl) -> list[str]:

@@ -10,13 +10,13 @@ import yaml
 
 from infra import artifacts, deploy
 from infra.clients import pulumi_stack
-from infra.clients.kubectl import Change, Kubectl
+from infra.clients.kubectl import Change, Found, Kubectl
 from infra.core.context import Context
 from infra.core.errors import DeployError, EnvironmentFault
 from infra.core.events import Event, Note
 from infra.core.schema import Settings
 from infra.core.state import State
-from infra.core.types import Cluster, ImageRef
+from infra.core.types import Cluster, Endpoints, ImageRef, Replica
 from infra.rollout import choosing
 from infra.rollout.choosing import Declared, Earlier
 
@@ -297,3 +297,21 @@ def test_what_the_engine_made_it_takes_away_and_the_rest_goes_too(
     ]
     assert engine.asked == ["unlock", "destroy"]
     assert deploy.destroy(ctx, settings(), CLUSTER) == []  # nothing is remembered any more
+
+
+@pytest.mark.parametrize(("seconds", "listed"), [(60.0, 3), (0.0, 1)])
+def test_replicas_are_waited_for_in_the_services_list_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, listed: int
+) -> None:
+    # EndpointSlices follow the pods: right after these are ready some may not be listed yet.
+    replicas = tuple(Replica(f"p{n}", "w", f"10.0.0.{n}", 8500, 8501) for n in range(3))
+    reads = iter([replicas[:1], replicas[:2], replicas])
+
+    def read(*_: object) -> Found:
+        endpoints = Endpoints("serving", "d", "s", "10.1.1.1", 8500, 8501, next(reads), "render")
+        return Found(endpoints, (), 3)
+
+    monkeypatch.setattr(deploy, "find_endpoints", read)
+    monkeypatch.setattr(deploy, "LISTED_SECONDS", seconds)
+    kubectl = Kubectl(Path("kubectl"), Path("kubeconfig"), None)
+    assert len(deploy._endpoints(kubectl, "serving", "render").replicas) == listed
