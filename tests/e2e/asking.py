@@ -2,7 +2,8 @@
 
 usage: python asking.py SERVICE:PORT MODEL VERSION
 Two threads keep their connection, two make one for every request. It ends once each has had 200
-answers of VERSION in a row, or after ten minutes, and prints {"answers or what went wrong": how often}.
+answers of VERSION in a row, or after ten minutes, and prints
+{"kept" or "fresh": {"what was answered or went wrong": how often}}.
 """
 
 from __future__ import annotations
@@ -35,31 +36,34 @@ def main(server: str, model: str, version: int) -> None:
         images.tensor_shape.dim.add(size=size)
     images.float_val.append(0.5)
     raw = request.SerializeToString()
-    counts: collections.Counter[str] = collections.Counter()
+    counts: dict[str, collections.Counter[str]] = {
+        "kept": collections.Counter(),
+        "fresh": collections.Counter(),
+    }
     end = time.monotonic() + LIMIT
 
-    def ask(channel: grpc.Channel) -> bool:
+    def ask(channel: grpc.Channel, kind: str) -> bool:
         """One request; whether the new version answered it."""
         try:
             answer = predict_pb2.PredictResponse.FromString(channel.unary_unary(PREDICT)(raw, timeout=20))
         except grpc.RpcError as error:
-            counts[f"{error.code().name}: {error.details()}"] += 1
+            counts[kind][f"{error.code().name}: {error.details()}"] += 1
             return False
-        counts[f"version {answer.model_spec.version.value}"] += 1
+        counts[kind][f"version {answer.model_spec.version.value}"] += 1
         return bool(answer.model_spec.version.value == version)
 
-    def keep_on(fresh: bool) -> None:
+    def keep_on(kind: str) -> None:
         kept = grpc.insecure_channel(server)
         row = 0
         while row < IN_A_ROW and time.monotonic() < end:
-            if fresh:
+            if kind == "fresh":
                 with grpc.insecure_channel(server) as channel:
-                    row = row + 1 if ask(channel) else 0
+                    row = row + 1 if ask(channel, kind) else 0
             else:
-                row = row + 1 if ask(kept) else 0
+                row = row + 1 if ask(kept, kind) else 0
             time.sleep(0.01)
 
-    threads = [threading.Thread(target=keep_on, args=(fresh,)) for fresh in (False, False, True, True)]
+    threads = [threading.Thread(target=keep_on, args=(kind,)) for kind in ("kept", "kept", "fresh", "fresh")]
     for thread in threads:
         thread.start()
     for thread in threads:
