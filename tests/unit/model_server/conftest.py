@@ -221,10 +221,12 @@ def server(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
     running = starter(
         f"--model_config_file={folder}/models.config", f"--monitoring_config_file={folder}/monitoring.config"
     )
-    yield running
-    assert running.process.poll() is None, running.log.read_text()
-    assert not running.events("fault"), running.events("fault")
-    starter.end()
+    try:
+        yield running
+        assert running.process.poll() is None, running.log.read_text()
+        assert not running.events("fault"), running.events("fault")
+    finally:
+        starter.end()
 
 
 def predict_request(model: str, signature: str = "", /, **inputs: Any) -> Any:
