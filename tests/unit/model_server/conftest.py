@@ -12,7 +12,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,11 @@ from typing import Any
 import grpc
 import pytest
 
+from infra.model_server.config import Monitoring
+from infra.model_server.metrics import Metrics
+from infra.model_server.models import Models
+from infra.model_server.rest import RestServer
+from infra.model_server.service import Service
 from infra.predict import stubs
 
 from .made import made_folder
@@ -227,6 +233,18 @@ def server(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
         assert not running.events("fault"), running.events("fault")
     finally:
         starter.end()
+
+
+@asynccontextmanager
+async def rest_without_models() -> AsyncIterator[int]:
+    """A REST server of this process with nothing to serve, whose limits a test may lower; its port."""
+    port = free_port()
+    models = Models(lambda *_: None)  # type: ignore[arg-type, return-value]  # nothing is loaded
+    server = RestServer(Service(models, Metrics()), Monitoring(), port)
+    await server.start()
+    yield port
+    await server.stop(1)
+    await models.close()
 
 
 def predict_request(model: str, signature: str = "", /, **inputs: Any) -> Any:

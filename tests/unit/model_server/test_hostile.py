@@ -5,38 +5,28 @@
 
 from __future__ import annotations
 
-import json
 import math
 import socket
 import struct
 import threading
 import time
-from collections import Counter
 from typing import Any
 
 import grpc
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from infra.model_server.tensors import LARGEST_TENSOR
 from infra.predict import stubs
 
 from .conftest import MODEL, PREDICTION, Made, Server, StartServer, predict_request
+from .fuzzing import MIB, Fuzz, assert_serves, fuzz
 from .protos import INT32, STRING, example, floats, tensor
 from .test_versions import spins
 
 stubs.load()
 from tensorflow.core.framework import types_pb2  # noqa: E402
 from tensorflow_serving.apis import classification_pb2  # noqa: E402
-
-MIB = 1024 * 1024
-GOOD = predict_request("shapes", "half_plus_three", x=floats([2], [1, 2]))
-
-
-def assert_serves(server: Server) -> None:
-    assert server.process.poll() is None, server.log.read_text()
-    assert list(server.predict(GOOD).outputs["y"].float_val) == [3.5, 4.0]
 
 
 def refused(server: Server, request: Any, method: str = "Predict") -> tuple[str, str]:
@@ -113,9 +103,7 @@ def test_nan_and_infinity_are_numbers(server: Server) -> None:
 # ---- fuzzing ---------------------------------------------------------------------------------
 
 
-class Fuzz:
-    """Sends cases and counts answers; `reached` those that the session computed or refused itself."""
-
+class GrpcFuzz(Fuzz):
     SESSION_TEXTS = (
         "node ",
         "Expects arg[",
@@ -124,12 +112,6 @@ class Fuzz:
         "Incompatible shapes",
         "parse",
     )
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        self.codes: Counter[str] = Counter()
-        self.kinds: Counter[str] = Counter()
-        self.reached = 0
 
     def send(self, kind: str, method: str, raw: bytes) -> None:
         self.kinds[kind] += 1
@@ -148,12 +130,6 @@ class Fuzz:
         else:
             self.codes["OK"] += 1
             self.reached += method in COMPUTED
-
-    def report(self) -> str:
-        return json.dumps(
-            {"cases": sum(self.kinds.values()), "reached_session": self.reached}
-            | {"kinds": dict(self.kinds), "codes": dict(self.codes)}
-        )
 
 
 COMPUTED = {f"{PREDICTION}/{name}" for name in ("Predict", "Classify", "Regress")}
@@ -293,41 +269,13 @@ CASES = st.one_of(
 )
 
 
-def fuzz(server: Server, cases: int, capsys: pytest.CaptureFixture[str]) -> None:
-    run = Fuzz(server)
-    memory: list[int] = []
-
-    @settings(
-        max_examples=cases,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        phases=[Phase.generate, Phase.shrink],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(CASES)
-    def one(case: tuple[str, str, bytes]) -> None:
-        run.send(*case)
-        if sum(run.kinds.values()) == cases // 5:
-            memory.append(server.resident())  # once TensorFlow and the allocator have settled
-
-    one()
-    with capsys.disabled():
-        print(f"\n{run.report()}")
-    assert sum(run.kinds.values()) >= cases
-    assert run.reached >= cases / 3, run.report()
-    assert server.resident() - memory[0] < 64 * MIB
-    assert_serves(server)
-    assert not server.events("fault")
-
-
 def test_fuzz(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    fuzz(server, 5000, capsys)
+    fuzz(GrpcFuzz(server), CASES, 5000, capsys)
 
 
 @pytest.mark.soak
 def test_fuzz_long(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    fuzz(server, 200_000, capsys)
+    fuzz(GrpcFuzz(server), CASES, 200_000, capsys)
 
 
 # ---- gRPC connections ------------------------------------------------------------------------

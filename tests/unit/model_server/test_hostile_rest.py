@@ -17,17 +17,12 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from infra.model_server import rest
-from infra.model_server.config import Monitoring
-from infra.model_server.metrics import Metrics
-from infra.model_server.models import Models
-from infra.model_server.service import Service
 
-from .conftest import Made, Server, StartServer, free_port
-from .test_hostile import MIB, assert_serves
+from .conftest import Made, Server, StartServer, rest_without_models
+from .fuzzing import Fuzz, assert_serves, fuzz
 from .test_versions import spins
 
 SHAPES, NET = "/v1/models/shapes", "/v1/models/net"
@@ -245,18 +240,21 @@ def strange(draw: st.DrawFn) -> Case:
 CASES = st.one_of(fitting(), fitting(), fitting(), fitting(), examples(), loose(), mangled(), strange())
 
 
-class Fuzz:
-    """Sends cases and counts answers; `reached` those that the session computed or refused itself."""
+class RestFuzz(Fuzz):
+    """All over one connection; a context that closes it."""
 
     def __init__(self, server: Server) -> None:
-        self._server = server
+        super().__init__(server)
         self._connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=30)
-        self.codes: Counter[int] = Counter()
-        self.kinds: Counter[str] = Counter()
-        self.reached = 0
 
-    def send(self, case: Case) -> None:
-        kind, method, path, body, fields = case
+    def __enter__(self) -> RestFuzz:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def send(self, kind: str, method: str, path: str, body: bytes, fields: dict[str, str]) -> None:
+        case = kind, method, path, body, fields
         self.kinds[kind] += 1
         self._connection.putrequest(method, path, skip_accept_encoding=True)
         for name, value in fields.items():
@@ -278,54 +276,16 @@ class Fuzz:
             posted = method == "POST" and response.status == 200
             self.reached += posted or any(words in error for words in SESSION_TEXTS)
 
-    def report(self) -> str:
-        return json.dumps(
-            {"cases": sum(self.kinds.values()), "reached_session": self.reached}
-            | {"kinds": dict(self.kinds), "codes": dict(self.codes)}
-        )
-
-    def close(self) -> None:
-        self._connection.close()
-
-
-def fuzz(server: Server, cases: int, capsys: pytest.CaptureFixture[str]) -> None:
-    run = Fuzz(server)
-    memory: list[int] = []
-
-    @settings(
-        max_examples=cases,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        phases=[Phase.generate, Phase.shrink],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(CASES)
-    def one(case: Case) -> None:
-        run.send(case)
-        if sum(run.kinds.values()) == cases // 5:
-            memory.append(server.resident())  # once TensorFlow and the allocator have settled
-
-    try:
-        one()
-    finally:
-        run.close()
-    with capsys.disabled():
-        print(f"\n{run.report()}")
-    assert sum(run.kinds.values()) >= cases
-    assert run.reached >= cases / 3, run.report()
-    assert server.resident() - memory[0] < 64 * MIB
-    assert_serves(server)
-    assert not server.events("fault")
-
 
 def test_fuzz_rest(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    fuzz(server, 2000, capsys)
+    with RestFuzz(server) as run:
+        fuzz(run, CASES, 2000, capsys)
 
 
 @pytest.mark.soak
 def test_fuzz_rest_long(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    fuzz(server, 20_000, capsys)
+    with RestFuzz(server) as run:
+        fuzz(run, CASES, 20_000, capsys)
 
 
 WHOLE = (
@@ -418,24 +378,19 @@ def test_unpacked_bodies_count_as_held(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rest, "MOST_BUFFERED", 10_000)
 
     async def scenario() -> None:
-        port = free_port()
-        models = Models(lambda *_: None)  # type: ignore[arg-type, return-value]  # nothing is loaded
-        server = rest.RestServer(Service(models, Metrics()), Monitoring(), port)
-        await server.start()
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        for size, code in ((1_000, b"404"), (20_000, b"429"), (1_000, b"404")):
-            body = gzip.compress(b"{}".ljust(size))
-            head = b"POST /v1/models/a:predict HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\n"
-            writer.write(head + b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
-            answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
-            assert answer.startswith(b"HTTP/1.1 " + code), answer
-            length = next(
-                line for line in answer.split(b"\r\n") if line.lower().startswith(b"content-length")
-            )
-            await reader.readexactly(int(length.split(b":")[1]))
-        writer.close()
-        await server.stop(1)
-        await models.close()
+        async with rest_without_models() as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            for size, code in ((1_000, b"404"), (20_000, b"429"), (1_000, b"404")):
+                body = gzip.compress(b"{}".ljust(size))
+                head = b"POST /v1/models/a:predict HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\n"
+                writer.write(head + b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+                answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+                assert answer.startswith(b"HTTP/1.1 " + code), answer
+                length = next(
+                    line for line in answer.split(b"\r\n") if line.lower().startswith(b"content-length")
+                )
+                await reader.readexactly(int(length.split(b":")[1]))
+            writer.close()
 
     asyncio.run(scenario())
 

@@ -21,12 +21,10 @@ import pytest
 from infra.core.errors import UsageError
 from infra.model_server import __main__, flags, rest, warmup
 from infra.model_server.config import Monitoring, read_models, read_monitoring
-from infra.model_server.metrics import Metrics
-from infra.model_server.models import ModelConfig, Models, Policy
+from infra.model_server.models import ModelConfig, Policy
 from infra.model_server.server import GRACE_SECONDS
-from infra.model_server.service import Service
 
-from .conftest import Made, Server, StartServer, free_port, predict_request
+from .conftest import Made, Server, StartServer, free_port, predict_request, rest_without_models
 from .protos import INT32, floats, tensor
 from .test_versions import spins
 from .test_warmup import predict_log, record
@@ -435,19 +433,14 @@ def test_slow_heads_are_closed_and_slow_bodies_told(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(rest, "LINGER_SECONDS", 0.1)
 
     async def scenario() -> None:
-        port = free_port()
-        models = Models(lambda *_: None)  # type: ignore[arg-type, return-value]  # nothing is loaded
-        server = rest.RestServer(Service(models, Metrics()), Monitoring(), port)
-        await server.start()
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"POST /v1/models/a:predict HT")
-        assert await asyncio.wait_for(reader.read(), 10) == b""
-        writer.close()
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"POST /v1/models/a:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
-        assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 408")
-        writer.close()
-        await server.stop(1)
-        await models.close()
+        async with rest_without_models() as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"POST /v1/models/a:predict HT")
+            assert await asyncio.wait_for(reader.read(), 10) == b""
+            writer.close()
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"POST /v1/models/a:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+            assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 408")
+            writer.close()
 
     asyncio.run(scenario())
