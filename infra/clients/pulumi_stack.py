@@ -8,6 +8,7 @@ state in globals and event loops, and a driver that renders twice must get the s
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import json
 import os
@@ -349,6 +350,17 @@ class Engine:
     def _open(self) -> Any:
         from pulumi import automation
 
+        return automation.create_or_select_stack(
+            self.stack,
+            work_dir=str(self.project),
+            opts=automation.LocalWorkspaceOptions(env_vars=self.variables, pulumi_command=self._command),
+        )
+
+    @functools.cached_property
+    def _command(self) -> Any:
+        """The CLI, started once to see that it does and which version it is."""
+        from pulumi import automation
+
         cli = self.root / "bin" / "pulumi"
         # automation asks the same; of a CLI that does not start it keeps neither the words nor the cause
         process.run(
@@ -357,13 +369,7 @@ class Engine:
             where=str(cli),
             action="install the Pulumi CLI again, or set deploy.by: render",
         )
-        return automation.create_or_select_stack(
-            self.stack,
-            work_dir=str(self.project),
-            opts=automation.LocalWorkspaceOptions(
-                env_vars=self.variables, pulumi_command=automation.PulumiCommand(str(self.root))
-            ),
-        )
+        return automation.PulumiCommand(str(self.root))
 
     def _output(self, text: str) -> None:
         if text.strip():
