@@ -270,6 +270,8 @@ class RestServer:
         async def answer() -> bytes:
             spec = _spec(*match.groups()[:3])
             if method == "GET":
+                if not spec.name:
+                    raise invalid("Missing model name in request.")
                 # The path's case does not matter, that of its last word does, in upstream too.
                 return self._metadata(spec) if match[4] == "metadata" else self._status(spec)
             if verb not in _APIS:
@@ -305,14 +307,10 @@ class RestServer:
         return await self._service.infer(api, spec, len(body), work)
 
     def _status(self, spec: Any) -> bytes:
-        if not spec.name:
-            raise invalid("Missing model name in request.")
         response = self._service.model_status(get_model_status_pb2.GetModelStatusRequest(model_spec=spec))
         return proto_json.text(response).encode()
 
     def _metadata(self, spec: Any) -> bytes:
-        if not spec.name:
-            raise invalid("Missing model name in request.")
         request = get_model_metadata_pb2.GetModelMetadataRequest(
             model_spec=spec, metadata_field=["signature_def"]
         )
@@ -368,8 +366,7 @@ def _preflight(request: h11.Request) -> Reply:
 
     Its refusal comes without a body there; this one says why.
     """
-    origin = next((value for name, value in request.headers if name == b"origin"), b"")
-    if re.search(rb"https?://", origin):
+    if re.search(rb"https?://", _header(request, b"origin")):
         return Reply(200, b"", "text/html; charset=ISO-8859-1")
     return Reply(400, rest_json.error_body("Origin header is missing in CORS preflight"))
 
@@ -414,10 +411,14 @@ def without_origin(target: str) -> str:
     return target[origin.end() :] if origin else target
 
 
+def _header(request: h11.Request, wanted: bytes) -> bytes:
+    """The first header of this name, in lower case; empty without one."""
+    return next((value for name, value in request.headers if name == wanted), b"")
+
+
 def _is_gzip(request: h11.Request) -> bool:
     """evhttp_request.cc:261, NeedUncompressGzipContent: any other encoding is passed over."""
-    encoding = next((value for name, value in request.headers if name == b"content-encoding"), b"")
-    return b"gzip" in encoding
+    return b"gzip" in _header(request, b"content-encoding")
 
 
 def _unpacked(body: bytes) -> bytes:
