@@ -1,0 +1,198 @@
+"""Prove one server from the command line: `slipway-prove HOST:PORT --requests FILE`.
+
+The same program as `python -m slipway_client`. Exit codes: 0 every answer right, 1 wrong answers or errors,
+2 wrong use, 3 server not reachable or not ready, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from slipway_client.check import Report, check, selection
+from slipway_client.client import Tls
+from slipway_client.connect import connect
+from slipway_client.errors import SlipwayError
+from slipway_client.loop import Ended
+from slipway_client.requests import read
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code. It writes to stdout and stderr only."""
+    options = _parser().parse_args(argv)
+    try:
+        report = _run(options)
+    except SlipwayError as error:
+        if options.json:
+            said = {"ok": False, "error": {"what": error.what, "lines": error.lines()}}
+            sys.stdout.write(json.dumps(said) + "\n")
+        sys.stderr.write("".join(f"{line}\n" for line in error.lines()))
+        return int(error.exit_code or 1)
+    except KeyboardInterrupt:
+        return 130
+    right = report.ok and (report.accuracy is None or report.accuracy >= options.min_accuracy)
+    if options.json:
+        sys.stdout.write(json.dumps({**report.as_json(), "ok": right}) + "\n")
+    else:
+        sys.stdout.write("".join(f"{line}\n" for line in _lines(report)))
+    return 0 if right else 1
+
+
+def _run(options: argparse.Namespace) -> Report:
+    tls = Tls(options.ca_file) if options.tls or options.ca_file else None
+    fixed = read(options.requests)
+    with connect(options.server, options.transport, timeout=options.timeout, tls=tls) as client:
+        return check(
+            client,
+            options.model_name,
+            selection(fixed, options.num_tests),
+            concurrency=options.concurrency,
+            ready_timeout=options.ready_timeout,
+            with_load=options.load,
+            on_end=_silent if options.json else _dot,
+        )
+
+
+def _dot(ended: Ended) -> None:
+    sys.stdout.write("." if ended.error is None else "x")
+    sys.stdout.flush()
+
+
+def _silent(_ended: Ended) -> None:
+    """Print nothing: with --json stdout is one document."""
+
+
+def _lines(report: Report) -> list[str]:
+    bad = report.errors + (report.wrong if report.labelled else report.differences)
+    out = ["", f"Inference error rate: {100 * bad / report.requests if report.requests else 100:g}%"]
+    out += [f"  {failure}" for failure in report.failures]
+    answers = (
+        f"{report.compared} compared, {report.differences} differ" if report.compared else "none recorded"
+    )
+    out.append(f"requests: {report.requests}, errors: {report.errors}; recorded answers: {answers}")
+    if report.latency is not None:
+        ms = report.latency
+        out.append(
+            f"latency ms: p50 {ms.p50:g}, p90 {ms.p90:g}, p99 {ms.p99:g}, max {ms.max:g};"
+            f" {report.per_second:g} answers/s"
+        )
+    if report.load is not None:
+        found = report.load["latency"] or {}
+        word = "stable" if report.load["stable"] else "not stable"
+        out.append(
+            f"load at {report.load['concurrency']} in flight ({word}): p50 {found.get('p50', 'none')} ms,"
+            f" {report.load['per_second']:.0f} answers/s"
+        )
+    return out
+
+
+_DESCRIPTION = """\
+Ask a TensorFlow Serving (or a server with its API) for predictions, and compare
+every answer with the recorded one. Prints a dot for each answer and an x for each
+error, and then the share of requests that failed or were answered wrong.
+"""
+_EXIT_CODES = """\
+exit codes:
+  0    every answer is right
+  1    an answer is wrong, a request failed, or the accuracy is below --min_accuracy
+  2    wrong use: a flag, the file of requests, or the name of the model or of a signature
+  3    the server cannot be reached, or no version of the model became available
+  130  interrupted
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="slipway-prove",
+        description=_DESCRIPTION,
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("server", metavar="HOST:PORT", help="address of the server; an IPv6 address in brackets: [::1]:8500")
+    add(
+        "--requests",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="requests and their recorded answers, one JSON object a line, gzipped or not",
+    )
+    add(
+        "--num_tests",
+        type=_count,
+        default=100,
+        metavar="N",
+        help="number of Predict requests to send, round and round the file's (default: 100)",
+    )
+    add(
+        "--concurrency", type=_count, default=1, metavar="N", help="number of requests in flight (default: 1)"
+    )
+    add(
+        "--transport",
+        choices=("grpc", "rest"),
+        default="grpc",
+        help="how to ask: servers have gRPC on port 8500 and REST on 8501 by custom (default: grpc)",
+    )
+    add(
+        "--model_name",
+        default="mnist",
+        metavar="NAME",
+        help="the name under which the server has the model (default: mnist)",
+    )
+    add(
+        "--timeout",
+        type=_seconds,
+        default=10.0,
+        metavar="SECONDS",
+        help="how long to wait for each answer (default: 10)",
+    )
+    add(
+        "--ready_timeout",
+        type=_seconds,
+        default=10.0,
+        metavar="SECONDS",
+        help="how long to wait until the model is available (default: 10)",
+    )
+    add(
+        "--min_accuracy",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="exit with 1 when a smaller share of the labelled rows is classified right (default: 0)",
+    )
+    add("--tls", action="store_true", help="speak TLS and trust the CAs this machine trusts")
+    add("--ca_file", type=Path, metavar="FILE", help="speak TLS and trust the CA in this PEM file")
+    add(
+        "--load",
+        action="store_true",
+        help="afterwards keep --concurrency requests in flight until their median latency is stable",
+    )
+    add("--json", action="store_true", help="print one JSON document on stdout and nothing else there")
+    return parser
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
+    return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 < number < 86400:
+        raise argparse.ArgumentTypeError(f"expected seconds above 0, got {text}")
+    return number
+
+
+def _main() -> NoReturn:
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,255 @@
+"""Prove one server: ask the fixed requests, compare every answer with the recorded one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+from slipway_client.client import Answer, Client, Metadata, wait_available
+from slipway_client.compare import difference, disagreement, predicted_classes
+from slipway_client.errors import WrongSignature
+from slipway_client.loop import Ended, Load, each, load
+from slipway_client.requests import FixedRequest
+from slipway_client.statistics import Latency, Statistics, summarize
+
+REPORT_FORMAT = 1
+EXAMPLES_KEPT = 5  # of each kind of failure, for people
+AGREE_ON = 10  # requests asked a second way
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one server answered.
+
+    requests: how many were sent, and errors: how many of them failed. compared: answers that have a recorded
+    one, and differences: how many of them are not like it. labelled: rows with a known label, and wrong: how
+    many of them were classified otherwise. versions: of the model, as the answers name them. failures: the
+    first of each kind in words. latency in ms and per_second are of these requests; load: the figures of the
+    steady load, or None if none was asked for.
+    """
+
+    server: str
+    transport: str
+    model: str
+    versions: tuple[int, ...]
+    requests: int
+    errors: int
+    compared: int
+    differences: int
+    labelled: int
+    wrong: int
+    statuses: Mapping[str, int]
+    latency: Latency | None
+    per_second: float
+    failures: tuple[str, ...] = ()
+    load: Mapping[str, Any] | None = None
+    format: int = field(default=REPORT_FORMAT)
+
+    @property
+    def ok(self) -> bool:
+        return self.requests > 0 and self.errors == 0 and self.differences == 0
+
+    @property
+    def accuracy(self) -> float | None:
+        return (self.labelled - self.wrong) / self.labelled if self.labelled else None
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "ok": self.ok,
+            "accuracy": self.accuracy,
+            **asdict(self),
+            "versions": list(self.versions),
+            "statuses": dict(self.statuses),
+            "failures": list(self.failures),
+        }
+
+
+def report_from(data: object) -> Report:
+    """A Report from its JSON. Raises ValueError if the data is not a report."""
+    if not isinstance(data, dict) or data.get("format") != REPORT_FORMAT:
+        raise ValueError("not a report of slipway_client")
+    names = {one.name for one in fields(Report)}
+    try:
+        values = {name: value for name, value in data.items() if name in names}
+        given = values.get("latency")
+        values["latency"] = None if given is None else Latency(**given)
+        values["versions"] = tuple(values.get("versions", ()))
+        values["failures"] = tuple(values.get("failures", ()))
+        return Report(**values)
+    except TypeError as error:
+        raise ValueError(f"not a report of slipway_client: {error}") from error
+
+
+def selection(requests: Sequence[FixedRequest], count: int) -> tuple[FixedRequest, ...]:
+    """`count` Predict requests, repeated in turn if there are fewer, and then at most `count` of the others.
+
+    Without any Predict request the others are repeated in turn instead.
+    """
+    predicts = [one for one in requests if one.method == "predict"]
+    others = [one for one in requests if one.method != "predict"]
+    if not predicts:
+        return tuple(itertools.islice(itertools.cycle(others), count)) if others else ()
+    return (*itertools.islice(itertools.cycle(predicts), count), *others[:count])
+
+
+def check(
+    client: Client,
+    model: str,
+    requests: Sequence[FixedRequest],
+    *,
+    concurrency: int = 1,
+    ready_timeout: float = 30.0,
+    with_load: bool = False,
+    on_end: Callable[[Ended], None] = lambda _ended: None,
+) -> Report:
+    """Wait until the model is AVAILABLE, ask every request once and compare the answers.
+
+    A request that fails is counted, not raised. Raises NotReachable, NotReady, WrongModel, and WrongSignature
+    when the model lacks a signature or an input that the requests use: nothing is asked then. with_load:
+    afterwards, unless requests failed, run a closed loop at this concurrency until p50 is stable.
+    """
+    wait_available(client, model, timeout=ready_timeout)
+    metadata = client.metadata(model)
+    for name in sorted({one.signature for one in requests}):
+        _same_inputs(metadata, name, requests, client.server)
+    calls = _prepared(client, model, requests)
+    ended, seconds = each(calls, concurrency, on_end=lambda _index, one: on_end(one))
+    statistics = summarize([(one.status, one.seconds) for one in ended], seconds)
+    steady = load(calls, concurrency) if with_load and calls and not statistics.errors else None
+    return _report(client, metadata, requests, ended, statistics=statistics, steady=steady)
+
+
+def sample(client: Client, model: str, requests: Sequence[FixedRequest]) -> list[tuple[FixedRequest, Answer]]:
+    """Answers to a few requests of each method, to compare with those of another server or transport."""
+    asked: list[FixedRequest] = []
+    for method in ("predict", "classify"):
+        asked += [one for one in requests if one.method == method][:AGREE_ON]
+    return [(one, client.prepare(model, one)()) for one in asked]
+
+
+def unlike(
+    ours: Sequence[tuple[FixedRequest, Answer]], theirs: Sequence[tuple[FixedRequest, Answer]], word: str
+) -> str:
+    """Describe the first answer that differs between two samples; empty if they are alike."""
+    for number, ((request, one), (_, other)) in enumerate(zip(ours, theirs, strict=True), 1):
+        found = difference(other.outputs, one.outputs, request.tolerance, word=word)
+        if found:
+            return f"request {number} ({request.method}): {found}"
+    return ""
+
+
+def methods_agree(client: Client, model: str, requests: Sequence[FixedRequest]) -> tuple[int, str]:
+    """Ask Predict for what the Classify requests ask. Returns how many, and the first disagreement.
+
+    A Classify request can be compared if its examples have one feature of numbers, and the Predict signature
+    of the requests has one input of that length and one output of scores.
+    """
+    predict = next((one for one in requests if one.method == "predict" and len(one.inputs) == 1), None)
+    if predict is None:
+        return 0, ""
+    ((key, sample),) = predict.inputs.items()
+    asked = 0
+    for request in [one for one in requests if one.method == "classify"][:AGREE_ON]:
+        features = [list(example.values()) for example in request.examples]
+        if any(len(values) != 1 or values[0].dtype == object for values in features):
+            continue
+        rows = [np.asarray(values[0]).ravel() for values in features]
+        if sample.ndim < 2 or any(row.size != sample[0].size for row in rows if sample.shape[0]):
+            continue
+        batch = np.stack(rows).astype(sample.dtype).reshape((len(rows), *sample.shape[1:]))
+        scores = client.predict(model, predict.signature, {key: batch}).outputs
+        numbers = [array for array in scores.values() if array.dtype.kind == "f" and array.ndim == 2]
+        if len(numbers) != 1:
+            continue
+        asked += 1
+        answer = client.classify(model, request.signature, request.examples)
+        found = disagreement(numbers[0], answer.outputs, request.tolerance)
+        if found:
+            return asked, found
+    return asked, ""
+
+
+def _prepared(client: Client, model: str, requests: Sequence[FixedRequest]) -> list[Callable[[], Any]]:
+    written: dict[int, Callable[[], Any]] = {}
+    for one in requests:  # the same request many times is written once
+        if id(one) not in written:
+            written[id(one)] = client.prepare(model, one)
+    return [written[id(one)] for one in requests]
+
+
+def _same_inputs(metadata: Metadata, name: str, requests: Sequence[FixedRequest], server: str) -> None:
+    signature = metadata.signature(name, server)
+    for one in requests:
+        if one.signature != name:
+            continue
+        if signature.method in ("predict", "classify", "regress") and signature.method != one.method:
+            raise WrongSignature(
+                f"signature {name!r} of model {metadata.model} is for {signature.method},"
+                f" the requests use it for {one.method}",
+                where=server,
+                action="correct the requests, or export the model with the signature they use",
+            )
+        if one.method == "predict" and set(one.inputs) != set(signature.inputs):
+            raise WrongSignature(
+                f"signature {name!r} of model {metadata.model} takes {', '.join(sorted(signature.inputs))};"
+                f" the requests give {', '.join(sorted(one.inputs))}",
+                where=server,
+                action="correct the requests, or export the model with the keys they use",
+            )
+
+
+def _report(
+    client: Client,
+    metadata: Metadata,
+    requests: Sequence[FixedRequest],
+    ended: Sequence[Ended],
+    *,
+    statistics: Statistics,
+    steady: Load | None,
+) -> Report:
+    compared = differences = labelled = wrong = 0
+    versions: set[int] = set()
+    failed: list[str] = []
+    differing: list[str] = []
+    for number, (request, end) in enumerate(zip(requests, ended, strict=True), 1):
+        where = f"request {number} ({request.method} {request.signature})"
+        if end.answer is None:
+            said_why = f"{end.error.status}: {end.error.in_one_line()}" if end.error else "no answer"
+            failed.append(f"{where}: {said_why}")
+            continue
+        if end.answer.version is not None:
+            versions.add(end.answer.version)
+        if request.expected is not None:
+            compared += 1
+            found = difference(request.expected, end.answer.outputs, request.tolerance)
+            if found:
+                differences += 1
+                differing.append(f"{where}: {found}")
+        if request.labels is not None:
+            labelled += len(request.labels)
+            said = predicted_classes(end.answer.outputs, len(request.labels))
+            pairs = zip(request.labels, said or [-1] * len(request.labels), strict=True)
+            wrong += sum(label != answer for label, answer in pairs)
+    if not versions and metadata.version is not None:
+        versions.add(metadata.version)
+    return Report(
+        server=client.server,
+        transport=client.transport,
+        model=metadata.model,
+        versions=tuple(sorted(versions)),
+        requests=len(ended),
+        errors=statistics.errors,
+        compared=compared,
+        differences=differences,
+        labelled=labelled,
+        wrong=wrong,
+        statuses=statistics.statuses,
+        latency=statistics.latency,
+        per_second=round(statistics.per_second, 1),
+        failures=(*failed[:EXAMPLES_KEPT], *differing[:EXAMPLES_KEPT]),
+        load=None if steady is None else steady.as_json(),
+    )

@@ -1,0 +1,48 @@
+"""`slipway-model-server`, `python -m slipway_server`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+from slipway_client.errors import SlipwayError, UsageError
+
+from slipway_server import flags, log
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM. The exit code: 0 drained, 2 wrong flags or files, 3 what the machine lacks."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if "--help" in words or "-h" in words:
+        sys.stdout.write(flags.usage() + "\n")
+        return 0
+    try:
+        parsed = flags.parse(words)
+        # Until serve() takes over: the kernel keeps a signal without a handler from a container's first
+        # process. SIGTERM last: who sees it caught (a test does) may send either.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _leave)
+        import uvloop  # wrong flags are answered before it and gRPC are imported
+
+        from slipway_server.server import serve
+
+        uvloop.run(serve(parsed))
+    except UsageError as error:
+        sys.stderr.write("\n".join(error.lines()) + "\n")
+        return 2
+    except SlipwayError as error:
+        log.event("not_started", level="error", error="\n".join(error.lines()))
+        return error.exit_code or 3
+    return 0
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    log.event("stopped")
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

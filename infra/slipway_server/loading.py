@@ -1,0 +1,44 @@
+"""A version from its folder: loaded, warmed, counted."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from slipway_server import runtime as rt
+from slipway_server.codes import StatusError
+from slipway_server.metrics import Metrics
+from slipway_server.servable import Servable
+from slipway_server.warmup import warm_up
+
+
+class Loader:
+    """What Models calls to bring a version up; runs in a thread of its own."""
+
+    def __init__(self, runtime: rt.Runtime, metrics: Metrics) -> None:
+        self._runtime = runtime
+        self._metrics = metrics
+
+    def __call__(self, name: str, version: int, path: Path) -> Servable:
+        """A servable that has answered its warm-up requests.
+
+        Raises StatusError when it cannot be loaded or warmed; leaves nothing loaded then.
+        """
+        started = time.perf_counter()
+        try:
+            servable = Servable(self._runtime, name, version, path, self._metrics)
+        except StatusError:
+            self._metrics.load_attempts.add(str(path), "fail")
+            raise
+        self._metrics.load_attempts.add(str(path), "success")
+        self._metrics.load_latency.add(str(path), amount=_microseconds(started))
+        try:
+            warm_up(servable, self._metrics)
+        except BaseException:
+            servable.close()
+            raise
+        return servable
+
+
+def _microseconds(since: float) -> int:
+    return int((time.perf_counter() - since) * 1e6)

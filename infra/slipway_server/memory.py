@@ -1,0 +1,198 @@
+"""The memory that requests may take: measured by the control group's limit, claimed before it is used.
+
+Bytes on the wire say little about what a request costs: two bytes of JSON make a list, two bytes of a
+message an empty string, and each takes fifty in memory. So whoever handles a request claims what it will take
+at most before anything is built, and is refused when there is no room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from slipway_server.codes import Code, StatusError
+
+MIB = 1024 * 1024
+WAIT_SECONDS = 2.0  # for room that other requests may give back meanwhile
+_LARGEST_MESSAGE = 64 * MIB
+_READER_AT_REST = 32 * MIB
+_MMAP_THRESHOLD, _TRIM_THRESHOLD, _ARENA_MAX = -3, -1, -8  # mallopt(3)
+
+
+class Full(StatusError):
+    """No room for a request now, or ever when it alone needs more than there is."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Code.RESOURCE_EXHAUSTED, message)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bytes. body: of one REST request, unpacked. message: of one gRPC request.
+
+    requests: what all requests under way may claim together. reader: of the process that reads REST bodies.
+    """
+
+    body: int
+    message: int
+    requests: int
+    reader: int
+
+
+def limits(body: int, available: int, at_rest: int) -> Limits:
+    """What can be served with `available` bytes, of which the server without requests takes `at_rest`.
+
+    A sixteenth of what is left is for claims. Messages that are still arriving, what the models compute and
+    what the allocator keeps take a few times as much. The rest stays free: near its limit a server is one
+    page from being ended. With too little memory there is a least of everything: the server then works for
+    small requests and may be ended by large ones.
+    """
+    reader = _READER_AT_REST + 14 * body  # a body of numbers takes about eight times its size, of lists more
+    requests = max((available - at_rest - reader) // 16, 4 * body, 32 * MIB)
+    return Limits(body, max(4 * MIB, min(_LARGEST_MESSAGE, requests // 4)), requests, reader)
+
+
+def available(root: Path = Path("/")) -> int:
+    """Bytes this process may use: the lowest of its control groups' limits and the machine's memory."""
+    found = [_machine(root)]
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            folder, file = root / "sys/fs/cgroup", "memory.max"
+        elif "memory" in controllers.split(","):
+            folder, file = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+        else:
+            continue
+        # In a container the path may be the host's, of which only the end or nothing is to be seen here.
+        parts = [part for part in path.split("/") if part and part != ".."]
+        for depth in range(len(parts) + 1):
+            value = _text(folder.joinpath(*parts[:depth], file)).strip()
+            if value.isdecimal():  # not "max"
+                found.append(int(value))
+    return min(found)
+
+
+def resident() -> int:
+    """Bytes of memory this process has."""
+    with open("/proc/self/statm", "rb", buffering=0) as file:  # noqa: PTH123  # often: no object for a path
+        return int(file.read().split()[1]) * _PAGE
+
+
+def keep_little() -> None:
+    """Have the C library give large blocks back as soon as they are freed; it would learn to keep them."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library has no such knobs
+        library = ctypes.CDLL(None)
+        library.mallopt(_MMAP_THRESHOLD, MIB)
+        library.mallopt(_TRIM_THRESHOLD, MIB)
+        library.mallopt(_ARENA_MAX, 2)
+
+
+def give_back() -> None:
+    """Have the C library return what it keeps for later."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+class Budget:
+    """Bytes that all requests under way may claim together. Claims may grow in any thread."""
+
+    def __init__(self, total: int, at_rest: int, measure: Callable[[], int] = resident) -> None:
+        """at_rest: bytes of the process without requests. measure: bytes it has now."""
+        self.total = total
+        self.at_rest = at_rest
+        self.claimed = 0
+        self._measure = measure
+        self._changing = threading.Lock()
+        self._freed = asyncio.Event()
+
+    def claim(self, size: int = 0) -> Claim:
+        """Raises Full."""
+        claim = Claim(self)
+        claim.grow(size)
+        return claim
+
+    async def wait(self, claim: Claim, size: int) -> None:
+        """Grow a claim, waiting shortly for room. Raises Full."""
+        deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
+        while True:
+            freed = self._freed
+            try:
+                return claim.grow(size)
+            except Full:
+                if size > self.total or asyncio.get_running_loop().time() >= deadline:
+                    raise
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(deadline):
+                    await freed.wait()
+
+    @property
+    def used(self) -> int:
+        """Bytes the process has beyond those at rest: claimed, still arriving, or not given back."""
+        return self._measure() - self.at_rest
+
+    def take(self, size: int) -> None:
+        with self._changing:
+            if self.claimed + size > self.total:
+                raise Full(
+                    f"the request needs {size} bytes of memory more; all requests together may have "
+                    f"{self.total}, of which {self.claimed} are taken"
+                )
+            if size > MIB and self.used + size > 2 * self.total:
+                raise Full(f"the request needs {size} bytes of memory more, which the server has not now")
+            self.claimed += size
+
+    def give(self, size: int) -> None:
+        """Called in the event loop only: it wakes those who wait."""
+        with self._changing:
+            self.claimed -= size
+        freed, self._freed = self._freed, asyncio.Event()
+        freed.set()
+
+
+class Claim:
+    """What one request has claimed. A context that gives it back; so does `release`, once or more often."""
+
+    __slots__ = ("_budget", "size")
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self.size = 0
+
+    def grow(self, size: int) -> None:
+        """Raises Full; then nothing has changed."""
+        self._budget.take(size)
+        self.size += size
+
+    def release(self) -> None:
+        size, self.size = self.size, 0
+        if size:
+            self._budget.give(size)
+
+    def __enter__(self) -> Claim:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def _machine(root: Path) -> int:
+    for line in _text(root / "proc/meminfo").splitlines():
+        if line.startswith("MemTotal:"):
+            return int(line.split()[1]) * 1024
+    return 2**63
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""

@@ -1,0 +1,185 @@
+"""The process: load the models, open the ports, watch for versions, drain on SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from slipway_server import log, memory
+from slipway_server import runtime as rt
+from slipway_server.codes import StatusError
+from slipway_server.config import Monitoring, local_path, read_models, read_monitoring
+from slipway_server.flags import Flags
+from slipway_server.grpc_api import GrpcServer, Health
+from slipway_server.loading import Loader
+from slipway_server.metrics import Metrics
+from slipway_server.models import ModelConfig, Models
+from slipway_server.reader import Reader
+from slipway_server.rest import RestServer
+from slipway_server.rest_routes import Routes
+from slipway_server.service import Service
+
+# Kubernetes kills 30 s after SIGTERM unless told otherwise; the rest is for freeing the models.
+GRACE_SECONDS = 20.0
+FREE_SECONDS = 3.0
+# A thread that writes a long answer gives way to the event loop so soon, and so to a probe.
+SWITCH_SECONDS = 0.001
+
+
+async def serve(flags: Flags) -> None:
+    """Serve until SIGTERM or SIGINT, then drain.
+
+    Raises SlipwayError when the flags' files cannot be used, TensorFlow cannot be loaded or a port
+    cannot be had. A model that cannot be loaded is not such an error: it shows in the model's status and
+    in the health service, and is tried again when its files change.
+    """
+    started = time.monotonic()
+    memory.keep_little()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    configs = (
+        read_models(Path(flags.model_config_file))
+        if flags.model_config_file
+        else [ModelConfig(flags.model_name, local_path(flags.model_base_path).absolute())]
+    )
+    monitoring = (
+        read_monitoring(Path(flags.monitoring_config_file)) if flags.monitoring_config_file else Monitoring()
+    )
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    runtime = rt.load()
+    log.event("runtime_loaded", tensorflow=runtime.version, seconds=round(time.monotonic() - started, 3))
+    metrics = Metrics()
+    models = Models(Loader(runtime, metrics))
+    service = Service(models, metrics, flags.reloadable())
+    health = Health()
+    ports: Ports | None = None
+    watcher: asyncio.Task[None] | None = None
+    try:
+        if await _first_load(models, configs, stopping):
+            ports = Ports(flags, service, health, monitoring)
+            await ports.start()
+            health.serving = models.ready
+            log.event("started", serving=health.serving, seconds=round(time.monotonic() - started, 3))
+            watcher = asyncio.create_task(_watch(models, health, ports, flags.file_system_poll_wait_seconds))
+            await stopping.wait()
+        log.event("draining", grace_seconds=GRACE_SECONDS)
+    finally:
+        health.close()
+        if watcher is not None:
+            watcher.cancel()
+        if ports is not None:
+            await ports.stop(GRACE_SECONDS)
+        freed = await _free(models, service)
+    if freed:
+        log.event("stopped")
+        return
+    # A thread is still in TensorFlow, which cannot be called off: leaving it to the interpreter's exit
+    # would mean waiting for it.
+    log.event("stopped", level="warning", not_waited_for=models.loading or "requests under way")
+    sys.stderr.flush()
+    os._exit(0)
+
+
+class Ports:
+    """Both entrances, and the memory their requests may claim: measured once the models are loaded."""
+
+    def __init__(self, flags: Flags, service: Service, health: Health, monitoring: Monitoring) -> None:
+        self._body = flags.rest_body_limit
+        self._available = memory.available()
+        at_rest = memory.resident()
+        found = memory.limits(self._body, self._available, at_rest)
+        self.budget = memory.Budget(found.requests, at_rest)
+        log.event(
+            "memory",
+            available=self._available,
+            at_rest=at_rest,
+            requests=found.requests,
+            largest_message=found.message,
+            largest_body=found.body,
+        )
+        self._reader = Reader(found.reader, found.body)
+        routes = Routes(service, monitoring, self._reader)
+        self._grpc = GrpcServer(
+            service,
+            health if flags.enable_grpc_healthcheck_service else None,
+            flags.port,
+            self.budget,
+            found.message,
+        )
+        self._rest = (
+            RestServer(routes, flags.rest_api_port, self.budget, found.body) if flags.rest_api_port else None
+        )
+
+    async def start(self) -> None:
+        """Listen. Raises EnvironmentFault when a port cannot be had."""
+        await self._grpc.start()
+        if self._rest is not None:
+            await self._rest.start()
+            self._starting = asyncio.ensure_future(self._reader.start())  # the first large body waits for it
+
+    async def stop(self, grace: float) -> None:
+        """Refuse new requests, wait up to `grace` seconds for those under way, then end them."""
+        stops = [self._grpc.stop(grace)]
+        if self._rest is not None:
+            stops.append(self._rest.stop(grace))
+        await asyncio.gather(*stops)
+        self._reader.close()
+
+    def measure(self) -> None:
+        """Learn what the process takes without requests, if there are none: models come and go."""
+        if not self.budget.claimed and not self._grpc.arrivals:
+            self.budget.at_rest = memory.resident()
+            found = memory.limits(self._body, self._available, self.budget.at_rest)
+            self.budget.total = found.requests
+
+
+async def _first_load(models: Models, configs: list[ModelConfig], stopping: asyncio.Event) -> bool:
+    """Load the models before any port is opened, as upstream does (model_servers/server.cc:332).
+
+    Returns False if the process was told to stop meanwhile.
+    """
+    loading = asyncio.ensure_future(models.configure(configs))
+    told = asyncio.ensure_future(stopping.wait())
+    await asyncio.wait((loading, told), return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+    if stopping.is_set():
+        loading.cancel()
+        return False
+    with contextlib.suppress(StatusError):  # logged and kept in the status already
+        loading.result()
+    return True
+
+
+async def _free(models: Models, service: Service) -> bool:
+    """Free the models and end the threads.
+
+    Returns False if a load or a run takes longer than FREE_SECONDS.
+    """
+    try:
+        async with asyncio.timeout(FREE_SECONDS):
+            await models.close()
+            await asyncio.to_thread(service.close)
+    except TimeoutError:
+        return False
+    return True
+
+
+async def _watch(models: Models, health: Health, ports: Ports, seconds: int) -> None:
+    """Look for versions every `seconds`; if 0, only a reload request changes what is served."""
+    while True:
+        await asyncio.sleep(seconds or 1)
+        ports.measure()
+        try:
+            if seconds:
+                await models.look()
+        except Exception as error:  # noqa: BLE001  # the watch must go on whatever one look meets
+            log.event("fault", level="error", error=repr(error), trace=traceback.format_exc())
+        health.serving = models.ready
