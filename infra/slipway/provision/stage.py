@@ -1,0 +1,137 @@
+"""From hosts that answer SSH to a Kubernetes cluster with Docker and a registry."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import secrets
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from slipway import artifacts
+from slipway.clients import ansible_play
+from slipway.clients.ansible_play import Played
+from slipway.clients.kubectl import Kubectl
+from slipway.core import registries
+from slipway.core.context import Context
+from slipway.core.errors import ProvisionError
+from slipway.core.events import Note
+from slipway.core.evidence import Reading
+from slipway.core.schema import Settings
+from slipway.core.state import link_atomically, write_atomically
+from slipway.core.types import Cluster, Hosts, Outcome
+from slipway.provision import reading, variables
+from slipway.provision.leaving import forget_nodes
+
+
+class Provision:
+    """Hosts -> Cluster. A failed task leaves the hosts as they are; the next run goes on from there."""
+
+    title: ClassVar[str] = "Provision the cluster"
+
+    def should_run(self, settings: Settings) -> str:
+        """Not wanted for an existing cluster."""
+        if settings.cluster.kubeconfig is not None:
+            return f"cluster.kubeconfig brings an existing cluster ({settings.cluster.kubeconfig})"
+        return ""
+
+    def provided(self, ctx: Context, settings: Settings) -> Outcome[Cluster]:
+        """The cluster the user brought along. Raises KubectlError when it does not answer."""
+        assert settings.cluster.kubeconfig is not None  # should_run said so
+        found = shutil.which("kubectl")
+        kubectl = Path(found) if found else artifacts.kubernetes(ctx, settings).kubectl
+        link_atomically(ctx.state.bin / "kubectl", kubectl)
+        cluster = reading.cluster(
+            Kubectl(kubectl, settings.cluster.kubeconfig, settings.cluster.context),
+            registries.provided(ctx, settings, None),
+            {},
+        )
+        return Outcome(cluster, 0, f"{cluster.api}, {len(cluster.nodes)} nodes, brought along")
+
+    def plan(self, ctx: Context, settings: Settings, hosts: Hosts | None) -> list[str]:
+        """Ansible's own dry run; one line per task that would change a host."""
+        if hosts is None or not hosts.hosts:
+            return [
+                "what provisioning changes cannot be known before there are hosts: every layer, most likely"
+            ]
+        played = play(ctx, settings, hosts, check=True)
+        return [
+            f"{change.host}: {change.task}" + (f" ({change.subject})" if change.subject else "")
+            for change in played.changes
+        ]
+
+    def run(self, ctx: Context, settings: Settings, hosts: Hosts) -> Outcome[Cluster]:
+        """Run site.yml and read the cluster. Raises ProvisionError with host, task and log."""
+        if not hosts.group("control_plane"):
+            raise ProvisionError(
+                "no host is in group control_plane, so there is no cluster",
+                action="put one host of hosts.inventory into group control_plane",
+            )
+        for warning in open_to_the_internet(hosts):
+            ctx.emit(Note(warning))
+        forgotten = forget_nodes(ctx, hosts)
+        played = play(ctx, settings, hosts)
+        kubectl = Kubectl((ctx.state.bin / "kubectl").resolve(), ctx.state.kubeconfig)
+        cluster = reading.cluster(kubectl, registries.provided(ctx, settings, hosts), played.hosts)
+        versions = ", ".join(sorted({node.version for node in cluster.nodes}))
+        text = f"{len(cluster.nodes)} nodes ready on {versions}, {played.changed} tasks changed"
+        return Outcome(cluster, played.changed + forgotten, text)
+
+    def collect(self, ctx: Context) -> Sequence[Reading]:
+        """Journals of the units this stage sets up, from every host."""
+        hosts = ctx.state.kept(Hosts)
+        return [reading.journal(host, hosts.identity) for host in hosts.hosts] if hosts else []
+
+
+def open_to_the_internet(hosts: Hosts) -> list[str]:
+    """A line that names the hosts with public addresses; an address that is a name tells nothing."""
+    public = []
+    for host in hosts.hosts:
+        with contextlib.suppress(ValueError):
+            public += [host.name] if ipaddress.ip_address(host.address).is_global else []
+    if not public:
+        return []
+    return [
+        f"{', '.join(public)}: public addresses, and slipway sets no firewall; let 8472/udp, 10250/tcp and "
+        "5000/tcp in from the cluster's own machines alone (docs/cluster.md lists every port)"
+    ]
+
+
+def play(
+    ctx: Context,
+    settings: Settings,
+    hosts: Hosts,
+    *,
+    check: bool = False,
+    diff: bool = False,
+    tags: str = "",
+    limit: str = "",
+) -> Played:
+    """Write the inventory, secrets and client that site.yml and people need, then run site.yml.
+
+    check changes no host; the inventory is written all the same, since the dry run reads it.
+    """
+    found = artifacts.kubernetes(ctx, settings)
+    link_atomically(ctx.state.bin / "kubectl", found.kubectl)
+    for name in ("password", "pull-password"):
+        if not (ctx.state.registry / name).is_file():
+            write_atomically(ctx.state.registry / name, secrets.token_urlsafe(24) + "\n", 0o600)
+    text = ansible_play.inventory(
+        variables.wanted(settings, hosts),
+        ctx.state.known_hosts,
+        variables.for_all(ctx, settings, hosts, found, registries.provided(ctx, settings, hosts)),
+        variables.for_groups(found),
+    )
+    write_atomically(ctx.state.inventory, text, 0o600)
+    return ansible_play.play(
+        ctx.project / "playbooks" / "site.yml",
+        ctx.state.inventory,
+        ctx.evidence("site-check.log" if check else "site.log"),
+        check=check,
+        diff=diff,
+        tags=tags,
+        limit=limit,
+        emit=ctx.emit,
+    )

@@ -1,0 +1,137 @@
+"""index.html: the run for people, one static page that needs nothing from outside."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from slipway.core.types import Proof, Result, Values
+from slipway.core.verdicts import complaints, failed_gates, verdict
+from slipway.report import document
+from slipway.report.junit import clean
+
+if TYPE_CHECKING:  # a command that writes no page does not wait for it
+    from jinja2 import Template
+
+STATUS = {"changed": "changed", "unchanged": "unchanged", "failed": "failed", "not_run": "not run"}
+
+
+@dataclass(frozen=True)
+class Link:
+    """A file of the run. href is empty when it is not inside the run's folder: then it is only named."""
+
+    text: str
+    href: str
+
+
+def page(run_dir: Path, results: tuple[Result, ...], values: Values, versions: Mapping[str, str]) -> str:
+    """The page's HTML. Everything from outside (pod names, log tails) is escaped by the template."""
+    done, proven = document.done(results, values), document.proven(results, values)
+    return _template().render(
+        run=run_dir.name,
+        outcome="proven" if proven else "done" if done else "failed",
+        headline=headline(results, values),
+        failure=next((result for result in results if result.status == "failed"), None),
+        results=results,
+        status=STATUS,
+        total=sum(result.seconds + result.evidence_seconds for result in results),
+        hosts=document.hosts(values),
+        values=values,
+        proofs=_proofs(values.proof),
+        versions=dict(versions),
+        files=_files(run_dir, results),
+        evidence={result.name: [link(run_dir, path) for path in result.evidence] for result in results},
+    )
+
+
+@cache
+def _template() -> Template:
+    """The page's template, compiled once a process."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    jinja = Environment(
+        loader=PackageLoader("slipway.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    jinja.filters |= {"duration": duration, "plain": clean, "percent": percent, "verdict": verdict}
+    return jinja.get_template("index.html.j2")
+
+
+def headline(results: tuple[Result, ...], values: Values) -> str:
+    """The outcome in one sentence."""
+    proof = values.proof
+    failed = next((result for result in results if result.status == "failed"), None)
+    if proof is not None and not proof.ok:
+        bad = failed_gates(proof)
+        return f"The deployment does not answer as it must: {', '.join(bad) or 'not proven'}"
+    if failed is not None:
+        return f"Failed in stage {failed.name}"
+    if proof is None:
+        ran = [result.name for result in results if result.status in ("changed", "unchanged")]
+        return f"Done: {', '.join(ran)}. Nothing is proven, for smoke did not run" if ran else "Nothing ran"
+    models = f" for each of {len(proof.each)} models" if proof.beside else ""
+    return f"Proven: {len(proof.replicas)} of {len(proof.replicas)} replicas answer correctly{models}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
+
+
+def percent(share: float) -> str:
+    """A share of 1 as a percentage, never rounded up to 100 %."""
+    return f"{math.floor(round(share * 1000, 6)) / 10:g} %"
+
+
+def link(run_dir: Path, evidence: str) -> Link:
+    """A link only to files inside the run's folder: nothing else is there where the page is read."""
+    path = Path(evidence)
+    absolute = path if path.is_absolute() else run_dir / path
+    try:
+        inside = absolute.resolve().relative_to(run_dir.resolve())
+    except ValueError:
+        return Link(evidence, "")
+    # "./" first, or a file called "javascript:..." would be a scheme
+    return Link(str(inside), f"./{quote(str(inside))}" if absolute.exists() else "")
+
+
+def _files(run_dir: Path, results: tuple[Result, ...]) -> list[Link]:
+    names = ["run.json", "junit.xml"]
+    if (run_dir / "smoke.json").exists():
+        names.insert(1, "smoke.json")
+    links = {name: Link(name, f"./{name}") for name in names}
+    for result in results:
+        for path in result.evidence:
+            found = link(run_dir, path)
+            links.setdefault(found.text, found)
+    return list(links.values())
+
+
+def _proofs(proof: Proof | None) -> list[dict[str, Any]]:
+    """The proof of each model; of, mark: what headings and anchors add where there are several."""
+    if proof is None:
+        return []
+    return [
+        {
+            "proof": one,
+            "replicas": _replicas(one),
+            "of": f" of {one.model}" if proof.beside else "",
+            "mark": f"-{number}" if number else "",
+        }
+        for number, one in enumerate(proof.each)
+    ]
+
+
+def _replicas(proof: Proof) -> list[dict[str, Any]]:
+    return [{"proof": replica, "complaints": complaints(replica)} for replica in proof.replicas]

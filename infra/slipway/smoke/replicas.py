@@ -1,0 +1,108 @@
+"""Every replica by name: the requests over gRPC, some again over REST, Predict against Classify."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from slipway_client.check import Report, check, methods_agree, sample, selection, unlike
+from slipway_client.client import Answer, Client
+from slipway_client.connect import connect
+from slipway_client.requests import FixedRequest
+
+from slipway.core.errors import SlipwayError
+from slipway.core.schema import SmokeSettings
+from slipway.core.types import Replica
+from slipway.smoke.reach import Reach
+
+READY_SECONDS = 20.0  # a pod is Ready before it is asked; this is for one that has just stopped being so
+AT_ONCE = 8
+
+Sampled = list[tuple[FixedRequest, Answer]]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What one replica did. error: why it could not be asked everything. methods and transports: how many
+    requests were asked both ways; the disagreements are empty if both ways gave the same."""
+
+    replica: Replica
+    report: Report | None = None
+    error: str = ""
+    methods: int = 0
+    methods_disagree: str = ""
+    transports: int = 0
+    transports_disagree: str = ""
+    sampled: Sampled | None = None
+
+
+def ask_all(
+    way: Reach,
+    replicas: Sequence[Replica],
+    model: str,
+    requests: Sequence[FixedRequest],
+    settings: SmokeSettings,
+) -> tuple[Tried, ...]:
+    """Ask every replica, several at once. One that cannot be asked does not keep others from being asked."""
+
+    def one(replica: Replica) -> Tried:
+        return ask_one(way, replica, model, requests, settings)
+
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        return tuple(pool.map(one, replicas))
+
+
+def ask_one(
+    way: Reach, replica: Replica, model: str, requests: Sequence[FixedRequest], settings: SmokeSettings
+) -> Tried:
+    """Ask one replica everything; what fails is in the result, not raised."""
+    tried = Tried(replica)
+    with contextlib.ExitStack() as open_ways:
+        try:
+            grpc = _client(open_ways, way, replica, "grpc", settings.timeout)
+            report = check(
+                grpc,
+                model,
+                selection(requests, settings.num_tests),
+                concurrency=settings.concurrency,
+                ready_timeout=READY_SECONDS,
+            )
+            tried = replace(tried, report=report)
+            if report.errors:  # it fails its gate already; asking on would only wait for more deadlines
+                return tried
+            asked, found = methods_agree(grpc, model, requests)
+            tried = replace(tried, methods=asked, methods_disagree=found)
+            ours = sample(grpc, model, requests)
+            tried = replace(tried, sampled=ours)
+            if replica.rest_port:
+                rest = _client(open_ways, way, replica, "rest", settings.timeout)
+                found = unlike(sample(rest, model, requests), ours, "over gRPC")
+                tried = replace(
+                    tried, transports=len(ours), transports_disagree=f"over REST: {found}" if found else ""
+                )
+        except SlipwayError as error:
+            # without its address, which is a tunnel's
+            return replace(tried, error=error.in_one_line())
+    return tried
+
+
+def _client(
+    open_ways: contextlib.ExitStack, way: Reach, replica: Replica, transport: str, timeout: float
+) -> Client:
+    port = replica.grpc_port if transport == "grpc" else replica.rest_port
+    host, local = open_ways.enter_context(way.to(replica, port))
+    client = connect(f"{host}:{local}", "grpc" if transport == "grpc" else "rest", timeout=timeout)
+    return open_ways.enter_context(client)
+
+
+def odd_ones_out(tried: Sequence[Tried]) -> dict[str, str]:
+    """Pod -> how its sample of answers differs from that of the first replica that has one."""
+    known = [one for one in tried if one.sampled]
+    out = {}
+    for one in known[1:]:
+        found = unlike(one.sampled or [], known[0].sampled or [], f"from pod {known[0].replica.pod}")
+        if found:
+            out[one.replica.pod] = found
+    return out

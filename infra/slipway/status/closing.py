@@ -1,0 +1,92 @@
+"""The last lines of a run: what was deployed, where, how accurate, how long, what to type next."""
+
+from __future__ import annotations
+
+from slipway.core.context import Context
+from slipway.core.types import Result, Run
+from slipway.core.verdicts import gate_note, which
+
+
+def closing_lines(run: Run, ctx: Context) -> list[str]:
+    """The outcome of a run for people; the same facts are in its run.json."""
+    out = _deployed(run) + _proved(run) + _times(run.results)
+    if run.ok and run.values.proof is not None and _nothing_changed(run):
+        out.append(_unchanged(run))
+    out.append(f"report:   {ctx.state.runs / 'latest' / 'index.html'}")
+    return out + [f"next:     {line}" for line in _next(run)]
+
+
+def _deployed(run: Run) -> list[str]:
+    endpoints, image, cluster = run.values.endpoints, run.values.image, run.values.cluster
+    out = []
+    if endpoints is not None and image is not None:
+        nodes = sorted({replica.node for replica in endpoints.replicas})
+        out.append(
+            f"deployed: {endpoints.deployment} in namespace {endpoints.namespace}, "
+            f"{len(endpoints.replicas)} replicas "
+            f"on {', '.join(nodes)}, behind {endpoints.service}:{endpoints.grpc_port}"
+        )
+        out.append(f"image:    {image.reference}")
+    if cluster is not None:
+        versions = sorted({node.version for node in cluster.nodes})
+        out.append(f"cluster:  {cluster.api}, {len(cluster.nodes)} nodes, Kubernetes {', '.join(versions)}")
+    return out
+
+
+def _proved(run: Run) -> list[str]:
+    proof, model = run.values.proof, run.values.model
+    out = []
+    if proof is not None:
+        for one in proof.each:
+            right = f"{one.requests} requests, {one.errors} errors, {one.differences} differences"
+            rate = f", error rate {100 * (1 - one.accuracy):.1f} %" if one.accuracy is not None else ""
+            held = all(gate.ok for gate in one.gates) if proof.beside else proof.ok
+            out.append(
+                f"{'proved:  ' if held else 'NOT proved:'} {which(one, proof)}"
+                f"{len(one.replicas)} replicas, {right}{rate}"
+            )
+            out += [
+                f"{'but:':<9} {gate.name}: {gate_note(gate)}"
+                for gate in one.gates
+                if gate.ok and gate.verdict
+            ]
+    if model is not None and model.accuracy is not None:
+        out.append(
+            f"model:    {model.name} version {model.version}, accuracy {model.accuracy:.3f} on {model.data}"
+        )
+    return out
+
+
+def _times(results: tuple[Result, ...]) -> list[str]:
+    ran = [f"{result.name} {result.seconds:.1f} s" for result in results if result.status != "not_run"]
+    collecting = sum(result.evidence_seconds for result in results)
+    if collecting:
+        ran.append(f"evidence {collecting:.1f} s")
+    total = sum(result.seconds for result in results) + collecting
+    return [f"times:    {', '.join(ran)}; {total:.1f} s in all"] if ran else []
+
+
+def _nothing_changed(run: Run) -> bool:
+    """Whether the chain was gone through to the deployment and found as it should be."""
+    deployed = any(result.name == "deploy" and result.status == "unchanged" for result in run.results)
+    return deployed and all(result.changed == 0 for result in run.results)
+
+
+def _unchanged(run: Run) -> str:
+    cluster, hosts = run.values.cluster, run.values.hosts
+    tasks = "0 changed tasks" if cluster is not None and cluster.plays else "no tasks"
+    count = f" on {len(hosts.hosts)} hosts" if hosts is not None else ""
+    return f"nothing changed: {tasks}{count}, same image digest, same pods"
+
+
+def _next(run: Run) -> list[str]:
+    endpoints = run.values.endpoints
+    if run.ok and run.values.proof is not None and endpoints is not None:
+        return [
+            f'eval "$(slipway env)" && kubectl get pods -n {endpoints.namespace} -o wide',
+            "slipway smoke",
+            "slipway down",
+        ]
+    if any(result.status == "failed" for result in run.results):
+        return ["slipway up   (after fixing the cause above; what is done stays done)", "slipway doctor"]
+    return ["slipway up"]
