@@ -11,12 +11,16 @@ from typing import Any
 
 import yaml
 
-ROLES = Path(__file__).parent / "roles"
+COLLECTION = "slipway.serving"
+ROLES = Path(__file__).parent.joinpath("collections", "ansible_collections", *COLLECTION.split("."), "roles")
 
 
-def page(role: str, spec: dict[str, Any], defaults: dict[str, Any]) -> str:
-    """The Markdown of one role. A default that follows from other values is shown as it is written."""
-    out = [f"# {role}", ""]
+def page(role: str, spec: dict[str, Any], defaults: dict[str, Any], about: str = "") -> str:
+    """The Markdown of one role. A default that follows from other values is shown as it is written.
+
+    about: what the role does, where its spec does not tell because its main entry point takes no options.
+    """
+    out = [f"# {COLLECTION}.{role}", "", *([about.strip(), ""] if about else [])]
     for name, entry in spec["argument_specs"].items():
         title = entry["short_description"]
         out += [f"## {title}" if name == "main" else f"## {title} (`tasks_from: {name}`)", ""]
@@ -55,7 +59,9 @@ def pages() -> dict[Path, str]:
     for folder in sorted(path for path in ROLES.iterdir() if path.is_dir()):
         spec = yaml.safe_load((folder / "meta/argument_specs.yml").read_text())
         defaults = yaml.safe_load((folder / "defaults/main.yml").read_text())
-        out[folder / "README.md"] = page(folder.name, spec, defaults)
+        meta = yaml.safe_load((folder / "meta/main.yml").read_text())
+        about = meta.get("galaxy_info", {}).get("description", "")
+        out[folder / "README.md"] = page(folder.name, spec, defaults, about)
     return out
 
 

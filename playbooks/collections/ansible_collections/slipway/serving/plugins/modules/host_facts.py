@@ -1,0 +1,229 @@
+#!/usr/bin/python
+"""Ansible module: what decides how a host is provisioned, read without changing it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: host_facts
+short_description: Facts that decide how a host is provisioned
+description:
+  - Returns them as C(ansible_facts.slipway_host); no name of the C(setup) module's facts is used. The roles
+    of this collection run it where these facts are missing. Changes nothing; works in check mode.
+options: {}
+author: [slipway]
+"""
+
+EXAMPLES = r"""
+- name: Gather host facts
+  slipway.serving.host_facts:
+"""
+
+RETURN = r"""
+ansible_facts:
+  description: Facts to add to the host's.
+  returned: always
+  type: dict
+  contains:
+    slipway_host:
+      description: What decides how this host is provisioned.
+      type: dict
+      contains:
+        cgroup: {description: "Version of the control groups, v1 or v2.", type: str}
+        lowers_oom_score: {description: Whether services may be protected from the OOM killer., type: bool}
+        sets_conntrack: {description: Whether kube-proxy may set the connection-tracking limits., type: bool}
+        swap: {description: Whether swap is in use., type: bool}
+        disk:
+          description: The kubelet's nodefs and imagefs, each with path, and with free and size in bytes.
+          type: dict
+        package_lists: {description: Whether apt has read any package lists., type: bool}
+        packages: {description: Name to version of the installed packages., type: dict}
+        sysctls: {description: "The kernel settings Kubernetes needs, as they are in effect.", type: dict}
+        kubeadm: {description: "Version of kubeadm, empty where there is none.", type: str}
+        units: {description: Units of the roles that run and start at boot., type: list, elements: str}
+        trust:
+          description: Path to text of the files that say which registries Docker and containerd trust.
+          type: dict
+        unfinished: {description: Whether a kubeadm run of these roles was cut short., type: bool}
+        joined: {description: Whether a kubeadm run was finished here., type: bool}
+        control_plane: {description: Whether that run made a control plane., type: bool}
+        control_plane_files:
+          description: Path to text of the files, none of them secret, that say how the control plane is set.
+          type: dict
+        encrypts_secrets: {description: Whether the API server has a key for secrets., type: bool}
+        super_admin: {description: Whether kubeadm's super-admin.conf is there., type: bool}
+        certificates:
+          description: Certificate of a control plane, by kubeadm's name, to the days until it ends.
+          type: dict
+        renewing: {description: Whether a renewal of these certificates was cut short., type: bool}
+"""
+
+
+SYSCTLS = (
+    "net.ipv4.ip_forward",
+    "net.bridge.bridge-nf-call-iptables",
+    "net.bridge.bridge-nf-call-ip6tables",
+)
+UNITS = (
+    "containerd.service",
+    "docker.service",
+    "docker-registry.service",
+    "docker-registry-pull.service",
+    "kubelet.service",
+)
+# The kubelet's names of the file systems it watches, and the folders they are found by
+DISKS = {"nodefs": "/var/lib/kubelet", "imagefs": "/var/lib/containerd"}
+TRUST = ("/etc/containerd/certs.d", "/etc/docker/certs.d")
+KUBERNETES = Path("/etc/kubernetes")
+CONTROL_PLANE_FILES = (
+    "api-server/audit-policy.yml",
+    "api-server/authentication.yml",
+    "kubeadm-components.yml",
+)
+DAY = 24 * 60 * 60
+
+
+def installed_packages(status: str) -> dict[str, str]:
+    """Package to version of what dpkg's status file calls installed."""
+    found = {}
+    for paragraph in status.split("\n\n"):
+        fields = dict(
+            line.split(": ", 1) for line in paragraph.split("\n") if ": " in line and not line.startswith(" ")
+        )
+        if fields.get("Status", "").endswith(" ok installed"):
+            found[fields["Package"]] = fields.get("Version", "")
+    return found
+
+
+def lowers_oom_score(file: Path) -> bool:
+    """Whether a service here may be protected from the OOM killer.
+
+    Tried, not concluded from capabilities: in a user namespace root has CAP_SYS_RESOURCE and still
+    may not. The old score is put back.
+    """
+    before = file.read_text()
+    try:
+        file.write_text("-999")
+    except PermissionError:
+        return False
+    file.write_text(before)
+    return True
+
+
+def sets_conntrack(file: Path) -> bool:
+    """Whether kube-proxy may set the connection-tracking limits; not so in a container's network."""
+    try:
+        mode = file.stat().st_mode
+    except FileNotFoundError:  # the kernel module is not loaded yet: a host of its own may set it
+        return True
+    return bool(mode & 0o200)
+
+
+def swap_in_use(swaps: str) -> bool:
+    return len(swaps.strip().splitlines()) > 1
+
+
+def disk(folder: Path) -> dict[str, Any]:
+    """The file system of a folder, which need not exist yet, measured as the kubelet measures it."""
+    there = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
+    found = os.statvfs(there)
+    return {
+        "path": str(there),
+        "free": found.f_bavail * found.f_frsize,
+        "size": found.f_blocks * found.f_frsize,
+    }
+
+
+def read(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def running_units(shown: str) -> list[str]:
+    """Of what `systemctl show` prints, the units that run and start at boot."""
+    out = []
+    for paragraph in shown.strip().split("\n\n"):
+        unit = dict(line.split("=", 1) for line in paragraph.splitlines() if "=" in line)
+        if unit.get("ActiveState") == "active" and unit.get("UnitFileState") == "enabled":
+            out.append(unit["Id"])
+    return out
+
+
+def trusted() -> dict[str, str]:
+    """Path to text of the files that say which registries Docker and containerd trust; no key among them."""
+    return {
+        str(path): read(str(path))
+        for parent in TRUST
+        for name in ("ca.crt", "hosts.toml")
+        for path in sorted(Path(parent).glob(f"*/{name}"))
+    }
+
+
+def days_left(report: str) -> dict[str, float]:
+    """Certificate to days until it ends, of what `kubeadm certs check-expiration --output json` prints.
+
+    Those that somebody else's authority signs are left out: kubeadm cannot renew them.
+    """
+    if not report.strip():
+        return {}
+    return {
+        entry["name"]: round(entry["residualTime"] / DAY, 1)
+        for entry in json.loads(report)["certificates"]
+        if not entry.get("missing") and not entry.get("externallyManaged")
+    }
+
+
+def facts(run: Callable[[list[str]], str]) -> dict[str, Any]:
+    """run: the output of a program, empty when it fails."""
+    lists = Path("/var/lib/apt/lists")
+    # kubeadm writes its files long before it is done, so their presence alone proves nothing
+    unfinished = (KUBERNETES / "kubeadm-unfinished").exists()
+    control_plane = (KUBERNETES / "admin.conf").exists() and not unfinished
+    settings = {str(KUBERNETES / name): read(str(KUBERNETES / name)) for name in CONTROL_PLANE_FILES}
+    # with its configuration in hand kubeadm need not ask the cluster, which may be down
+    ends = ["kubeadm", "certs", "check-expiration", "--config", str(KUBERNETES / "kubeadm-init.yml")]
+    return {
+        "cgroup": "v2" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "v1",
+        "lowers_oom_score": lowers_oom_score(Path("/proc/self/oom_score_adj")),
+        "sets_conntrack": sets_conntrack(Path("/proc/sys/net/netfilter/nf_conntrack_max")),
+        "swap": swap_in_use(read("/proc/swaps")),
+        "disk": {name: disk(Path(folder)) for name, folder in DISKS.items()},
+        "package_lists": any(lists.glob("*_Packages*")),
+        "packages": installed_packages(read("/var/lib/dpkg/status")),
+        "sysctls": {name: read("/proc/sys/" + name.replace(".", "/")).strip() for name in SYSCTLS},
+        "kubeadm": run(["/usr/bin/kubeadm", "version", "-o", "short"]).strip().removeprefix("v"),
+        "units": running_units(run(["systemctl", "show", "--property=Id,ActiveState,UnitFileState", *UNITS])),
+        "trust": trusted(),
+        "unfinished": unfinished,
+        "joined": (KUBERNETES / "kubelet.conf").exists() and not unfinished,
+        "control_plane": control_plane,
+        "control_plane_files": {path: text for path, text in settings.items() if text},
+        "encrypts_secrets": (KUBERNETES / "api-server/encryption.yml").exists(),
+        "super_admin": (KUBERNETES / "super-admin.conf").exists(),
+        "certificates": days_left(run([*ends, "--output", "json"])) if control_plane else {},
+        "renewing": (KUBERNETES / "renewal-unfinished").exists(),
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+
+    def run(argv: list[str]) -> str:
+        code, out, _err = module.run_command(argv, handle_exceptions=False) if which(argv[0]) else (1, "", "")
+        return out if code == 0 else ""
+
+    module.exit_json(changed=False, ansible_facts={"slipway_host": facts(run)})
+
+
+if __name__ == "__main__":
+    main()
