@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pulumi
 from pulumi.runtime.config import get_config_env
-
-from stacks import inputs, outputs
-from stacks.model_server import ModelServer, ModelServerArgs
+from slipway_stacks import inputs, outputs
+from slipway_stacks.args import ModelServerArgs
+from slipway_stacks.model_server import ModelServer
 
 PREFIX = f"{outputs.PROJECT}:"
 
@@ -18,12 +18,12 @@ try:
 except inputs.InputsError as error:
     raise pulumi.RunError(str(error)) from error
 
-server = ModelServer("mnist", ModelServerArgs(image=wanted.image, inputs=wanted))
+server = ModelServer(wanted.model_name, ModelServerArgs(**vars(wanted)))
 
 pulumi.export("namespace", server.namespace)
-pulumi.export("deployment", outputs.DEPLOYMENT)
-pulumi.export("service", outputs.SERVICE)
-pulumi.export("replicas", outputs.REPLICAS)
+pulumi.export("deployment", server.deployment_name)
+pulumi.export("service", server.service_name)
+pulumi.export("replicas", server.replicas_name)
 pulumi.export("grpcPort", outputs.GRPC_PORT)
 pulumi.export("restPort", outputs.REST_PORT)
 pulumi.export("image", server.image)

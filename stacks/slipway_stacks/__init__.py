@@ -1,5 +1,5 @@
 """The Pulumi program: one model server in one namespace of a Kubernetes cluster.
 
 In: stack configuration (inputs.py). Out: Kubernetes objects under fixed names (outputs.py).
-Never here: an import from infra/, a secret, anything that asks the cluster or the network.
+Never here: an import of slipway, a secret, anything that asks the cluster or the network.
 """
