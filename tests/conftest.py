@@ -1,17 +1,25 @@
-"""What every test gets: a pinned environment, quick tests first, and an honest count of lab tests."""
+"""What every test gets: a pinned environment, quick tests first, an honest count of lab tests, and the times."""
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from slipway.core.state import cache_home
 
+pytest_plugins = ("tests.products",)
 # Cheap before dear, so that a mistake shows early.
-ORDER = ("unit", "stacks", "playbooks", "contract", "e2e")
+ORDER = ("unit", "integration", "stacks", "playbooks", "contract", "e2e")
+# Below this no lab gets through: three hosts with their images take more, and kubelets evict what runs. More
+# than this is not asked for, since a full cache and a lab that is there already need less than a first run.
+LAB_DISK_BYTES = 6_000_000_000
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -30,12 +38,35 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return (ORDER.index(folder) if folder in ORDER else len(ORDER)) + (10 if lab else 0), lab
 
     items.sort(key=place)
-    engine = shutil.which("pulumi") is not None
     for item in items:
-        if item.get_closest_marker("engine") and not engine:
-            item.add_marker(pytest.mark.skip(reason="the Pulumi CLI is not on PATH"))
-        elif item.get_closest_marker("lab") and not can_make_hosts():
+        if item.get_closest_marker("lab") and not can_make_hosts():
             item.add_marker(pytest.mark.skip(reason="making hosts needs root and Linux"))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """End at once where a full disk would fail every lab test for a reason none of them tells."""
+    gc.freeze()  # thousands of tests stay to the end; looking through them again and again took a tenth of the time
+    lab = any(item.get_closest_marker("lab") for item in session.items)
+    if lab and can_make_hosts() and not session.config.option.collectonly:
+        # the labs' state goes where pytest makes its folders
+        complaint = short_of_disk(
+            [Path(session.config.option.basetemp or tempfile.gettempdir()), cache_home()]
+        )
+        if complaint:
+            pytest.exit(complaint, returncode=3)
+
+
+def short_of_disk(folders: list[Path]) -> str:
+    """Say which folder, existing yet or not, has too little disk for lab tests; empty if none has."""
+    for folder in folders:
+        there = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
+        free = shutil.disk_usage(there).free
+        if free < LAB_DISK_BYTES:
+            return (
+                f"lab tests need {LAB_DISK_BYTES / 1e9:.0f} GB of free disk, {there} has {free / 1e9:.1f} GB: "
+                'free some, set TMPDIR and SLIPWAY_CACHE to a larger disk, or leave them out (-m "not lab")'
+            )
+    return ""
 
 
 def can_make_hosts() -> bool:
@@ -43,7 +74,7 @@ def can_make_hosts() -> bool:
 
 
 class LabCount:
-    """Counts lab tests; as root on Linux none of them may be skipped but those that need the engine."""
+    """Counts lab tests; as root on Linux no test may be skipped."""
 
     def __init__(self) -> None:
         self.ran = self.skipped = 0
@@ -53,14 +84,17 @@ class LabCount:
     def pytest_runtest_makereport(self, item: pytest.Item) -> Iterator[None]:
         outcome = yield
         report = outcome.get_result()  # type: ignore[attr-defined]  # pluggy's result
-        if item.get_closest_marker("lab") is None:
-            return
+        lab = item.get_closest_marker("lab") is not None
         if report.skipped:
-            self.skipped += 1
-            if item.get_closest_marker("engine") is None and can_make_hosts():
+            self.skipped += lab
+            if can_make_hosts():
                 self.unexcused.append(item.nodeid)
         elif report.when == "call":
-            self.ran += 1
+            self.ran += lab
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.skipped and can_make_hosts():  # a whole file
+            self.unexcused.append(report.nodeid)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if self.unexcused and session.exitstatus == 0:
@@ -70,8 +104,49 @@ class LabCount:
         if self.ran or self.skipped:
             terminalreporter.write_line(f"lab: {self.ran} ran, {self.skipped} skipped")
         for nodeid in self.unexcused:
-            terminalreporter.write_line(f"lab test skipped without excuse: {nodeid}", red=True)
+            terminalreporter.write_line(f"skipped without excuse: {nodeid}", red=True)
+
+
+class Times:
+    """Where the time of a run went: the slowest tests, with what they made first, and each folder."""
+
+    SLOWEST = 10
+    WORTH_TELLING = 60.0  # seconds; of a shorter run nobody asks
+
+    def __init__(self) -> None:
+        self.begun = time.monotonic()
+        self.tests: dict[str, dict[str, float]] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        phases = self.tests.setdefault(report.nodeid, {})
+        phases[report.when or ""] = report.duration
+
+    def lines(self, elapsed: float) -> list[str]:
+        """The slowest tests and one line of all folders. elapsed: seconds since the run began."""
+        if elapsed < self.WORTH_TELLING:
+            return []
+        whole = {nodeid: sum(phases.values()) for nodeid, phases in self.tests.items()}
+        out = [
+            f"{self.SLOWEST} slowest tests (what is made for several counts for the first, its end for the last):"
+        ]
+        for nodeid in sorted(whole, key=lambda name: -whole[name])[: self.SLOWEST]:
+            parts = ", ".join(
+                f"{phase} {seconds:.0f}" for phase, seconds in self.tests[nodeid].items() if seconds >= 0.5
+            )
+            out.append(f"{whole[nodeid]:6.0f} s  {nodeid}  ({parts})")
+        folders: dict[str, float] = {}
+        for nodeid, seconds in whole.items():
+            folder = nodeid.removeprefix("tests/").partition("/")[0]
+            folders[folder] = folders.get(folder, 0.0) + seconds
+        told = [f"{folder} {seconds:.0f} s" for folder, seconds in folders.items()]
+        told.append(f"collecting and all else {max(0.0, elapsed - sum(folders.values())):.0f} s")
+        return [*out, f"time: {', '.join(told)}; {elapsed:.0f} s in all"]
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        for line in self.lines(time.monotonic() - self.begun):
+            terminalreporter.write_line(line)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     session.config.pluginmanager.register(LabCount(), "lab-count")
+    session.config.pluginmanager.register(Times(), "times")

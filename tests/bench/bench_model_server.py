@@ -29,14 +29,11 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from slipway.core.state import cache_home
+from slipway_client import messages
 
-from infra.core.state import cache_home
-from infra.predict import stubs
-from tests.unit.model_server.conftest import free_port
-from tests.unit.model_server.made import made_folder
-
-stubs.load()
-from tensorflow_serving.apis import predict_pb2  # noqa: E402
+from tests.integration.server.conftest import free_port
+from tests.integration.server.made import made_folder
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -48,7 +45,7 @@ def measure(model: Path, seconds: float) -> dict[str, Any]:
     """Ours: start to SERVING, memory at rest, p50 at batch 1, requests/s at 32 in flight."""
     port = free_port()
     argv = [
-        *(sys.executable, "-m", "infra.model_server", f"--port={port}", "--enable_grpc_healthcheck_service"),
+        *(sys.executable, "-m", "slipway_server", f"--port={port}", "--enable_grpc_healthcheck_service"),
         *("--model_name=mnist", f"--model_base_path={model}"),
     ]
 
@@ -56,8 +53,8 @@ def measure(model: Path, seconds: float) -> dict[str, Any]:
         answer: bytes = channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=2)
         return answer == b"\x08\x01"
 
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    request = predict_pb2.PredictRequest()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "infra")}
+    request = messages.PredictRequest()
     request.model_spec.name = "mnist"
     request.model_spec.signature_name = "predict_images"
     images = request.inputs["images"]

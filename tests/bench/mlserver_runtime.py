@@ -10,7 +10,7 @@ from mlserver import MLModel
 from mlserver.types import InferenceRequest, InferenceResponse, ResponseOutput
 
 
-class SavedModelRuntime(MLModel):  # type: ignore[misc]  # MLServer is not installed where this is checked
+class SavedModelRuntime(MLModel):
     async def load(self) -> bool:
         # As our server runs it: one thread a request.
         tf.config.threading.set_intra_op_parallelism_threads(1)

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from contract_lab import Lab, inventory, traces
+from slipway.core.schema import HostsSettings, Settings
+from slipway.core.types import Hosts
+from slipway.hosts.existing import Existing
+from slipway.hosts.nspawn.backend import Nspawn
 
-from infra.backends.nspawn import Nspawn
-from infra.backends.ssh import Existing
-from infra.core.schema import HostsSettings, Settings
-from infra.core.types import Hosts
+from tests.contract.contract_lab import Lab, inventory
+from tests.lab_traces import traces
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""A lab under test, what it leaves on this machine, and its machines as an owner would list them."""
+"""A lab under test, and its machines as an owner would list them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
-
-from infra.backends.base import Backend
-from infra.backends.labs import lab_name
-from infra.core import process
-from infra.core.context import Context
-from infra.core.events import Event, Note
-from infra.core.schema import Settings
-from infra.core.state import State
-from infra.core.types import Hosts, Outcome
+from slipway.core.context import Context
+from slipway.core.events import Event, Note
+from slipway.core.schema import Settings
+from slipway.core.state import State
+from slipway.core.types import Hosts, Outcome
+from slipway.hosts.base import Backend
+from slipway.hosts.nspawn.labs import lab_name
 
 
 @dataclass
@@ -45,30 +43,6 @@ class Lab:
 
     def down(self) -> list[str]:
         return self.backend.down(self.ctx)
-
-
-def traces(name: str) -> list[str]:
-    """Everything on this machine that carries a lab's name."""
-    short = name.replace("-", "", 1)
-    found = [
-        f"interface {path.name}"
-        for path in Path("/sys/class/net").iterdir()
-        if path.name.startswith((name, short))
-    ]
-    found += [f"netns {path}" for path in Path("/run/netns").glob(f"{name}*")]
-    for program in (["iptables-save"], ["cat", "/proc/mounts"]):
-        found += [line for line in process.run(program).stdout.splitlines() if name in line]
-    found += process.run(["find", "/sys/fs/cgroup", "-name", f"{name}*"], check=False).stdout.split()
-    found += [str(path) for path in Path("/run/systemd/nspawn").glob(f"*/*{name}*")]
-    found += [str(path) for path in Path("/var/lib/slipway").glob(f"**/*{name}*")]
-    for command in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = command.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if f"--machine={name}" in words:
-            found.append(f"process {command.parent.name}: {words[:200]}")
-    return found
 
 
 def inventory(hosts: Hosts, folder: Path) -> Path:

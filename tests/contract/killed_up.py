@@ -1,6 +1,6 @@
 """Run `up` and kill this process with SIGKILL at a chosen point: `killed_up.py STATE CACHE POINT`.
 
-POINT is "after:MODULE:NAME" or "before:MODULE:NAME" of a function of infra.backends, or "said:TEXT"
+POINT is "after:MODULE:NAME" or "before:MODULE:NAME" of a function below slipway.hosts, or "said:TEXT"
 for the first event that contains TEXT.
 """
 
@@ -11,16 +11,25 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
-from infra.backends.nspawn import Nspawn
-from infra.core.context import Context
-from infra.core.events import Event
-from infra.core.schema import HostsSettings, Settings
-from infra.core.state import State
+from slipway.core.context import Context
+from slipway.core.events import Event
+from slipway.core.schema import HostsSettings, Settings
+from slipway.core.state import State
+from slipway.hosts.nspawn.backend import Nspawn
 
 
 def end_here() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def place(what: str) -> tuple[Any, str]:
+    """The module or class that MODULE:NAME stands in, and the attribute."""
+    module_name, _, name = what.partition(":")
+    module = importlib.import_module(f"slipway.hosts.{module_name}")
+    owner_name, _, attribute = name.rpartition(".")
+    return getattr(module, owner_name) if owner_name else module, attribute
 
 
 def main(state: Path, cache: Path, point: str) -> None:
@@ -34,10 +43,7 @@ def main(state: Path, cache: Path, point: str) -> None:
         emit = listen
     else:
         emit = lambda event: None  # noqa: E731  # a listener that does nothing
-        module_name, _, name = what.partition(":")
-        module = importlib.import_module(f"infra.backends.{module_name}")
-        owner_name, _, attribute = name.rpartition(".")
-        owner = getattr(module, owner_name) if owner_name else module
+        owner, attribute = place(what)
         real = getattr(owner, attribute)
 
         def replaced(*args: object, **kwargs: object) -> object:

@@ -1,40 +1,44 @@
-"""What the nspawn backend promises beyond the contract: kills, crashes, clashes, and a clean machine after."""
+"""What the nspawn backend promises beyond the contract: kills, crashes, clashes, a clean machine after."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from contract_lab import Lab, traces
+from slipway.clients import ssh
+from slipway.core import process
+from slipway.core.errors import EnvironmentFault, HostError
+from slipway.core.schema import Settings
+from slipway.core.state import cache_home
+from slipway.core.types import Hosts
+from slipway.hosts import base
+from slipway.hosts.nspawn import inherit, network, roots
+from slipway.hosts.nspawn.labs import Records
 
-from infra.backends import base, network, roots
-from infra.backends.labs import Records
-from infra.clients import ssh
-from infra.core import process
-from infra.core.errors import EnvironmentFault, HostError
-from infra.core.schema import Settings
-from infra.core.state import cache_home
-from infra.core.types import Hosts
+from tests.contract.contract_lab import Lab
+from tests.lab_traces import traces
 
 pytestmark = pytest.mark.lab
 MakeLab = Callable[..., Lab]
 HERE = Path(__file__).parent
 # Every step of `up` that leaves something on this machine, in order.
 POINTS = (
-    "after:labs:Records.write",
+    "after:nspawn.labs:Records.write",
     "after:base:key_pair",
-    "after:network:_bridge",
-    "after:network:up",
-    "after:host_files:prepare",
-    "after:network:attach",
-    "after:cgroups:make",
-    "before:running:wait_for_ssh",
+    "after:nspawn.network:_bridge",
+    "after:nspawn.network:up",
+    "after:nspawn.host_files:prepare",
+    "after:nspawn.network:attach",
+    "after:nspawn.cgroups:make",
+    "before:nspawn.running:wait_for_ssh",
     "said:booted",
     "before:base:record",
 )
@@ -56,7 +60,9 @@ def answers(hosts: Hosts) -> str:
         return connection.run(["hostname"]).stdout.strip()
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize(
+    "point", [pytest.param(point, marks=[pytest.mark.soak] * (at % 2)) for at, point in enumerate(POINTS)]
+)
 def test_after_a_kill_up_goes_on(own_lab: MakeLab, point: str) -> None:
     lab = own_lab()
     killed(lab, point)
@@ -81,7 +87,7 @@ def test_a_kill_while_the_root_is_made_leaves_no_half_root(own_lab: MakeLab, tmp
     killed(lab, "said:extracting archives")
     partial = [path.name for path in (tmp_path / "cache/roots").iterdir()]
     assert [name.endswith(".partial") for name in partial] == [True]
-    for _ in range(100):  # the kernel ends the builder's namespace when its parent dies
+    for _ in range(600):  # the kernel ends the builder's namespace when its parent dies
         if not _mentions(str(tmp_path / "cache")):
             break
         time.sleep(0.1)
@@ -200,6 +206,113 @@ def test_what_hosts_inherit_works_on_them(own_lab: MakeLab) -> None:
         assert "Connection refused" in refused.stderr or "unreachable" in refused.stderr
 
 
+def settings() -> dict[str, str]:
+    """This machine's kernel settings, those of networks and what the kernel itself counts aside."""
+    found: dict[str, str] = {}
+    for path in sorted(Path("/proc/sys").rglob("*")):
+        name = str(path.relative_to("/proc/sys"))
+        if not name.startswith("net/") and path.is_file() and path.stat().st_mode & 0o200:
+            with suppress(OSError):
+                found[name] = path.read_text()
+    return {
+        name: value for name, value in found.items() if "ns_last_pid" not in name and "random" not in name
+    }
+
+
+def test_a_host_changes_no_setting_of_this_machine_and_opens_no_disk(own_lab: MakeLab) -> None:
+    before = settings()
+    lab = own_lab()
+    hosts = lab.up().value
+    disk = Path("/").stat().st_dev or 0xFE00
+    with ssh.connect(hosts.hosts[0], hosts.identity) as connection:
+
+        def tried(script: str) -> int:
+            return connection.run(["sh", "-c", script], check=False).returncode
+
+        for name in ("kernel/panic", "kernel/panic_on_oops", "vm/overcommit_memory"):
+            # as kubelet does it: set, and read back
+            assert tried(f"echo 7 >/proc/sys/{name} && grep -qx 7 /proc/sys/{name}") == 0
+        assert tried("echo 7 >/proc/sys/vm/swappiness") != 0
+        assert tried("echo 1 >/proc/sys/net/ipv4/ip_forward") == 0  # the network is the host's own
+        node = f"mknod /root/disk b {os.major(disk)} {os.minor(disk)}"
+        assert tried(node) == 0
+        assert tried("head -c 1 /root/disk") != 0
+        assert tried("mknod /root/mem c 1 1 && head -c 1 /root/mem") != 0
+        assert tried("head -c 1 /dev/zero && exec 3</dev/kmsg 4</dev/net/tun 5</dev/fuse 6</dev/loop0") == 0
+    changed = {name for name, value in settings().items() if before.get(name) != value}
+    assert {name for name in changed if not name.startswith("fs/inotify/max_user_")} == set()
+    told = "\n".join(lab.said[: lab.said.index("booted")])
+    chains = [
+        line[1:].split()[0] for line in process.run(["iptables-save"]).stdout.splitlines() if line[0] == ":"
+    ]
+    mine = [chain for chain in chains if chain.startswith(lab.name)]
+    assert len(mine) == 7
+    assert [one for one in [*mine, *(name.replace("/", ".") for name in changed)] if one not in told] == []
+    assert lab.backend.plan(lab.ctx, lab.settings) == []
+    lab.down()
+    if not Records().all():
+        assert settings() == before
+
+
+@pytest.fixture
+def neighbour() -> Iterator[tuple[str, str]]:
+    """Somebody beside this machine: a network namespace, and the address this machine has there."""
+    name = "slipneighbour"  # not of a lab's form: a lab's interfaces are slip-...
+    process.run(["ip", "netns", "add", name])
+    try:
+        process.run(["ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name])
+        process.run(["ip", "address", "add", "192.168.253.1/30", "dev", name])
+        process.run(["ip", "link", "set", name, "up"])
+        for words in (
+            "address add 192.168.253.2/30 dev eth0",
+            "link set eth0 up",
+            "route add default via 192.168.253.1",
+        ):
+            process.run(["ip", "-n", name, *words.split()])
+        yield name, "192.168.253.1"
+    finally:
+        process.run(["ip", "netns", "delete", name])
+
+
+def test_a_running_lab_is_closed(made_lab: tuple[Lab, Hosts], neighbour: tuple[str, str]) -> None:
+    """On a real lab only what matters most; tests/integration/hosts/test_closed_lab.py asks in every direction."""
+    lab, hosts = made_lab
+    host = hosts.hosts[0]
+    name, this_machine = neighbour
+    connect = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 2)"
+    outside = process.run(
+        ["ip", "netns", "exec", name, sys.executable, "-c", connect, host.address, "22"], check=False
+    )
+    assert "timed out" in outside.stderr
+    with (
+        socket.create_server((this_machine, 0)) as server,
+        ssh.connect(host, hosts.identity) as connection,
+    ):
+        port = str(server.getsockname()[1])
+        within = process.run(["ip", "netns", "exec", name, sys.executable, "-c", connect, this_machine, port])
+        assert within.returncode == 0  # the way there is open, for a neighbour
+        gateway = host.address.rpartition(".")[0] + ".1"
+        for address in (this_machine, gateway, "169.254.169.254", "100.64.0.1", "192.168.0.1"):
+            done = connection.run(["python3", "-c", connect, address, port], check=False)
+            assert "Connection refused" in done.stderr, f"{address}: {done.stderr}"
+    assert lab.up().changed == 0
+
+
+def test_a_record_nobody_can_read_holds_up_no_lab(own_lab: MakeLab) -> None:
+    broken = Records().folder / "slip-000000.json"
+    lab = own_lab()
+    with Records().locked():
+        broken.write_text("{")
+    try:
+        lab.up()
+        lab.down()
+        assert [line for line in lab.said if str(broken) in line] != []
+        assert network.IP_FORWARD.read_text() == "1\n"  # that lab may need it
+    finally:
+        broken.unlink()
+    assert lab.up().value.hosts[0].name == "cp"
+
+
 def test_more_and_fewer_workers(own_lab: MakeLab) -> None:
     lab = own_lab()
     one = lab.up().value
@@ -220,7 +333,7 @@ def test_a_lab_whose_state_folder_is_gone_is_reclaimed(own_lab: MakeLab) -> None
     shutil.rmtree(lost.folder)
     other.up()
     assert traces(lost.name) == []
-    assert [line for line in other.said if f"reclaimed lab {lost.name}" in line and "is gone" in line]
+    assert [line for line in other.said if f"reclaiming lab {lost.name}" in line and "is gone" in line]
 
 
 def test_a_state_folder_made_anew_gets_a_new_lab(own_lab: MakeLab) -> None:
@@ -253,7 +366,7 @@ def test_a_changed_subnet_is_refused_while_the_lab_is_up(own_lab: MakeLab) -> No
 
 @pytest.fixture
 def foreign_interface(tmp_path: Path) -> Iterator[str]:
-    from infra.backends.labs import lab_name
+    from slipway.hosts.nspawn.labs import lab_name
 
     name = lab_name(tmp_path / "state")
     process.run(["ip", "link", "add", name, "type", "bridge"])
@@ -285,7 +398,7 @@ def test_an_unreachable_mirror_is_said_with_the_true_cause(own_lab: MakeLab, tmp
 def test_a_host_that_does_not_boot_shows_its_console(own_lab: MakeLab) -> None:
     lab = own_lab()
     lab.up()
-    with ssh.connect(base.recorded(lab.ctx.state).hosts[0], base.identity(lab.ctx.state)) as connection:  # type: ignore[union-attr]  # it is up
+    with ssh.connect(lab.ctx.state.kept(Hosts).hosts[0], base.identity(lab.ctx.state)) as connection:  # type: ignore[union-attr]  # it is up
         connection.run(
             ["sh", "-c", "printf '#!/bin/sh\\necho broken init\\nexit 9\\n' >/usr/lib/slipway-init; sync"]
         )
@@ -298,7 +411,7 @@ def test_a_host_that_does_not_boot_shows_its_console(own_lab: MakeLab) -> None:
         lab.up()
     assert failed.value.where == "cp"
     assert "broken init" in failed.value.tail
-    assert "broken init" in lab.backend.collect(lab.ctx, None)[0].read_text()
+    assert "broken init" in lab.backend.collect(lab.ctx, None)[0].read(20)
 
 
 def test_the_key_and_the_hosts_folder_are_private(own_lab: MakeLab) -> None:
@@ -326,9 +439,10 @@ def test_an_emptied_cache_is_said(own_lab: MakeLab, tmp_path: Path) -> None:
     lab = own_lab(cache=cache)
     key = roots.key(_site())
     assert real is not None
-    process.run(["cp", "-a", cache_home() / "roots" / key, cache / "roots" / key])
+    whole = roots.path(cache_home(), _site(), Settings().artifacts.refresh_days)
+    process.run(["cp", "-a", whole, cache / "roots" / key])
     lab.up()
-    with ssh.connect(base.recorded(lab.ctx.state).hosts[0], base.identity(lab.ctx.state)) as connection:  # type: ignore[union-attr]  # it is up
+    with ssh.connect(lab.ctx.state.kept(Hosts).hosts[0], base.identity(lab.ctx.state)) as connection:  # type: ignore[union-attr]  # it is up
         end(connection, "poweroff")
     for _ in range(900):
         if lab.backend.status(lab.ctx)[0].state == "stopped":
@@ -339,9 +453,7 @@ def test_an_emptied_cache_is_said(own_lab: MakeLab, tmp_path: Path) -> None:
         lab.up()
 
 
-def _site() -> object:
-    from infra.backends import inherit
-
+def _site() -> inherit.Site:
     return inherit.site(Settings().site, None)
 
 

@@ -15,11 +15,7 @@ import threading
 import time
 
 import grpc
-
-from infra.predict import stubs
-
-stubs.load()
-from tensorflow_serving.apis import predict_pb2  # noqa: E402
+from slipway_client import messages
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 IN_A_ROW = 200
@@ -27,7 +23,7 @@ LIMIT = 600.0  # seconds
 
 
 def main(server: str, model: str, version: int) -> None:
-    request = predict_pb2.PredictRequest()
+    request = messages.PredictRequest()
     request.model_spec.name = model
     request.model_spec.signature_name = "predict_images"
     images = request.inputs["images"]
@@ -45,7 +41,7 @@ def main(server: str, model: str, version: int) -> None:
     def ask(channel: grpc.Channel, kind: str) -> bool:
         """One request; whether the new version answered it."""
         try:
-            answer = predict_pb2.PredictResponse.FromString(channel.unary_unary(PREDICT)(raw, timeout=20))
+            answer = messages.PredictResponse.FromString(channel.unary_unary(PREDICT)(raw, timeout=20))
         except grpc.RpcError as error:
             counts[kind][f"{error.code().name}: {error.details()}"] += 1
             return False

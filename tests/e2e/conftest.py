@@ -15,6 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from slipway.core.state import State
+from slipway.core.types import MADE_BY, dump
+from slipway.hosts.nspawn.labs import lab_name
+
+from tests.lab_traces import traces
 
 SLIPWAY = Path(sys.executable).with_name("slipway")
 PROJECT = Path(__file__).parents[2]
@@ -46,6 +51,12 @@ class Project:
     @property
     def latest(self) -> Path:
         return self.state / "runs" / "latest"
+
+    @property
+    def newest(self) -> Path | None:
+        """The folder of the run that began last, whether it has a report or not."""
+        folders = sorted(path for path in (self.state / "runs").glob("2*") if path.is_dir())
+        return folders[-1] if folders else None
 
     def configure(self, text: str) -> None:
         (self.root / "slipway.yaml").write_text(text)
@@ -95,9 +106,10 @@ class Project:
         begun = time.time()
         try:
             while time.monotonic() < deadline:
-                log = self.latest / "slipway.log"
+                log = self.newest / "slipway.log" if self.newest is not None else None
                 if (
-                    log.exists()
+                    log is not None
+                    and log.exists()
                     and log.stat().st_mtime >= begun - 1
                     and marker in log.read_text(errors="replace")
                 ):
@@ -114,7 +126,9 @@ class Project:
             child.communicate()
 
     def value(self, stage: str) -> Any:
-        return json.loads((self.state / "values" / f"{stage}.json").read_text())
+        """What a stage handed on last, as plain data."""
+        kind = next(kind for kind, made_by in MADE_BY.items() if made_by == stage)
+        return json.loads(dump(State(self.state).kept(kind)))
 
     def report(self, name: str = "run.json") -> Any:
         return json.loads((self.latest / name).read_text())
@@ -140,6 +154,13 @@ class Project:
         assert done.code == 0, f"{name}: {command}: {done.err}"
         return done.out
 
+    def take_down(self) -> None:
+        """`slipway down`, which must succeed and leave nothing of the lab on this machine."""
+        done = self.run("down", limit=300)
+        left = traces(lab_name(self.state))
+        assert done.code == 0, f"down ended with {done.code}:\n{done.err[-4000:]}"
+        assert left == []
+
 
 def new_project(folder: Path, settings: str = "") -> Project:
     folder.mkdir(parents=True, exist_ok=True)
@@ -157,4 +178,4 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         project.first = project.run("up")
         yield project
     finally:
-        project.run("down", limit=300)
+        project.take_down()

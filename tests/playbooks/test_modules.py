@@ -1,4 +1,4 @@
-"""The roles' own modules and filters, without a host."""
+"""The collection's modules and filters, without a host."""
 
 from __future__ import annotations
 
@@ -7,36 +7,42 @@ import hashlib
 import importlib.util
 import io
 import json
-import socket
+import os
 import struct
 import tarfile
-import threading
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from ansible.errors import AnsibleFilterError
 
-PLAYBOOKS = Path(__file__).parents[2] / "playbooks"
+PLUGINS = (
+    Path(__file__).parents[2].joinpath("playbooks/collections/ansible_collections/slipway/serving/plugins")
+)
 
 
 def load(path: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(Path(path).stem, PLAYBOOKS / path)
+    spec = importlib.util.spec_from_file_location(Path(path).stem, PLUGINS / path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-host_facts = load("library/host_facts.py")
-openpgp_key = load("roles/apt_source/library/openpgp_key.py")
-containerd_images = load("roles/kubernetes_node/library/containerd_images.py")
-netfilter_chains = load("library/netfilter_chains.py")
-dns_answer = load("roles/cni/library/dns_answer.py")
-archive_images = load("roles/kubernetes_node/filter_plugins/archive_images.py").archive_images
-waiting = load("roles/cni/filter_plugins/waiting.py")
-waiting_nodes, waiting_pods = waiting.waiting_nodes, waiting.waiting_pods
+host_facts = load("modules/host_facts.py")
+openpgp_key = load("modules/openpgp_key.py")
+containerd_images = load("modules/containerd_images.py")
+netfilter_chains = load("modules/netfilter_chains.py")
+archive_images = load("filter/archive_images.py").archive_images
+short_disks = load("filter/short_disks.py").short_disks
+waiting_nodes = load("filter/waiting_nodes.py").waiting_nodes
+waiting_pods = load("filter/waiting_pods.py").waiting_pods
+
+
+def answer(*items: dict[str, Any]) -> str:
+    """What kubectl prints of these objects."""
+    return json.dumps({"kind": "List", "items": items})
 
 
 class TestHostFacts:
@@ -81,6 +87,25 @@ class TestHostFacts:
         file.chmod(0o444)
         assert not host_facts.sets_conntrack(file)
 
+    def test_the_disk_of_a_folder_that_is_not_there_yet(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # blocks of 4096, of which root could use 30 and everybody 20
+        values = os.statvfs_result((512, 4096, 100, 30, 20, 1, 1, 1, 0, 255))
+        asked = []
+
+        def statvfs(path: Path) -> os.statvfs_result:
+            asked.append(path)
+            return values
+
+        monkeypatch.setattr(host_facts.os, "statvfs", statvfs)
+        found = host_facts.disk(tmp_path / "lib" / "containerd")
+        assert found == {"path": str(tmp_path), "free": 20 * 4096, "size": 100 * 4096}
+        assert asked == [tmp_path]
+
+    def test_both_disks_of_the_kubelet_are_facts(self) -> None:
+        assert set(host_facts.DISKS) == set(disks(0))
+
     def test_units_that_run_and_start_at_boot(self) -> None:
         shown = (
             "Id=containerd.service\nActiveState=active\nUnitFileState=enabled\n\n"
@@ -89,28 +114,30 @@ class TestHostFacts:
         )
         assert host_facts.running_units(shown) == ["containerd.service"]
 
-    @pytest.mark.parametrize(
-        ("release", "facts"),
-        [
-            ('ID=debian\nVERSION_ID="13"\nVERSION_CODENAME=trixie\n', ("Debian", "13", "trixie")),
-            ('ID=ubuntu\nVERSION_ID="24.04"\nVERSION_CODENAME=noble\n', ("Ubuntu", "24", "noble")),
-            ("", ("Unknown", "", "")),
-        ],
-    )
-    def test_distribution(self, release: str, facts: tuple[str, str, str]) -> None:
-        assert tuple(host_facts.distribution(release).values()) == facts
+    def test_days_until_certificates_end(self) -> None:
+        def entry(name: str, days: float, **more: object) -> dict[str, object]:
+            return {"name": name, "residualTime": days * 86400, **more}
 
-    def test_network(self) -> None:
-        addresses = [
-            {"ifname": "lo", "mtu": 65536, "addr_info": [{"family": "inet", "local": "127.0.0.1"}]},
-            {"ifname": "eth0", "mtu": 1400, "addr_info": [{"family": "inet", "local": "10.77.2.2"}]},
-            {"ifname": "cni0", "mtu": 1350, "addr_info": [{"family": "inet", "local": "10.244.0.1"}]},
-            {},
+        entries = [
+            entry("apiserver", 364.96),
+            entry("admin.conf", -2),
+            entry("super-admin.conf", 0, missing=True),
+            entry("etcd-server", 20, externallyManaged=True),
         ]
-        found = host_facts.network(addresses, [{"dst": "default", "gateway": "10.77.2.1", "dev": "eth0"}])
-        assert found["default_ipv4"] == {"interface": "eth0", "address": "10.77.2.2", "mtu": 1400}
-        assert found["all_ipv4_addresses"] == ["10.77.2.2", "10.244.0.1"]
-        assert host_facts.network(addresses, [])["default_ipv4"] == {}
+        report = json.dumps({"certificates": entries, "certificateAuthorities": [entry("ca", 3650)]})
+        assert host_facts.days_left(report) == {"apiserver": 365.0, "admin.conf": -2.0}
+        assert host_facts.days_left("") == {}, "kubeadm could not tell"
+
+    def test_what_is_trusted_is_told_file_by_file(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(host_facts, "TRUST", (str(tmp_path / "none"), str(tmp_path)))
+        for name, text in (("ca.crt", "CA"), ("hosts.toml", "server"), ("client.key", "secret")):
+            file = tmp_path / "r.lab:5000" / name
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text)
+        folder = tmp_path / "r.lab:5000"
+        assert host_facts.trusted() == {str(folder / "ca.crt"): "CA", str(folder / "hosts.toml"): "server"}
 
 
 def packet(tag: int, body: bytes) -> bytes:
@@ -122,6 +149,57 @@ def key(seed: int) -> tuple[bytes, str]:
     body = b"\x04" + struct.pack(">IB", 1700000000 + seed, 22) + bytes([seed]) * 40
     fingerprint = hashlib.sha1(b"\x99" + len(body).to_bytes(2, "big") + body).hexdigest().upper()
     return packet(6, body) + packet(13, b"someone") + packet(14, body[::-1]), fingerprint
+
+
+def disks(free: int, size: int = 252_000_000_000) -> dict[str, dict[str, Any]]:
+    return {name: {"path": f"/var/lib/{name}", "free": free, "size": size} for name in ("nodefs", "imagefs")}
+
+
+class TestShortDisks:
+    def test_the_kubelets_own_thresholds_are_shares(self) -> None:
+        assert short_disks(disks(40_000_000_000), {}) == []
+        (line,) = short_disks(disks(30_000_000_000), {})
+        assert "30.00 GB of 252.00 GB are free at /var/lib/imagefs" in line
+        assert "below 37.80 GB (imagefs.available 15%)" in line
+        assert "free disk on this host" in line and "kubernetes_node_eviction_hard" in line
+        assert len(short_disks(disks(20_000_000_000), {})) == 2
+
+    def test_a_signal_that_is_not_named_keeps_its_share(self) -> None:
+        (line,) = short_disks(disks(2_000_000_000), {"imagefs.available": "1Gi"})
+        assert "nodefs.available 10%" in line
+
+    def test_absolute_thresholds_take_their_place(self) -> None:
+        asked = {"memory.available": "100Mi", "imagefs.available": "1Gi", "nodefs.available": "0%"}
+        assert short_disks(disks(2_000_000_000), asked) == []
+        (line,) = short_disks(disks(1_000_000_000), asked)
+        assert "below 1.07 GB (imagefs.available 1Gi)" in line
+
+    @pytest.mark.parametrize(
+        ("threshold", "floor"),
+        [
+            ("1000", 1000),
+            ("1.5k", 1500),
+            ("2Mi", 2 << 20),
+            ("1G", 10**9),
+            ("12.5%", 31_500_000_000),
+        ],
+    )
+    def test_quantities(self, threshold: str, floor: int) -> None:
+        asked = {"imagefs.available": "0%", "nodefs.available": threshold}
+        assert short_disks(disks(floor), asked) == []
+        assert len(short_disks(disks(floor - 1), asked)) == 1
+
+    @pytest.mark.parametrize("off", ["0%", "100%"])
+    def test_what_the_kubelet_takes_for_none(self, off: str) -> None:
+        assert short_disks(disks(0), {"imagefs.available": off, "nodefs.available": off}) == []
+
+    @pytest.mark.parametrize("threshold", ["", "much", "1 Gi", "-1Gi", "1GB", "%"])
+    def test_a_threshold_that_is_none_is_told(self, threshold: str) -> None:
+        (line,) = short_disks(disks(10**12), {"nodefs.available": threshold})
+        assert line.startswith(f"kubernetes_node_eviction_hard: nodefs.available is {threshold};")
+
+    def test_what_is_no_disk_is_left_to_the_kubelet(self) -> None:
+        assert short_disks(disks(10**12), {"nodefs.inodesFree": "5%", "pid.available": "100"}) == []
 
 
 class TestOpenpgpKey:
@@ -161,6 +239,106 @@ class TestOpenpgpKey:
         assert openpgp_key.problem(primary, fingerprint) == ""
         for end in range(len(primary)):
             assert "is not an OpenPGP public key" in openpgp_key.problem(primary[:end], fingerprint), end
+
+
+CREATED = 1700000000
+DAY = 24 * 60 * 60
+
+
+def signature(key_id: bytes, made: int, life: int | None, kind: int = 0x13) -> bytes:
+    """A version 4 self-signature; its issuer is in the part that is not signed, as gpg 1 wrote it."""
+
+    def subpacket(of: int, content: bytes) -> bytes:
+        return bytes([len(content) + 1, of]) + content
+
+    signed = subpacket(2, made.to_bytes(4, "big"))
+    signed += subpacket(0x80 | 9, life.to_bytes(4, "big")) if life is not None else b""
+    plain = subpacket(16, key_id)
+    body = bytes([4, kind, 22, 8]) + len(signed).to_bytes(2, "big") + signed
+    return packet(2, body + len(plain).to_bytes(2, "big") + plain + b"\x12\x34" + bytes(64))
+
+
+def ending(*lives: int | None) -> tuple[bytes, str]:
+    """A key of `key(0)` that says one time after the other how many seconds it lives."""
+    data, fingerprint = key(0)
+    number = bytes.fromhex(fingerprint)[-8:]
+    said = [signature(number, CREATED + place, life) for place, life in enumerate(lives)]
+    return data + b"".join(said), fingerprint
+
+
+class Ended(Exception):
+    """How a module ended."""
+
+
+class TestOpenpgpKeyThatEnds:
+    """A key in place is looked for anew shortly before it ends, and never lost by that."""
+
+    def test_its_newest_word_of_itself_counts(self) -> None:
+        assert openpgp_key.ends(ending(100, 300, 200)[0]) == CREATED + 200
+        assert openpgp_key.ends(ending(100, None)[0]) == openpgp_key.ends(key(0)[0]) == float("inf")
+
+    def test_others_words_and_those_about_subkeys_do_not(self) -> None:
+        data, fingerprint = ending(100)
+        number = bytes.fromhex(fingerprint)[-8:]
+        others = signature(b"somebody", CREATED + 9, 7) + signature(number, CREATED + 9, 8, kind=0x18)
+        assert openpgp_key.ends(data + others) == CREATED + 100
+
+    @pytest.mark.parametrize(
+        ("life", "offered", "changed", "warned"),
+        [
+            (40, None, False, ""),  # long enough: nobody is asked
+            (20, 400, True, ""),
+            (-5, 400, True, ""),
+            (20, 20, False, "ends on 2026-08-30, and https://k has none yet that is valid for longer"),
+            (-5, -5, False, "ended on 2026-08-05"),
+            (20, None, False, "https://k: no answer"),
+        ],
+    )
+    def test_what_becomes_of_the_one_in_place(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        life: int,
+        offered: int | None,
+        changed: bool,
+        warned: str,
+    ) -> None:
+        now = CREATED + 1000 * DAY  # and the keys are made so that they end `life` days after it
+        held, fingerprint = ending((1000 + life) * DAY)
+        path = tmp_path / "k.asc"
+        path.write_bytes(openpgp_key.armor(held))
+        warnings: list[str] = []
+
+        class Module:
+            params: ClassVar = {
+                "url": "https://k",
+                "fingerprint": fingerprint,
+                "path": str(path),
+                "timeout": 1,
+                "renew_days": 30,
+            }
+            check_mode = False
+
+            def __init__(self, **_: object) -> None:
+                self.warn = warnings.append
+
+            def exit_json(self, **result: object) -> None:
+                raise Ended(result)
+
+        def fetch(*_: object, **__: object) -> tuple[io.BytesIO | None, dict[str, object]]:
+            if offered is None:
+                return None, {"status": -1, "msg": "no answer"}
+            return io.BytesIO(ending((1000 + offered) * DAY)[0]), {"status": 200}
+
+        monkeypatch.setattr(openpgp_key, "AnsibleModule", Module)
+        monkeypatch.setattr(openpgp_key, "fetch_url", fetch)
+        monkeypatch.setattr(openpgp_key.time, "time", lambda: now)
+        with pytest.raises(Ended) as ended:
+            openpgp_key.main()
+        assert ended.value.args[0] == {"changed": changed, "fingerprints": [fingerprint]}
+        assert (warned in warnings[0]) if warned else warnings == []
+        wanted = ending((1000 + (offered or 0)) * DAY)[0] if changed else held
+        assert path.read_bytes() == openpgp_key.armor(wanted)
 
 
 class TestContainerdImages:
@@ -240,12 +418,13 @@ class TestWaitingNodes:
         return {"kind": "Node", "metadata": {"name": name}, "status": {"conditions": listed}}
 
     def test_ready(self) -> None:
-        items = [self.node("a", Ready="True", NetworkUnavailable="False"), {"kind": "ConfigMap"}]
-        assert waiting_nodes(items) == []
+        said = answer(self.node("a", Ready="True", NetworkUnavailable="False"), {"kind": "ConfigMap"})
+        assert waiting_nodes(said) == []
 
     def test_reasons(self) -> None:
-        items = [self.node("a", Ready="False", NetworkUnavailable="False"), self.node("b", Ready="True")]
-        assert waiting_nodes(items) == ["a: Ready: Ready is False", "b: NetworkUnavailable: not reported yet"]
+        said = answer(self.node("a", Ready="False", NetworkUnavailable="False"), self.node("b", Ready="True"))
+        assert waiting_nodes(said) == ["a: Ready: Ready is False", "b: NetworkUnavailable: not reported yet"]
+        assert waiting_nodes(said, "b") == ["b: NetworkUnavailable: not reported yet"]
 
 
 class TestWaitingPods:
@@ -260,45 +439,12 @@ class TestWaitingPods:
         }
 
     def test_only_pods_that_are_not_ready_and_not_done(self) -> None:
-        items = [
+        said = answer(
             self.pod("good", "a", "Running", "True"),
             self.pod("done", "a", "Succeeded", "False"),
             self.pod("slow", "a", "Running", "False"),
             self.pod("new", "b", "Pending", None),
             {"kind": "Service", "metadata": {"name": "kube-dns"}},
-        ]
-        assert waiting_pods(items) == ["slow: containers with unready status", "new: Pending"]
-        assert waiting_pods(items, "b") == ["new: Pending"]
-
-
-class TestDnsAnswer:
-    @staticmethod
-    def serve(code: int, *addresses: str) -> int:
-        """A DNS server for one question; its port."""
-        wire = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        wire.bind(("127.0.0.1", 0))
-
-        def answer() -> None:
-            with wire:
-                asked, peer = wire.recvfrom(512)
-                records = b"".join(
-                    b"\xc0\x0c" + struct.pack(">2HIH", 1, 1, 5, 4) + socket.inet_aton(address)
-                    for address in addresses
-                )
-                head = asked[:2] + struct.pack(">5H", 0x8180 | code, 1, len(addresses), 0, 0)
-                wire.sendto(head + asked[12:] + records, peer)
-
-        threading.Thread(target=answer, daemon=True).start()
-        return int(wire.getsockname()[1])
-
-    def test_addresses(self) -> None:
-        port = self.serve(0, "10.96.0.1", "10.96.0.2")
-        assert dns_answer.ask("127.0.0.1", "kubernetes.default", 1, 5, port) == ["10.96.0.1", "10.96.0.2"]
-
-    def test_no_such_name(self) -> None:
-        with pytest.raises(dns_answer.NoAnswer, match="no such name"):
-            dns_answer.ask("127.0.0.1", "nowhere", 1, 5, self.serve(3))
-
-    def test_an_empty_answer_is_none(self) -> None:
-        with pytest.raises(dns_answer.NoAnswer, match="no address"):
-            dns_answer.ask("127.0.0.1", "empty", 1, 5, self.serve(0))
+        )
+        assert waiting_pods(said) == ["slow: containers with unready status", "new: Pending"]
+        assert waiting_pods(said, "b") == ["new: Pending"]

@@ -9,12 +9,39 @@ from typing import Any
 
 import pytest
 import yaml
-
-from infra.core import process
+from slipway.core import process
 
 PLAYBOOKS = Path(__file__).parents[2] / "playbooks"
-ROLES = sorted(path for path in (PLAYBOOKS / "roles").iterdir() if path.is_dir())
+COLLECTION = PLAYBOOKS / "collections/ansible_collections/slipway/serving"
+ROLES = sorted(path for path in (COLLECTION / "roles").iterdir() if path.is_dir())
 NAMES = [role.name for role in ROLES]
+# What a task has beside its module
+KEYWORDS = [
+    "name",
+    "block",
+    "rescue",
+    "always",
+    "apply",
+    "args",
+    "become",
+    "changed_when",
+    "check_mode",
+    "delay",
+    "delegate_to",
+    "failed_when",
+    "loop",
+    "loop_control",
+    "no_log",
+    "notify",
+    "register",
+    "retries",
+    "run_once",
+    "tags",
+    "until",
+    "vars",
+    "when",
+    "any_errors_fatal",
+]
 
 
 def read(path: Path) -> Any:
@@ -108,13 +135,68 @@ def test_variables_used_in_tasks_exist() -> None:
         for name in [*task.get("vars", {}), task.get("loop_control", {}).get("loop_var", "")]
     }
     tags = {f"{role}_{part}" for role in NAMES for part in ("install", "configure", "run")}
-    hosts_facts = {"control_plane", "kubernetes_node"}
+    groups_and_facts = {"control_plane", "kubernetes_node", "host_facts"}
     unknown = {
         name: str(file)
         for name, file in used.items()
-        if name not in known | registered | local | tags | hosts_facts and not name.startswith("__")
+        if name not in known | registered | local | tags | groups_and_facts and not name.startswith("__")
     }
     assert not unknown
+
+
+def test_kubeadm_is_run_in_one_way() -> None:
+    """The way that hands it no proxy: it would copy the proxy's login into pods that others may read."""
+    run = 0
+    for file in [file for role in ROLES for file in task_files(role)]:
+        for task in tasks(file):
+            words = [
+                str(value)
+                for module, given in task.items()
+                if isinstance(given, dict) and "." in module
+                for key, value in given.items()
+                if key in ("argv", "cmd", "validate")
+            ]
+            text = "\n".join(words).replace("'upload-config', 'kubeadm'", "'upload-config'")
+            assert not re.search(r"(?<![\w./-])kubeadm(?![\w./-])", text), f"{file}: {task['name']}"
+            run += text.count("_host_kubeadm")
+    assert run >= 10, "or nothing was looked at"
+
+
+def test_kubeadm_sees_no_proxy_of_any_name() -> None:
+    *before, program = read(COLLECTION / "roles/host/vars/main.yml")["_host_kubeadm"]
+    assert program == "kubeadm"
+    names = ("http_proxy", "HTTPS_PROXY", "No_Proxy", "all_proxy", "FTP_PROXY", "x_proxy")
+    environ = {"PATH": "/usr/bin:/bin"} | dict.fromkeys(names, "http://bob:canary@proxy.invalid:3128")
+    assert "canary" in process.run(["env"], env=environ, timeout=10).stdout
+    assert process.run([*before, "env"], env=environ, timeout=10).stdout.startswith("PATH=")
+    assert "canary" not in process.run([*before, "env"], env=environ, timeout=10).stdout
+
+
+def test_fixed_variables_take_nothing_from_registered_results() -> None:
+    """What a task registers is handed on where it is used, in that task's or block's own vars."""
+    files = [file for role in ROLES for file in (role / "vars").glob("*.yml")]
+    assert files
+    hidden = [str(file) for file in files if "__" in file.read_text()]
+    assert not hidden
+
+
+def test_modules_filters_and_roles_are_named_in_full() -> None:
+    """A short name would be looked up in whatever folders the user's own project has."""
+    plugins = {path.stem for path in COLLECTION.glob("plugins/*/*.py")}
+    filters = "|".join(path.stem for path in COLLECTION.glob("plugins/filter/*.py"))
+    for file in [*(file for role in ROLES for file in task_files(role)), *PLAYBOOKS.glob("tasks/*.yml")]:
+        for task in tasks(file):
+            for module in set(task) - set(KEYWORDS):
+                namespace, _, name = module.rpartition(".")
+                assert namespace.count(".") == 1, f"{file}: {module}"
+                assert namespace != "slipway.serving" or name in plugins, f"{file}: {module}"
+            for words in (task.get(f"ansible.builtin.{how}_role") for how in ("include", "import")):
+                assert words is None or words["name"].startswith("slipway.serving."), f"{file}: {words}"
+    for file in [file for role in ROLES for ending in ("yml", "j2") for file in role.rglob(f"*.{ending}")]:
+        assert not re.search(rf"\|\s*(?:{filters})\b", file.read_text()), file
+    for file in PLAYBOOKS.glob("*.yml"):
+        for play in read(file):
+            assert all(role["role"].startswith("slipway.serving.") for role in play.get("roles", [])), file
 
 
 def test_readmes_are_what_the_specs_say() -> None:
@@ -131,3 +213,22 @@ def test_playbooks_parse_from_both_folders(folder: Path, ansible: str) -> None:
     words = [str(book.relative_to(folder)) for book in books]
     example = PLAYBOOKS / "inventory" / "example.yml"
     process.run([ansible, "-i", example, "--syntax-check", *words], cwd=folder, timeout=120)
+
+
+CHECKED = [role for role in ROLES if (role / "tasks/preflight.yml").is_file() and role.name != "apt_source"]
+
+
+def test_preflight_asks_every_role_that_has_something_to_say() -> None:
+    asked = [role["name"] for role in read(PLAYBOOKS / "preflight.yml")[0]["tasks"][0]["loop"]]
+    assert sorted(asked) == [role.name for role in CHECKED]
+    for role in CHECKED:
+        first = read(role / "tasks/main.yml")[0]
+        assert first["ansible.builtin.import_tasks"] == "preflight.yml", "a role used alone asks by itself"
+
+
+@pytest.mark.parametrize("role", CHECKED, ids=[role.name for role in CHECKED])
+def test_a_check_is_a_name_a_condition_and_a_sentence(role: Path) -> None:
+    (task,) = read(role / "tasks/preflight.yml")
+    assert set(task) == {"name", "ansible.builtin.assert", "loop", "loop_control"}
+    assert all(set(check) == {"check", "that", "otherwise"} for check in task["loop"])
+    assert not any("{{" in check["that"] for check in task["loop"]), "a condition is written as in `when`"

@@ -5,28 +5,67 @@ One small lab serves the whole module: a control plane with Docker and the regis
 
 from __future__ import annotations
 
+import base64
+import json
+import secrets
+import shlex
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import pytest
+import yaml
+from slipway.clients import ansible_play, ssh
+from slipway.clients.ansible_play import Played
+from slipway.clients.kubectl import Kubectl, KubectlError
+from slipway.core import process
+from slipway.core.context import Context
+from slipway.core.errors import ProvisionError
+from slipway.core.schema import Settings
+from slipway.core.state import State
+from slipway.core.types import Hosts
+from slipway.hosts.nspawn.labs import lab_name
+from slipway.hosts.stage import MakeHosts, take_down
+from slipway.provision.stage import Provision
+from slipway.status.now import status_of
 
-from infra.clients import ansible_play, ssh
-from infra.clients.ansible_play import Played
-from infra.core import process
-from infra.core.context import Context
-from infra.core.errors import ProvisionError
-from infra.core.schema import Settings
-from infra.core.state import State
-from infra.core.types import Hosts
-from infra.hosts import MakeHosts, take_down
-from infra.provision import Provision
+from tests.canaries import holds, what_others_can_read
+from tests.lab_traces import traces
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1500)]
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = Settings.model_validate({"hosts": {"workers": 1}})
-UNITS = ("containerd", "docker", "docker-registry", "kubelet")
+UNITS = ("containerd", "docker", "docker-registry", "docker-registry-pull", "kubelet")
+COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+# What the current value of a secret is in etcd, asked with the API server's own certificate
+ETCD = """
+import base64, json, ssl, sys, urllib.request
+pki = "/etc/kubernetes/pki/"
+context = ssl.create_default_context(cafile=pki + "etcd/ca.crt")
+context.load_cert_chain(pki + "apiserver-etcd-client.crt", pki + "apiserver-etcd-client.key")
+body = json.dumps({"key": base64.b64encode(sys.argv[1].encode()).decode()}).encode()
+answer = json.load(urllib.request.urlopen("https://127.0.0.1:2379/v3/kv/range", body, 20, context=context))
+sys.stdout.write(base64.b64decode(answer["kvs"][0]["value"]).decode("latin-1"))
+"""
+# HTTP status of a request with a client's certificate, a login or neither
+ASK = """
+import ssl, sys, urllib.error, urllib.request
+url, method, *login = sys.argv[1:]
+request = urllib.request.Request(url, method=method)
+if login:
+    import base64
+    request.add_header("Authorization", "Basic " + base64.b64encode(":".join(login).encode()).decode())
+try:
+    print(urllib.request.urlopen(request, timeout=20, context=ssl._create_unverified_context()).status)
+except urllib.error.HTTPError as error:
+    print(error.code)
+"""
+# The login of a proxy that nothing here uses: FTP's
+PROXY_PASSWORD = f"canary/{secrets.token_hex(8)}@b"
 # What a run may not touch when it says that it changes nothing.
 TREES = "/etc /usr/bin /usr/lib/systemd /var/lib/dpkg /var/lib/apt/lists"
 
@@ -41,6 +80,39 @@ class Lab:
         host = next(host for host in self.hosts.hosts if host.name == name)
         with ssh.connect(host, self.hosts.identity) as connection:
             return connection.run(["sh", "-c", script], timeout=120).stdout
+
+    def python(self, name: str, program: str, *words: str) -> str:
+        """What a Python program prints on a host."""
+        return self.on(name, shlex.join(["python3", "-c", program, *words]))
+
+    def kubectl(self, *words: str) -> str:
+        return (
+            Kubectl((self.ctx.state.bin / "kubectl").resolve(), self.ctx.state.kubeconfig).run(words).stdout
+        )
+
+    def get(self, *words: str) -> Any:
+        return json.loads(self.kubectl("get", *words, "--output", "json"))
+
+    def flags(self) -> dict[str, dict[str, str]]:
+        """Flag to value of each part of the control plane, as its running process has them."""
+        out = {}
+        for name in COMPONENTS:
+            read = f"tr '\\0' '\\n' </proc/$(pgrep --exact --oldest {name[:15]})/cmdline"
+            words = [word.removeprefix("--") for word in self.on("cp", read).split() if word.startswith("--")]
+            out[name] = dict(word.partition("=")[::2] for word in words)
+        return out
+
+    def ends(self) -> dict[str, str]:
+        """When kubeadm says its certificates end, by name."""
+        told = self.on(
+            "cp",
+            "kubeadm certs check-expiration --config /etc/kubernetes/kubeadm-init.yml --output json",
+        )
+        return {
+            entry["name"]: entry["expirationDate"]
+            for entry in json.loads(told)["certificates"]
+            if not entry.get("missing")
+        }
 
     def mark(self) -> None:
         for host in self.hosts.hosts:
@@ -70,10 +142,14 @@ class Lab:
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     root = tmp_path_factory.mktemp("provision")
     ctx = Context(State(root / ".slipway"), root / "run", ROOT)
+    proxy = f"http://bob:{quote(PROXY_PASSWORD, safe='')}@proxy.invalid:3128"
     try:
-        yield Lab(ctx, MakeHosts().run(ctx, SETTINGS).value)
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("FTP_PROXY", proxy)
+            yield Lab(ctx, MakeHosts().run(ctx, SETTINGS).value)
     finally:
         take_down(ctx)
+        assert traces(lab_name(ctx.state.root)) == []
 
 
 def test_a_dry_run_on_bare_hosts_says_what_would_happen_and_does_nothing(lab: Lab) -> None:
@@ -88,6 +164,7 @@ def test_a_dry_run_on_bare_hosts_says_what_would_happen_and_does_nothing(lab: La
 
 def test_site_makes_a_cluster(lab: Lab) -> None:
     outcome = Provision().run(lab.ctx, SETTINGS, lab.hosts)
+    lab.ctx.state.keep(outcome.value)  # as the chain does: `status` reads it
     assert outcome.changed > 0
     assert [(node.name, node.role) for node in outcome.value.nodes] == [
         ("cp", "control_plane"),
@@ -99,6 +176,148 @@ def test_site_makes_a_cluster(lab: Lab) -> None:
     said = "".join(path.read_text(errors="replace") for path in lab.ctx.run.rglob("*") if path.is_file())
     assert "PLAY RECAP" in said and password not in said
     assert lab.ctx.state.kubeconfig.stat().st_mode & 0o777 == 0o600
+
+
+def test_no_login_is_in_a_file_that_others_read_or_in_what_the_cluster_tells(lab: Lab) -> None:
+    """Neither here nor on a host: the registry's, and that of a proxy, which kubeadm would copy into pods."""
+    registry = lab.ctx.state.registry
+    logins = {
+        "proxy": PROXY_PASSWORD,
+        "registry": (registry / "password").read_text().strip(),
+        "registry, to pull": (registry / "pull-password").read_text().strip(),
+    }
+    since = lab.ctx.state.inventory.stat().st_mtime - 600  # before the hosts were made
+    for host in lab.hosts.hosts:
+        with ssh.connect(host, lab.hosts.identity) as connection:
+
+            def run(argv: list[str], text: str, connection: ssh.Connection = connection) -> str:
+                return connection.run(argv, input=text, timeout=120).stdout
+
+            assert holds(connection.run(["cat", "/etc/environment"]).stdout.encode(), PROXY_PASSWORD)
+            assert what_others_can_read(run, logins, since) == []
+            connection.run(["sh", "-c", "cat >/srv/seen && chmod 644 /srv/seen"], input=f"x{PROXY_PASSWORD}")
+            assert what_others_can_read(run, logins, since) == [("/srv/seen", "proxy")]
+            connection.run(["rm", "/srv/seen"])
+
+    def here(argv: list[str], text: str) -> str:
+        return process.run([sys.executable, *argv[1:]], input=text, timeout=300).stdout
+
+    places = ["/etc", "/run", "/tmp", "/var", str(lab.ctx.state.root)]
+    assert what_others_can_read(here, logins, since, places) == []
+    everything = "daemonsets,deployments,pods,configmaps,nodes,events"
+    told = lab.kubectl("get", everything, "--all-namespaces", "--output", "json").encode()
+    assert b"kube-apiserver" in told and b"kube-proxy" in told
+    assert [name for name, secret in logins.items() if holds(told, secret)] == []
+    manifests = lab.on("cp", "cat /etc/kubernetes/manifests/*")
+    assert manifests.count("kind: Pod") == 4 and not holds(manifests.encode(), PROXY_PASSWORD)
+
+
+def test_the_running_control_plane_is_set_as_the_benchmark_asks(lab: Lab) -> None:
+    flags = lab.flags()
+    api = flags["kube-apiserver"]
+    assert set(api["enable-admission-plugins"].split(",")) == {"NodeRestriction", "DenyServiceExternalIPs"}
+    assert api["service-account-extend-token-expiration"] == "false"
+    for name in COMPONENTS[1:]:
+        assert flags[name]["profiling"] == "false", name
+        assert flags[name]["tls-min-version"] == "VersionTLS12", name
+    for name in COMPONENTS:
+        suites = flags[name].get("tls-cipher-suites") or flags[name]["cipher-suites"]
+        assert suites and all("ECDHE" in suite and "CBC" not in suite for suite in suites.split(",")), name
+    assert lab.on("cp", "ls /etc/kubernetes/super-admin.conf 2>&1; true").startswith("ls: cannot access")
+    tokens = lab.get("secrets", "--all-namespaces", "--field-selector", "type=bootstrap.kubernetes.io/token")
+    assert tokens["items"] == []
+    with pytest.raises(KubectlError) as refused:
+        lab.kubectl("get", "--raw", "/debug/pprof/")
+    assert "NotFound" in refused.value.output or "could not find" in refused.value.output
+
+
+def test_who_has_no_login_gets_health_and_the_clusters_ca_alone(lab: Lab) -> None:
+    def status(path: str) -> str:
+        return lab.python("worker-1", ASK, f"https://{lab.hosts.hosts[0].address}:6443{path}", "GET").strip()
+
+    public = ("/livez", "/readyz", "/healthz", "/api/v1/namespaces/kube-public/configmaps/cluster-info")
+    assert [status(path) for path in public] == ["200"] * 4
+    hidden = ("/version", "/api", "/metrics", "/openid/v1/jwks", "/api/v1/namespaces/kube-public/configmaps")
+    assert [status(path) for path in hidden] == ["401"] * 5
+
+
+def test_secrets_lie_encrypted_in_etcd_and_in_no_log(lab: Lab) -> None:
+    lab.kubectl("create", "secret", "generic", "canary", "--from-literal=word=gopher-in-the-mine")
+    lab.kubectl("create", "configmap", "canary", "--from-literal=word=gopher-in-the-open")
+    assert "gopher-in-the-open" in lab.python("cp", ETCD, "/registry/configmaps/default/canary")
+    held = lab.python("cp", ETCD, "/registry/secrets/default/canary")
+    assert held.startswith("k8s:enc:secretbox:v1:slipway:")
+    found = "grep --recursive --files-with-matches --text gopher-in-the-{} /var/lib/etcd /var/log/kubernetes; true"
+    assert "/var/lib/etcd/member/" in lab.on("cp", found.format("open"))
+    assert lab.on("cp", found.format("mine")) == ""
+    audit = [
+        json.loads(line) for line in lab.on("cp", "cat /var/log/kubernetes/audit/audit.log").splitlines()
+    ]
+    made = [e for e in audit if e["verb"] == "create" and e.get("objectRef", {}).get("name") == "canary"]
+    assert {event["objectRef"]["resource"] for event in made} == {"secrets", "configmaps"}
+    assert all("requestObject" not in event and "responseObject" not in event for event in audit)
+    modes = lab.on(
+        "cp", "stat --format '%a %n' /etc/kubernetes/api-server/* /var/log/kubernetes/audit/audit.log"
+    )
+    assert {line.split()[0] for line in modes.splitlines()} == {"600"}
+
+
+def test_every_kubelet_is_set_as_the_benchmark_asks(lab: Lab) -> None:
+    for host in lab.hosts.hosts:
+        told = json.loads(lab.kubectl("get", "--raw", f"/api/v1/nodes/{host.name}/proxy/configz"))
+        config = told["kubeletconfig"]
+        assert config["seccompDefault"] is True
+        assert config["podPidsLimit"] == 4096
+        assert config["enableProfilingHandler"] is False
+        assert config["tlsMinVersion"] == "VersionTLS12"
+        assert all("ECDHE" in suite and "CBC" not in suite for suite in config["tlsCipherSuites"])
+        # Kubernetes' own defaults, which the benchmark asks for too
+        assert config["authentication"]["anonymous"]["enabled"] is False
+        assert config["authorization"]["mode"] == "Webhook"
+        assert config.get("readOnlyPort", 0) == 0
+        assert config["rotateCertificates"] is True
+        assert config["makeIPTablesUtilChains"] is True
+        assert config["streamingConnectionIdleTimeout"] != "0s"
+
+
+def test_flannel_keeps_one_capability_and_writes_nowhere(lab: Lab) -> None:
+    for host in lab.hosts.hosts:
+        fields = dict(
+            line.split(":", 1)
+            for line in lab.on(host.name, "cat /proc/$(pgrep --exact flanneld)/status").splitlines()
+        )
+        assert int(fields["CapEff"], 16) == int(fields["CapBnd"], 16) == 1 << 12, "CAP_NET_ADMIN"
+        assert fields["NoNewPrivs"].strip() == "1"
+        assert fields["Seccomp"].strip() == "2"
+        mounts = lab.on(host.name, "cat /proc/$(pgrep --exact flanneld)/mounts").splitlines()
+        root = next(line.split() for line in mounts if line.split()[1] == "/")
+        assert "ro" in root[3].split(",")
+
+
+def test_nodes_hold_a_login_that_cannot_push(lab: Lab) -> None:
+    registry = lab.ctx.state.registry
+    push = ("slipway", (registry / "password").read_text().strip())
+    pull = ("slipway-pull", (registry / "pull-password").read_text().strip())
+    host = lab.hosts.hosts[0].address
+
+    def status(port: int, method: str, path: str, *login: str) -> str:
+        return lab.python("cp", ASK, f"https://{host}:{port}{path}", method, *login).strip()
+
+    upload = "/v2/x/blobs/uploads/"
+    assert status(5000, "POST", upload, *push) == "202"
+    assert status(5000, "POST", upload, *pull) == "401"
+    assert status(5000, "GET", "/v2/", *pull) == "401"
+    assert [status(5001, "GET", "/v2/", *login) for login in (push, pull)] == ["200", "200"]
+    assert [status(5001, "POST", upload, *login) for login in (push, pull)] == ["405", "405"]
+    assert [
+        status(5001, "DELETE", "/v2/x/manifests/sha256:" + "0" * 64, *login) for login in (push, pull)
+    ] == [
+        "405",
+        "405",
+    ]
+    assert status(5001, "GET", "/v2/") == "401"
+    seen = lab.on("worker-1", f"cat /etc/containerd/certs.d/{host}:5000/hosts.toml")
+    assert f'server = "https://{host}:5001"' in seen
 
 
 def test_a_second_run_changes_nothing_and_restarts_nothing(lab: Lab, ansible: str) -> None:
@@ -116,8 +335,12 @@ def test_a_second_run_changes_nothing_and_restarts_nothing(lab: Lab, ansible: st
 
 
 def test_it_works_even_where_docker_closed_the_forward_chain(lab: Lab) -> None:
-    """Docker sets this policy where it is the one to switch forwarding on."""
-    lab.on("cp", "iptables --policy FORWARD DROP")
+    """Docker sets this policy where it is the one to switch forwarding on.
+
+    Pods of the cluster's DNS are on any host.
+    """
+    for host in lab.hosts.hosts:
+        lab.on(host.name, "iptables --policy FORWARD DROP")
     assert lab.play("verify.yml").changed == 0
 
 
@@ -135,11 +358,18 @@ def test_a_failing_task_is_told_with_host_task_and_cause(lab: Lab) -> None:
 def test_preflight_tells_all_problems_before_anything_changes(lab: Lab) -> None:
     lab.mark()
     with pytest.raises(ProvisionError) as caught:
-        lab.play("site.yml", kube_version="1.35.0", registry_password_file="/none/such")
+        lab.play(
+            "site.yml",
+            kube_version="1.35.0",
+            registry_password_file="/none/such",
+            kubernetes_node_eviction_hard={"imagefs.available": "99.9%"},
+        )
     log = caught.value.evidence[0].read_text()
     assert "registry_password_file /none/such does not exist" in log
     assert log.count("runs Kubernetes 1.36.3, asked for 1.35.0") >= 2, "from both hosts"
-    assert "TASK [docker : Install" not in log
+    assert log.count("imagefs.available 99.9%") >= 2
+    assert "TASK [slipway.serving.cni : Check the variables and the host]" in log
+    assert "TASK [slipway.serving.docker : Make" not in log and "Install Docker" not in log
     assert lab.touched() == {}
 
 
@@ -154,6 +384,42 @@ def test_what_was_cut_short_or_stopped_is_mended(lab: Lab) -> None:
     assert lab.play("verify.yml").changed == 0
 
 
+def test_certificates_that_end_soon_are_renewed_and_what_reads_them_started_anew(lab: Lab) -> None:
+    """Of the cluster and of the registry: made short here, long again by the next run, and then left alone."""
+    config = "/etc/kubernetes/kubeadm-init.yml"
+    lab.on(
+        "cp",
+        f"sed 's/^certificateValidityPeriod: .*/certificateValidityPeriod: 720h0m0s/' {config} >/run/short.yml &&"
+        " kubeadm certs renew all --config /run/short.yml && rm /etc/docker/registry/tls/server.crt",
+    )
+    lab.play("registry.yml", registry_certificate_days=30, registry_renew_days=0)
+    rows = {row["name"]: row for row in status_of(lab.ctx)[0]["certificates"]}
+    due = [name for name, row in rows.items() if "`slipway provision` renews it" in row.get("detail", "")]
+    assert [name.split()[1] for name in due] == ["kubernetes", "registry"]
+    short = lab.ends()
+    assert Provision().plan(lab.ctx, SETTINGS, lab.hosts) != []
+    before = lab.get("pods", "--namespace", "kube-system", "--selector", "tier=control-plane")["items"]
+
+    renewed = Provision().run(lab.ctx, SETTINGS, lab.hosts)
+
+    tasks = renewed.value.plays["cp"].changed_tasks
+    assert "control_plane : Renew the certificates that end soon" in tasks
+    assert "registry : Make the certificate" in tasks
+    assert all(end > short[name] for name, end in lab.ends().items())
+    after = lab.get("pods", "--namespace", "kube-system", "--selector", "tier=control-plane")["items"]
+    assert len(after) == 4
+    for pod in after:
+        (old,) = [other for other in before if other["metadata"]["name"] == pod["metadata"]["name"]]
+        assert (
+            pod["status"]["containerStatuses"][0]["containerID"]
+            != old["status"]["containerStatuses"][0]["containerID"]
+        )
+    assert [row["detail"] for row in status_of(lab.ctx)[0]["certificates"]] == [""] * len(rows)
+    assert lab.play("verify.yml").changed == 0
+    again = Provision().run(lab.ctx, SETTINGS, lab.hosts)
+    assert again.changed == 0, [play.changed_tasks for play in again.value.plays.values()]
+
+
 def test_reset_asks_first_then_leaves_bare_hosts_that_site_takes_again(lab: Lab) -> None:
     with pytest.raises(ProvisionError, match="See that it is meant"):
         lab.play("reset.yml")
@@ -166,5 +432,46 @@ def test_reset_asks_first_then_leaves_bare_hosts_that_site_takes_again(lab: Lab)
             " iptables-save | grep -E 'KUBE-|FLANNEL-|CNI-|DOCKER'; ls /sys/class/net | grep -E 'cni0|flannel|docker0'; true",
         )
         assert left == "", host.name
+
+
+@pytest.mark.soak
+def test_a_cluster_made_without_these_settings_takes_them(lab: Lab) -> None:
+    lab.play(
+        "site.yml",
+        control_plane_encrypt_secrets=False,
+        control_plane_audit_log=False,
+        control_plane_limit_anonymous=False,
+        control_plane_strong_ciphers=False,
+        control_plane_profiling=True,
+        control_plane_keep_super_admin=True,
+        registry_pull_password_file="",
+    )
+    before = lab.flags()
+    assert "audit-log-path" not in before["kube-apiserver"]
+    assert "tls-cipher-suites" not in before["kube-scheduler"]
+    lab.kubectl("create", "secret", "generic", "canary", "--from-literal=word=gopher-in-the-mine")
+    assert "gopher-in-the-mine" in lab.python("cp", ETCD, "/registry/secrets/default/canary")
+
+    planned = Provision().plan(lab.ctx, SETTINGS, lab.hosts)
+    assert "cp: control_plane : Configure kubeadm (/etc/kubernetes/kubeadm-init.yml)" in planned
     assert len(Provision().run(lab.ctx, SETTINGS, lab.hosts).value.nodes) == 2
+
+    after = lab.flags()
+    assert after["kube-apiserver"]["audit-log-path"] == "/var/log/kubernetes/audit/audit.log"
+    assert "tls-cipher-suites" in after["kube-scheduler"] and "cipher-suites" in after["etcd"]
+    kept = yaml.safe_load(
+        lab.get("configmap", "kubeadm-config", "--namespace", "kube-system")["data"]["ClusterConfiguration"]
+    )
+    assert kept["networking"]["podSubnet"] == "10.244.0.0/16"
+    assert {"name": "profiling", "value": "false"} in kept["scheduler"]["extraArgs"]
+    assert lab.python("cp", ETCD, "/registry/secrets/default/canary").startswith(
+        "k8s:enc:secretbox:v1:slipway:"
+    )
+    word = lab.get("secret", "canary")["data"]["word"]
+    assert base64.b64decode(word) == b"gopher-in-the-mine"
+    again = Provision().run(lab.ctx, SETTINGS, lab.hosts)
+    assert again.changed == 0, [play.changed_tasks for play in again.value.plays.values()]
     assert lab.play("verify.yml").changed == 0
+    with pytest.raises(ProvisionError, match="Refuse hosts with problems") as caught:
+        lab.play("site.yml", control_plane_encrypt_secrets=False)
+    assert "without their key nobody reads them again" in caught.value.tail

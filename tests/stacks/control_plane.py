@@ -22,9 +22,8 @@ from typing import Any
 import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-
-from infra.clients.kubectl import Kubectl, KubectlError
-from infra.core.retry import wait_for
+from slipway.clients.kubectl import Kubectl, KubectlError
+from slipway.core.retry import wait_for
 
 NODES = ("worker-1", "worker-2")
 

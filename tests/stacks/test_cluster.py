@@ -3,85 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import control_plane
 import pytest
+from slipway.clients import pulumi_render
+from slipway.clients.endpoints import find_endpoints
+from slipway.clients.kubectl import Kubectl
+from slipway.core.errors import DeployError
+from slipway.core.evidence import gather
+from slipway.core.registries import PULL_SECRET
+from slipway.core.retry import Pending, wait_for
+from slipway.core.types import Cluster, Registry
+from slipway.deploy import stage as deploy_stage
+from slipway.deploy.applying import APPLYSET, Applier
 
-from infra import deploy
-from infra.clients import pulumi_stack
-from infra.clients.kubectl import Kubectl, find_endpoints
-from infra.core.context import Context
-from infra.core.errors import DeployError
-from infra.core.events import Event, Note
-from infra.core.retry import Pending, wait_for
-from infra.core.schema import Settings
-from infra.core.state import State
-from infra.core.types import Cluster, Endpoints, ImageRef, Outcome, Registry
-from infra.rollout.applying import APPLYSET, PULL_SECRET, Applier
+from tests.stacks import control_plane
+from tests.stacks.desk import CANARY, CRASH, GOOD, NO_PULL, OTHER, Desk
 
 pytestmark = pytest.mark.lab
-CANARY = "canary-of-the-password"
-GOOD, OTHER, NO_PULL, CRASH = "a", "d", "b", "c"  # see control_plane
-
-
-@dataclass
-class Desk:
-    """One namespace of the cluster and one state folder, as a user has them."""
-
-    plane: control_plane.ControlPlane
-    folder: Path
-    namespace: str
-    events: list[Event] = field(default_factory=list)
-    stage: deploy.Deploy = field(default_factory=deploy.Deploy)
-
-    @property
-    def ctx(self) -> Context:
-        return Context(
-            State(self.folder / ".slipway"), self.folder / "run", self.folder, emit=self.events.append
-        )
-
-    @property
-    def cluster(self) -> Cluster:
-        password = self.folder / "password"
-        password.write_text(f"{CANARY}\n")
-        registry = Registry("registry.lab:5000", "slipway", password)
-        return Cluster(self.plane.kubeconfig, self.plane.binary, "", (), registry)
-
-    def image(self, last: str = GOOD) -> ImageRef:
-        return ImageRef("registry.lab:5000/mnist", f"sha256:{last * 64}", "1", "portable", "mnist", 1, "0")
-
-    def settings(self, **more: Any) -> Settings:
-        return Settings.model_validate(
-            {"deploy": {"namespace": self.namespace, "timeout": 300, "by": "render"} | more}
-        )
-
-    def up(self, last: str = GOOD, **more: Any) -> Outcome[Endpoints]:
-        return self.stage.run(self.ctx, self.settings(**more), self.cluster, self.image(last))
-
-    def plan(self, last: str = GOOD, **more: Any) -> list[str]:
-        return self.stage.plan(self.ctx, self.settings(**more), self.cluster, self.image(last))
-
-    def get(self, *args: str) -> Any:
-        return json.loads(self.plane.kubectl.run(["get", *args, "-n", self.namespace, "-o", "json"]).stdout)
-
-    def versions(self) -> dict[tuple[str, str], str]:
-        """What changes when anything about our objects does; status of pods included."""
-        kinds = "deployment,service,serviceaccount,networkpolicy,pdb,secret,pod,configmap"
-        return {
-            (item["kind"], item["metadata"]["name"]): item["metadata"]["resourceVersion"]
-            for item in self.get(kinds)["items"]
-        }
-
-
-@pytest.fixture
-def desk(plane: control_plane.ControlPlane, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Desk]:
-    name = request.node.name.removeprefix("test_").replace("_", "-")[:40].strip("-")
-    yield Desk(plane, tmp_path, name)
-    plane.kubectl.run(["delete", "namespace", name, "--ignore-not-found", "--wait=false"])
 
 
 def test_up_then_up_again(desk: Desk) -> None:
@@ -148,7 +87,7 @@ def test_the_login_is_made_once_and_follows_the_password(desk: Desk) -> None:
 def test_no_secret_in_events_or_evidence(desk: Desk) -> None:
     with pytest.raises(DeployError):
         desk.up(NO_PULL)
-    saved = desk.stage.collect(desk.ctx)
+    saved = gather(desk.ctx, {"deploy": lambda: desk.stage.collect(desk.ctx)}).files
     assert {"objects.yaml", "events.txt", "describe.txt", "nodes.txt"} <= {path.name for path in saved}
     everything = repr(desk.events) + "".join(
         path.read_text(errors="replace")
@@ -241,14 +180,35 @@ def test_another_tools_deployment_is_left_alone(desk: Desk) -> None:
     assert desk.get("serviceaccounts")["items"] == [] or PULL_SECRET not in json.dumps(desk.get("secrets"))
 
 
+def test_the_autoscalers_count_stands(desk: Desk) -> None:
+    """Turning it on takes no replica away, and a later deploy does not undo what it has done."""
+    desk.up()
+    applier = Applier(desk.plane.kubectl, desk.namespace)
+    config = {"image": desk.image().reference, "namespace": desk.namespace, "createNamespace": "false"}
+    scaled = pulumi_render.render({**config, "maxReplicas": "5"}).manifests
+
+    def count() -> int:
+        return int(desk.get("deployment", "mnist-deployment")["spec"]["replicas"])
+
+    applier.apply(scaled, applier.held(scaled))
+    assert count() == 3
+    desk.plane.kubectl.run(["scale", "deployment/mnist-deployment", "--replicas=4", "-n", desk.namespace])
+    assert applier.plan(scaled, applier.held(scaled)) == []
+    assert applier.apply(scaled, applier.held(scaled)) == []
+    assert count() == 4
+    desk.plane.kubectl.run(["scale", "deployment/mnist-deployment", "--replicas=1", "-n", desk.namespace])
+    applier.apply(scaled, applier.held(scaled))
+    assert count() == 3
+
+
 def test_what_the_program_no_longer_has_is_removed(desk: Desk) -> None:
     desk.up()
     applier = Applier(desk.plane.kubectl, desk.namespace)
     config = {"image": desk.image().reference, "namespace": desk.namespace, "createNamespace": "false"}
-    scaled = pulumi_stack.render({**config, "maxReplicas": "5"}).manifests
+    scaled = pulumi_render.render({**config, "maxReplicas": "5"}).manifests
     changes = applier.apply(scaled, applier.held(scaled))
     assert "create HorizontalPodAutoscaler mnist-server" in [change.line() for change in changes]
-    plain = pulumi_stack.render(config).manifests
+    plain = pulumi_render.render(config).manifests
     planned = applier.plan(plain, applier.held(plain))
     assert "remove HorizontalPodAutoscaler mnist-server" in [change.line() for change in planned]
     assert desk.get("hpa")["items"] != []
@@ -258,12 +218,44 @@ def test_what_the_program_no_longer_has_is_removed(desk: Desk) -> None:
     assert desk.get("secret", PULL_SECRET)  # not of the set: pruning leaves it
 
 
+def test_another_server_gets_the_probes_and_the_time_that_fit_it(desk: Desk) -> None:
+    """The API takes them, and the image says which server it holds: from one to the other and back."""
+    desk.up()
+
+    def deploy(server: Literal["portable", "tensorflow"], last: str) -> dict[str, Any]:
+        found = desk.stage.run(desk.ctx, desk.settings(), desk.cluster, desk.image(last, server))
+        assert len(found.value.replicas) == 3
+        spec = desk.get("deployment", "mnist-deployment")["spec"]["template"]["spec"]
+        (container,) = spec["containers"]
+        probes = {
+            kind
+            for probe in ("startupProbe", "readinessProbe", "livenessProbe")
+            for kind in ("grpc", "httpGet", "tcpSocket")
+            if kind in container[probe]
+        }
+        sleep = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+        return {
+            "probes": probes,
+            "grace": spec["terminationGracePeriodSeconds"],
+            "sleep": sleep,
+            "env": [one["name"] for one in container.get("env", [])],
+        }
+
+    assert deploy("tensorflow", OTHER) == {
+        "probes": {"httpGet"},
+        "grace": 36,
+        "sleep": 35,
+        "env": ["MODEL_NAME"],
+    }
+    assert deploy("portable", GOOD) == {"probes": {"grpc"}, "grace": 35, "sleep": 5, "env": []}
+
+
 def test_destroy_takes_what_was_made_and_nothing_else(desk: Desk) -> None:
     kubectl = desk.plane.kubectl
     kubectl.run(["create", "namespace", desk.namespace])
     kubectl.run(["create", "configmap", "theirs", "-n", desk.namespace])
     desk.up()
-    lines = deploy.destroy(desk.ctx, desk.settings(), desk.cluster)
+    lines = deploy_stage.destroy(desk.ctx, desk.settings(), desk.cluster)
     assert f"remove ConfigMap {APPLYSET}" in lines
     assert f"remove Namespace {desk.namespace}" not in lines  # it was there before
     left = desk.get("deployment,service,pdb,networkpolicy,secret")["items"]
@@ -271,12 +263,14 @@ def test_destroy_takes_what_was_made_and_nothing_else(desk: Desk) -> None:
     names = {item["metadata"]["name"] for item in desk.get("configmap,serviceaccount")["items"]}
     assert "theirs" in names
     assert not names & {APPLYSET, "mnist-server"}
-    assert deploy.destroy(desk.ctx, desk.settings(), desk.cluster) == []
+    assert deploy_stage.destroy(desk.ctx, desk.settings(), desk.cluster) == []
 
 
 def test_destroy_takes_the_namespace_it_made(desk: Desk) -> None:
     desk.up()
-    assert f"remove Namespace {desk.namespace}" in deploy.destroy(desk.ctx, desk.settings(), desk.cluster)
+    assert f"remove Namespace {desk.namespace}" in deploy_stage.destroy(
+        desk.ctx, desk.settings(), desk.cluster
+    )
     assert desk.plane.kubectl.find("namespace", desk.namespace) is None
     assert len(desk.up().value.replicas) == 3
 
@@ -309,7 +303,7 @@ def test_a_relabelled_pod_is_named(desk: Desk) -> None:
 def test_a_pod_of_somebody_else_behind_the_service_is_named(desk: Desk) -> None:
     desk.up()
     kubectl: Kubectl = desk.plane.kubectl
-    manifests = pulumi_stack.render({"image": desk.image().reference}).manifests
+    manifests = pulumi_render.render({"image": desk.image().reference}).manifests
     (deployment,) = [item for item in manifests if item["kind"] == "Deployment"]
     template = deployment["spec"]["template"]
     spec = {**template["spec"], "topologySpreadConstraints": []}
@@ -326,15 +320,3 @@ def test_a_pod_of_somebody_else_behind_the_service_is_named(desk: Desk) -> None:
     found = wait_for("the intruder behind the Service", seen, timeout=60)
     assert [stray.pod for stray in found.strays] == ["intruder"]
     assert len(found.endpoints.replicas) == 3
-
-
-def test_the_choice_is_said(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pulumi_stack, "find_cli", lambda: None)
-    desk.up(by="auto")
-    notes = [event.text for event in desk.events if isinstance(event, Note)]
-    assert "deploy by render: there is no `pulumi` on PATH" in notes
-    desk.events.clear()
-    monkeypatch.setattr(pulumi_stack, "find_cli", lambda: Path("/bin/pulumi"))
-    desk.up(by="auto")
-    notes = [event.text for event in desk.events if isinstance(event, Note)]
-    assert "deploy by render: the deployment there was made by render" in notes

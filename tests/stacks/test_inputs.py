@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
 import yaml
-
-from stacks import outputs
-from stacks.inputs import Inputs, InputsError, read
+from slipway_stacks import outputs
+from slipway_stacks.inputs import Inputs, InputsError, read
 
 IMAGE = "registry.lab:5000/slipway/mnist@sha256:" + "a" * 64
 ROOT = Path(__file__).parents[2]
@@ -23,7 +22,7 @@ def test_only_the_image_is_needed() -> None:
         3,
         "ClusterIP",
     )
-    assert inputs.pull_secret is None
+    assert inputs.pull_secrets == []
     assert inputs.max_replicas is None
 
 
@@ -38,8 +37,13 @@ GOOD = [
     ("cpuRequest", "0.25", "0.25"),
     ("memoryLimit", "2Gi", "2Gi"),
     ("spread", "preferred", "preferred"),
+    ("server", "tensorflow", "tensorflow"),
     ("modelName", "Half_Plus.2-x", "Half_Plus.2-x"),
-    ("pullSecret", "registry-login", "registry-login"),
+    ("pullSecrets", '["a", "b"]', ["a", "b"]),
+    ("env", '{"A_B": "1"}', {"A_B": "1"}),
+    ("nodeSelector", '{"kubernetes.io/arch": "arm64"}', {"kubernetes.io/arch": "arm64"}),
+    ("affinity", '{"podAffinity": {}}', {"podAffinity": {}}),
+    ("devices", '{"nvidia.com/gpu": "2"}', {"nvidia.com/gpu": "2"}),
     ("drainSeconds", "10", 10),
 ]
 
@@ -52,6 +56,7 @@ def test_good_values_arrive_typed(key: str, text: str, value: object) -> None:
 
 
 BAD = [
+    ("server", "triton", "one of portable, tensorflow"),
     ("image", "mnist:latest", "by digest"),
     ("image", "r/mnist@sha256:abc", "by digest"),
     ("image", "", "by digest"),
@@ -69,7 +74,22 @@ BAD = [
     ("grpcNodePort", "8500", "from 30000 to 32767"),
     ("spread", "even", "required, preferred"),
     ("drainSeconds", "1", "from 10 to 600"),
+    ("gateway", "Outside", "lower-case"),
+    ("restHostname", "https://mnist.example.com", "a host name"),
+    ("grpcHostname", "mnist.*.com", "a host name"),
     ("modelName", "a/b", "letters"),
+    ("modelName", "...", "letters"),
+    ("pullSecrets", "registry-login", "a list of names"),
+    ("pullSecrets", '["Login"]', "a list of names"),
+    ("env", "A=1", "variables, a text each"),
+    ("env", '{"1A": "x"}', "variables, a text each"),
+    ("env", '{"A": 1}', "variables, a text each"),
+    ("labels", '{"team": "has blanks"}', "labels, a text each"),
+    ("tolerations", '["x"]', "a list of tolerations"),
+    ("affinity", "[]", "an affinity"),
+    ("volumes", '[{"emptyDir": {}}]', "each with a name"),
+    ("volumeMounts", '[{"name": "x"}]', "name and mountPath"),
+    ("devices", '{"nvidia.com/gpu": "one"}', "amounts by name"),
 ]
 
 
@@ -93,6 +113,18 @@ CONTRADICTIONS = [
     ({"awaitLoadBalancer": "true"}, "awaitLoadBalancer: only with"),
     ({"memoryRequest": "2Gi"}, "memoryRequest: 2Gi is more than memoryLimit, 1Gi"),
     ({"memoryRequest": "1073741825"}, "memoryRequest: 1073741825 is more than memoryLimit, 1Gi"),
+    ({"labels": '{"app": "x"}'}, "labels: app is the component's own"),
+    ({"restHostname": "mnist.example.com"}, "restHostname: only with gateway"),
+    ({"gateway": "outside"}, "gateway: a listener takes REST or gRPC for one host"),
+    ({"gateway": "outside", "restHostname": "a.example.com"}, "gateway: a listener takes REST or gRPC"),
+    (
+        {"gateway": "outside", "restHostname": "*.example.com", "grpcHostname": "a.example.com"},
+        "gateway: a listener takes REST or gRPC",
+    ),
+    (
+        {"gateway": "outside", "restListener": "https", "grpcListener": "https"},
+        "gateway: a listener takes REST or gRPC",
+    ),
     ({"cpuRequest": "2", "cpuLimit": "1500m"}, "cpuRequest: 2 is more than cpuLimit, 1500m"),
 ]
 
@@ -104,12 +136,39 @@ def test_combinations_that_cannot_work(values: dict[str, str], problem: str) -> 
     assert [text.startswith(problem) for text in caught.value.problems] == [True]
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"restHostname": "mnist.example.com", "grpcHostname": "grpc.example.com"},
+        {"restHostname": "example.com", "grpcHostname": "*.example.com"},
+        {"restListener": "https", "grpcListener": "grpc"},
+    ],
+)
+def test_routes_that_do_not_meet_are_taken(values: dict[str, str]) -> None:
+    assert read({"image": IMAGE, "gateway": "outside", **values}).gateway == "outside"
+
+
 def test_all_problems_at_once() -> None:
     with pytest.raises(InputsError) as caught:
         read({"replica": "3", "replicas": "0", "serviceType": "x", "memoryRequest": "2Gi"})
     keys = sorted(problem.split(":")[0] for problem in caught.value.problems)
     assert keys == ["image", "memoryRequest", "replica", "replicas", "serviceType"]
     assert "replica: unknown key; did you mean replicas?" in caught.value.problems
+
+
+def test_a_refused_value_contradicts_nothing() -> None:
+    """Or its default, which nobody asked for, would be told as the mistake."""
+    with pytest.raises(InputsError) as caught:
+        read(
+            {
+                "image": IMAGE,
+                "replicas": "none",
+                "maxReplicas": "2",
+                "serviceType": "x",
+                "restNodePort": "30000",
+            }
+        )
+    assert [problem.split(":")[0] for problem in caught.value.problems] == ["replicas", "serviceType"]
 
 
 def test_every_key_of_the_project_file_is_an_input() -> None:
@@ -133,7 +192,11 @@ def test_the_manual_lists_every_input_with_its_default() -> None:
     """After a wanted change: put the table this test expects into docs/deploy.md."""
 
     def shown(value: object) -> str:
-        return "" if value in (None, "") else f"`{str(value).lower() if isinstance(value, bool) else value}`"
+        return (
+            ""
+            if value in (None, "", MISSING)
+            else f"`{str(value).lower() if isinstance(value, bool) else value}`"
+        )
 
     rows = [
         f"| `{item.metadata['key']}` | {shown(item.default)} | {item.metadata['meaning']} |"

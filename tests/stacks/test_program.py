@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pulumi
 import pytest
 import yaml
+from slipway.clients.kubectl import Manifest
+from slipway.clients.pulumi_render import Rendered, run_program
+from slipway_stacks import outputs, rules
 
-from infra.clients.kubectl import Manifest
-from infra.clients.pulumi_stack import Rendered, run_program
-from stacks import outputs, rules
-
+pytestmark = pytest.mark.usefixtures("an_event_loop")
+NAMES = outputs.Names("mnist")
 IMAGE = "registry.lab:5000/slipway/mnist@sha256:" + "a" * 64
-
-
-@pytest.fixture(scope="module", autouse=True)
-def an_event_loop() -> Iterator[None]:
-    """Pulumi's runtime asks for the thread's loop, and asyncio.run in an earlier test leaves none."""
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    yield
-    asyncio.set_event_loop(None)
-    loop.close()
 
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 VARIANTS: dict[str, dict[str, str]] = {
     "default": {},
-    "lab": {"createNamespace": "false", "pullSecret": "registry-login", "modelName": "mnist"},
+    "lab": {"createNamespace": "false", "pullSecrets": '["registry-login"]', "modelName": "mnist"},
+    "tensorflow": {"server": "tensorflow", "createNamespace": "false"},
     "everything": {
         "namespace": "models",
         "replicas": "2",
         "maxReplicas": "5",
         "targetCpu": "60",
+        "scaleDownSeconds": "60",
         "serviceType": "LoadBalancer",
         "grpcNodePort": "30500",
         "restNodePort": "30501",
@@ -49,8 +40,29 @@ VARIANTS: dict[str, dict[str, str]] = {
         "spread": "preferred",
         "startupSeconds": "61",
         "drainSeconds": "20",
-        "pullSecret": "login",
+        "pullSecrets": '["login", "other"]',
+        "awaitSeconds": "300",
+        "devices": '{"nvidia.com/gpu": "1"}',
+        "env": '{"TF_NUM_INTRAOP_THREADS": "2", "OMP_NUM_THREADS": "1"}',
+        "extraArgs": '["--file_system_poll_wait_seconds=30"]',
+        "labels": '{"team": "vision"}',
+        "annotations": '{"example.com/owner": "Ann"}',
+        "podMonitor": "true",
+        "nodeSelector": '{"kubernetes.io/arch": "amd64"}',
+        "tolerations": '[{"key": "dedicated", "operator": "Exists"}]',
+        "affinity": '{"nodeAffinity": {}}',
+        "priorityClass": "urgent",
+        "volumes": '[{"name": "models", "persistentVolumeClaim": {"claimName": "models", "readOnly": true}}]',
+        "volumeMounts": '[{"name": "models", "mountPath": "/models", "readOnly": true}]',
         "modelName": "other",
+    },
+    "gateway": {
+        "gateway": "outside",
+        "gatewayNamespace": "gateways",
+        "restHostname": "mnist.example.com",
+        "grpcHostname": "grpc.mnist.example.com",
+        "restListener": "https",
+        "grpcListener": "grpc",
     },
 }
 
@@ -180,6 +192,39 @@ def test_probes_ask_grpc_health(container: dict[str, Any], probe: str) -> None:
     assert container[probe]["grpc"]["port"] == 8500
 
 
+def pod_of(**values: str) -> dict[str, Any]:
+    return dict(one(program(**values), "Deployment")["spec"]["template"]["spec"])
+
+
+@pytest.mark.parametrize("probe", ["startupProbe", "readinessProbe", "livenessProbe"])
+def test_tensorflows_own_server_is_asked_for_its_model_over_rest(probe: str) -> None:
+    """Its gRPC health says nothing of models."""
+    (container,) = pod_of(server="tensorflow", modelName="Half.2")["containers"]
+    assert container[probe]["httpGet"] == {"path": "/v1/models/Half.2", "port": 8501}
+    assert "grpc" not in container[probe]
+
+
+def test_tensorflows_own_server_has_its_time_before_the_signal_that_it_does_not_see() -> None:
+    pod = pod_of(server="tensorflow", drainSeconds="20")
+    sleep = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert (
+        sleep == pod_of(drainSeconds="20")["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"] + 20
+    )
+    # the API refuses a sleep that is not shorter; what is over is time in which nothing happens
+    assert pod["terminationGracePeriodSeconds"] == sleep + 1
+
+
+def test_tensorflows_own_image_is_told_its_model() -> None:
+    """The official image serves /models/$MODEL_NAME, and `model` without it."""
+    (container,) = pod_of(
+        server="tensorflow", modelName="other", env='{"A": "1", "MODEL_NAME": "wrong"}', extraArgs='["--x=1"]'
+    )["containers"]
+    assert container["env"] == [{"name": "A", "value": "1"}, {"name": "MODEL_NAME", "value": "other"}]
+    assert container["args"] == ["--x=1"]  # after the entrypoint's own
+    assert "command" not in container
+    assert "env" not in pod_of()["containers"][0]  # the portable image knows its model
+
+
 def test_startup_has_the_time_it_was_given() -> None:
     deployment = one(program(startupSeconds="61"), "Deployment")
     probe = deployment["spec"]["template"]["spec"]["containers"][0]["startupProbe"]
@@ -212,14 +257,14 @@ def test_services_lead_to_the_pods(rendered: Rendered) -> None:
     labels = deployment["template"]["metadata"]["labels"]
     assert labels.items() >= {"app": "mnist-server", "run": "mnist-service"}.items()
     assert deployment["selector"]["matchLabels"].items() <= labels.items()
-    for name in (outputs.SERVICE, outputs.REPLICAS):
+    for name in (NAMES.service, NAMES.replicas):
         service = one(rendered, "Service", name)["spec"]
         assert service["selector"].items() <= labels.items()
         assert [(port["name"], port["port"], port["targetPort"]) for port in service["ports"]] == [
             ("grpc", 8500, "grpc"),
             ("rest", 8501, "rest"),
         ]
-    assert one(rendered, "Service", outputs.REPLICAS)["spec"]["clusterIP"] == "None"
+    assert one(rendered, "Service", NAMES.replicas)["spec"]["clusterIP"] == "None"
     assert one(rendered, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"].items() <= labels.items()
     assert one(rendered, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
 
@@ -230,8 +275,20 @@ def test_the_network_policy_opens_the_serving_ports_only(rendered: Rendered) -> 
     assert spec["policyTypes"] == ["Ingress", "Egress"]
 
 
+def test_names_are_asked_of_the_clusters_own_dns_and_of_no_other(rendered: Rendered) -> None:
+    names, serving = one(rendered, "NetworkPolicy")["spec"]["egress"]
+    assert {(port["port"], port["protocol"]) for port in names["ports"]} == {(53, "UDP"), (53, "TCP")}
+    assert names["to"] == [
+        {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
+            "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
+        }
+    ]
+    assert serving["to"] == [{"podSelector": {"matchLabels": {"app": "mnist-server"}}}]
+
+
 def test_pull_secret_is_named_never_held() -> None:
-    found = program(pullSecret="registry-login")
+    found = program(pullSecrets='["registry-login"]')
     spec = one(found, "Deployment")["spec"]["template"]["spec"]
     assert spec["imagePullSecrets"] == [{"name": "registry-login"}]
     assert "Secret" not in {item["kind"] for item in found.manifests}
@@ -239,20 +296,21 @@ def test_pull_secret_is_named_never_held() -> None:
 
 def test_autoscaler_owns_the_count() -> None:
     found = program(maxReplicas="6")
-    assert "replicas" not in one(found, "Deployment")["spec"]
+    # without a count the API would start at 1
+    assert one(found, "Deployment")["spec"]["replicas"] == 3
     spec = one(found, "HorizontalPodAutoscaler")["spec"]
     assert (spec["minReplicas"], spec["maxReplicas"]) == (3, 6)
-    assert spec["scaleTargetRef"]["name"] == outputs.DEPLOYMENT
+    assert spec["scaleTargetRef"]["name"] == NAMES.deployment
 
 
 def test_load_balancer_without_anybody_handing_out_addresses_is_not_waited_for() -> None:
     found = program(serviceType="LoadBalancer")
-    notes = one(found, "Service", outputs.SERVICE)["metadata"]["annotations"]
+    notes = one(found, "Service", NAMES.service)["metadata"]["annotations"]
     assert notes == {"pulumi.com/skipAwait": "true"}
     assert "annotations" not in one(found, "Deployment")["metadata"]
-    assert [outputs.SERVICE in warning for warning in found.warnings] == [True]
+    assert [NAMES.service in warning for warning in found.warnings] == [True]
     waiting = program(serviceType="LoadBalancer", awaitLoadBalancer="true")
-    assert "annotations" not in one(waiting, "Service", outputs.SERVICE)["metadata"]
+    assert "annotations" not in one(waiting, "Service", NAMES.service)["metadata"]
     assert not waiting.warnings
 
 
@@ -318,3 +376,13 @@ def test_rules_beside_the_pod(rendered: Rendered) -> None:
     rolling["maxUnavailable"] = 1
     broken.append({"kind": "Secret", "metadata": {"name": "s"}})
     assert len(rules.violations(broken)) == 3
+
+
+def test_a_policy_that_lets_out_anywhere_is_found(rendered: Rendered) -> None:
+    broken = copy.deepcopy(list(rendered.manifests))
+    spec = next(item for item in broken if item["kind"] == "NetworkPolicy")["spec"]
+    del spec["egress"][0]["to"]
+    assert rules.violations(broken) == ["NetworkPolicy mnist-server: egress rule 1 leads to any place"]
+    spec["egress"] = []
+    spec["policyTypes"] = ["Ingress"]
+    assert rules.violations(broken) == ["NetworkPolicy mnist-server: does not cover both directions"]

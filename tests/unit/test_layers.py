@@ -1,32 +1,45 @@
-"""Imports go one way, subprocess has one home, and what the stack is stays apart from what drives it."""
+"""Imports go one way, each power has one home, and what is deployed stays apart from what drives it."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted([*(ROOT / "infra").rglob("*.py"), *(ROOT / "stacks").rglob("*.py")])
+PRODUCTS = ("slipway", "slipway_client", "slipway_server", "slipway_stacks")
 
-# Outermost first: a layer may import its own and the ones below it.
+# The driver, outermost first: a layer may import its own and the ones below it.
+STAGES = ("settings", "hosts", "provision", "model", "image", "deploy", "smoke", "report")
 LAYERS = (
     {"cli"},
-    {"overview"},
+    {"status"},
     {"pipeline"},
-    {"settings", "hosts", "provision", "model", "image", "deploy", "smoke", "report"},
-    {"backends", "artifacts", "cluster", "images", "reports", "mnist", "rollout", "proving"},
+    set(STAGES),
+    {"artifacts"},
     {"clients"},
-    {"model_server"},
-    {"predict"},
     {"core"},
 )
+# What a product may import of the others. The image stage packs the server, it runs nothing of it.
+ALLOWED = {
+    "slipway": {"slipway", "slipway_client", "slipway_server", "slipway_stacks"},
+    "slipway_client": {"slipway_client"},
+    "slipway_server": {"slipway_server", "slipway_client"},
+    "slipway_stacks": {"slipway_stacks"},
+}
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
 
 
 def imports(path: Path) -> Iterator[tuple[str, int]]:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield alias.name, node.lineno
@@ -35,45 +48,69 @@ def imports(path: Path) -> Iterator[tuple[str, int]]:
                 yield f"{node.module}.{alias.name}", node.lineno
 
 
+def product(path: Path) -> str:
+    """The package a file belongs to; the Pulumi program itself counts as the stack's."""
+    part = path.relative_to(ROOT).parts[1]
+    return part if part in PRODUCTS else "slipway_stacks"
+
+
+def driver_part(path: Path) -> str:
+    return path.relative_to(ROOT / "infra" / "slipway").parts[0].removesuffix(".py")
+
+
 def layer(part: str) -> int | None:
     return next((index for index, parts in enumerate(LAYERS) if part in parts), None)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def ids(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", FILES, ids=ids)
+def test_a_product_imports_only_those_it_is_installed_with(path: Path) -> None:
+    for name, line in imports(path):
+        top = name.partition(".")[0]
+        if top in PRODUCTS:
+            assert top in ALLOWED[product(path)], f"{path}:{line}: {name}"
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if product(path) == "slipway"], ids=ids)
 def test_imports_go_one_way(path: Path) -> None:
-    parts = path.relative_to(ROOT).parts
-    own = layer(parts[1].removesuffix(".py")) if parts[0] == "infra" else None
+    part = driver_part(path)
+    own = layer(part)
     for name, line in imports(path):
         words = name.split(".")
-        if parts[0] == "stacks":
-            assert words[0] != "infra", f"{path}:{line}: the stack knows nothing of its driver"
-        elif words[0] == "stacks":
-            allowed = words[1:2] == ["outputs"] or path.name == "pulumi_stack.py"
-            assert allowed, f"{path}:{line}: infra imports stacks.outputs only"
-        elif words[0] == "infra" and len(words) > 1 and own is not None:
+        if words[0] == "slipway_stacks":
+            allowed = words[1:2] == ["outputs"] or path.name == "pulumi_render.py"
+            assert allowed, f"{path}:{line}: the driver imports slipway_stacks.outputs only"
+        elif words[0] == "slipway" and len(words) > 1 and own is not None:
             other = layer(words[1])
             if other is not None:
-                assert own <= other, f"{path}:{line}: {name} lies above {parts[1]}"
+                assert own <= other, f"{path}:{line}: {name} lies above {part}"
+            if part in STAGES and words[1] in STAGES:
+                assert words[1] == part, f"{path}:{line}: stages meet in core's values only"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", FILES, ids=ids)
 def test_one_home_for_each_power(path: Path) -> None:
     relative = str(path.relative_to(ROOT))
-    homes = {"subprocess": "infra/core/process.py", "rich": "infra/core/console.py", "typer": "infra/cli.py"}
+    homes = {
+        "subprocess": "infra/slipway/core/process.py",
+        "fcntl": "infra/slipway/core/lock.py",
+        "rich": "infra/slipway/core/console.py",
+        "typer": "infra/slipway/cli/",
+    }
     for name, line in imports(path):
         home = homes.get(name.split(".")[0])
-        assert home is None or relative == home, f"{relative}:{line}: {name} is {home}'s alone"
+        assert home is None or relative.startswith(home), f"{relative}:{line}: {name} is {home}'s alone"
 
 
 def test_every_part_is_in_a_layer() -> None:
-    parts = {
-        path.relative_to(ROOT / "infra").parts[0].removesuffix(".py")
-        for path in (ROOT / "infra").rglob("*.py")
-    }
+    parts = {driver_part(path) for path in FILES if product(path) == "slipway"}
     assert parts - {"__init__"} <= set().union(*LAYERS)
 
 
-def test_no_file_of_the_stack_hides_a_standard_module() -> None:
+def test_no_file_of_the_program_hides_a_standard_module() -> None:
     import sys
 
     assert not {path.stem for path in (ROOT / "stacks").glob("*.py")} & set(sys.stdlib_module_names) - {

@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from infra import pipeline
-from infra.core.context import Context
-from infra.core.errors import CommandError, DeployError, GateFailed, HostError, UsageError
-from infra.core.events import Event, StageFinished, StageStarted
-from infra.core.schema import Settings
-from infra.core.types import Cluster, Hosts, Outcome, Proof, Request, Run
-from infra.settings import ReadSettings
+from slipway import pipeline
+from slipway.core.context import Context
+from slipway.core.errors import (
+    CommandError,
+    DeployError,
+    EnvironmentFault,
+    GateFailed,
+    HostError,
+    SlipwayError,
+    UsageError,
+)
+from slipway.core.events import Event, Note, ProgressStarted, StageFinished, StageStarted
+from slipway.core.evidence import MISSING, Reading
+from slipway.core.schema import Settings
+from slipway.core.stage import name_of, needs, produces
+from slipway.core.state import KEPT_RUNS, State
+from slipway.core.types import MADE_BY, Cluster, Hosts, Outcome, Proof
 
 INFRA = Path(pipeline.__file__).parent
 
 
 def stage(name: str, **members: Any) -> Any:
-    """A toy stage that lives, as far as the pipeline can tell, in infra.<name>."""
+    """A toy stage that lives, as far as the pipeline can tell, in slipway.<name>."""
     kind = type(
         name.title(),
         (),
-        {"title": name, "plan": lambda self, ctx: [], "__module__": f"infra.{name}", **members},
+        {"title": name, "plan": lambda self, ctx: [], "__module__": f"slipway.{name}.stage", **members},
     )
     return kind()
 
@@ -34,7 +44,6 @@ def stage(name: str, **members: Any) -> Any:
 class Diary:
     events: list[Event] = field(default_factory=list)
     did: list[str] = field(default_factory=list)
-    reported: list[Run] = field(default_factory=list)
 
 
 @pytest.fixture
@@ -44,7 +53,8 @@ def diary() -> Diary:
 
 @pytest.fixture
 def ctx(tmp_path: Path, diary: Diary) -> Context:
-    return pipeline.new_context(None, tmp_path, diary.events.append)
+    state = State(tmp_path / ".slipway")
+    return Context(state, state.new_run(), tmp_path, emit=diary.events.append)
 
 
 def hosts_stage(diary: Diary, changed: int = 1, **members: Any) -> Any:
@@ -70,60 +80,62 @@ def failing_stage(name: str, error: BaseException, **members: Any) -> Any:
     return stage(name, run=run, **members)
 
 
-def report_stage(diary: Diary) -> Any:
-    def run(self: Any, ctx: Context, run: Run) -> Outcome[int]:
-        diary.reported.append(run)
-        return Outcome(0, 0, "")
-
-    return stage("report", run=run)
+def nothing(self: Any, ctx: Context, settings: Settings) -> Outcome[Hosts]:
+    raise AssertionError("this stage must not run")
 
 
-def go(ctx: Context, diary: Diary, *stages: Any, **options: Any) -> pipeline.Ended:
-    return pipeline.run(ctx, Request(None), stages=(ReadSettings(), *stages, report_stage(diary)), **options)
+def go(ctx: Context, *stages: Any, **options: Any) -> pipeline.Ended:
+    return pipeline.run(ctx, Settings(), stages=stages, **options)
+
+
+def reported(ctx: Context) -> list[str]:
+    """The stages that the run's report tells of."""
+    document = json.loads((ctx.state.runs / "latest" / "run.json").read_text())
+    return [stage["name"] for stage in document["stages"]]
 
 
 def test_values_go_from_stage_to_stage(ctx: Context, diary: Diary) -> None:
-    ended = go(ctx, diary, hosts_stage(diary), cluster_stage(diary))
+    ended = go(ctx, hosts_stage(diary), cluster_stage(diary))
     assert diary.did == ["hosts", "provision nspawn"]
     assert ended.exit_code == 0
     assert [(r.name, r.status, r.changed) for r in ended.run.results] == [
-        ("settings", "unchanged", 0),
         ("hosts", "changed", 1),
         ("provision", "unchanged", 0),
     ]
-    assert diary.reported == [ended.run]
-    assert isinstance(ended.run.values["provision"], Cluster)
-    assert (ctx.state.values / "hosts.json").stat().st_mode & 0o777 == 0o600
+    assert reported(ctx) == ["hosts", "provision"]
+    assert ended.run.values.cluster is not None
+    assert ctx.state.kept(Hosts) == Hosts("nspawn", ())
+    assert (ctx.state.hosts / "hosts.json").stat().st_mode & 0o777 == 0o600
 
 
 def test_from_takes_earlier_values_from_the_last_run(ctx: Context, diary: Diary) -> None:
-    go(ctx, diary, hosts_stage(diary), cluster_stage(diary))
+    go(ctx, hosts_stage(diary), cluster_stage(diary))
     diary.did.clear()
-    ended = go(ctx, diary, hosts_stage(diary), cluster_stage(diary), first="provision")
+    ended = go(ctx, hosts_stage(diary), cluster_stage(diary), first="provision")
     assert diary.did == ["provision nspawn"]
-    assert ended.run.results[1].status == "not_run"
-    assert ended.run.results[1].reason == "taken from the last run"
+    assert ended.run.results[0].status == "not_run"
+    assert ended.run.results[0].reason == "taken from the last run"
 
 
 def test_from_without_an_earlier_value_says_what_to_do(ctx: Context, diary: Diary) -> None:
-    ended = go(ctx, diary, hosts_stage(diary), cluster_stage(diary), first="provision")
+    ended = go(ctx, hosts_stage(diary), cluster_stage(diary), first="provision")
     assert ended.exit_code == 2
-    assert "provision needs what hosts makes" in ended.run.results[2].reason
-    assert "slipway up --from hosts" in ended.run.results[2].reason
+    assert "provision needs what hosts makes" in ended.run.results[1].reason
+    assert "slipway up --from hosts" in ended.run.results[1].reason
 
 
 def test_an_unknown_stage_is_refused(ctx: Context, diary: Diary) -> None:
     with pytest.raises(UsageError, match="no such stage: deplpy"):
-        go(ctx, diary, hosts_stage(diary), first="deplpy")
+        go(ctx, hosts_stage(diary), first="deplpy")
     with pytest.raises(UsageError, match="provision comes after hosts"):
-        go(ctx, diary, hosts_stage(diary), cluster_stage(diary), first="provision", last="hosts")
+        go(ctx, hosts_stage(diary), cluster_stage(diary), first="provision", last="hosts")
 
 
 def test_last_ends_the_run_early(ctx: Context, diary: Diary) -> None:
-    ended = go(ctx, diary, hosts_stage(diary), cluster_stage(diary), last="hosts")
+    ended = go(ctx, hosts_stage(diary), cluster_stage(diary), last="hosts")
     assert diary.did == ["hosts"]
     assert ended.exit_code == 0
-    assert ended.run.results[2].reason == "not asked for"
+    assert ended.run.results[1].reason == "not asked for"
 
 
 @pytest.mark.parametrize(
@@ -132,6 +144,9 @@ def test_last_ends_the_run_early(ctx: Context, diary: Diary) -> None:
         (HostError("no answer"), 3),
         (DeployError("no pods"), 6),
         (CommandError(("docker",), 1, "no"), 4),  # no code of its own: that of the stage
+        (CommandError(("docker",), 1, "write: no space left on device"), 3),
+        (OSError(28, "No space left on device"), 3),
+        (ConnectionResetError(104, "Connection reset by peer"), 3),
         (RuntimeError("bug"), 4),
         (KeyboardInterrupt(), 130),
     ],
@@ -141,56 +156,73 @@ def test_a_failure_ends_the_chain_with_its_code_and_a_report(
 ) -> None:
     ended = go(
         ctx,
-        diary,
         hosts_stage(diary),
         failing_stage("provision", error),
-        stage("model", run=ReadSettings.run),
+        stage("model", run=nothing),
     )
     assert ended.exit_code == code
-    assert [r.status for r in ended.run.results] == ["unchanged", "changed", "failed", "not_run"]
-    assert ended.run.results[3].reason == "an earlier stage failed"
-    assert diary.reported == [ended.run]
+    assert [r.status for r in ended.run.results] == ["changed", "failed", "not_run"]
+    assert ended.run.results[2].reason == "an earlier stage failed"
+    assert reported(ctx) == ["hosts", "provision", "model"]
     assert ended.error is not None
 
 
 def test_a_bug_keeps_its_traceback_in_a_file(ctx: Context, diary: Diary) -> None:
-    ended = go(ctx, diary, failing_stage("hosts", RuntimeError("surprise")))
-    (file,) = ended.run.results[1].evidence
+    ended = go(ctx, failing_stage("hosts", RuntimeError("surprise")))
+    (file,) = ended.run.results[0].evidence
     assert "RuntimeError: surprise" in Path(file).read_text()
-    assert "bug in slipway" in ended.error.action  # type: ignore[union-attr]
+    assert "bug in slipway" in ended.error.action  # type: ignore[union-attr]  # it ended with one
+
+
+def test_a_full_disk_keeps_no_handler_from_its_end(
+    ctx: Context, diary: Diary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traceback, evidence, report and the link to it: none can be written, and each is tried."""
+
+    def refuse(*_: object, **__: object) -> Any:
+        raise OSError(28, "No space left on device")
+
+    for name in ("write_text", "symlink_to", "mkdir"):
+        monkeypatch.setattr(Path, name, refuse)
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    ended = go(ctx, failing_stage("provision", RuntimeError("bug")))
+    assert ended.exit_code == 4
+    assert ended.error is not None
+    assert ended.error.what == "provision ended in an unexpected RuntimeError: bug"
+    assert ended.error.evidence == ()
 
 
 def test_a_failed_gate_keeps_its_proof(ctx: Context, diary: Diary) -> None:
     proof = Proof(False, "s", "t", 1, 1, 0, 0, None, None, None, (), ())
-    ended = go(ctx, diary, failing_stage("smoke", GateFailed("no", value=proof)))
+    ended = go(ctx, failing_stage("smoke", GateFailed("no", value=proof)))
     assert ended.exit_code == 1
-    assert ended.run.values["smoke"] == proof
+    assert ended.run.values.proof == proof
 
 
 def test_evidence_comes_from_every_stage_that_ran_and_hides_no_error(ctx: Context, diary: Diary) -> None:
     def collect(name: str) -> Any:
-        def inner(self: Any, ctx: Context) -> tuple[Path, ...]:
-            diary.did.append(f"collect {name}")
-            return (ctx.evidence(f"{name}.log"),)
+        return lambda self, ctx: [Reading(f"{name}.log", lambda seconds: f"{name} says why")]
 
-        return inner
-
-    def stuck(self: Any, ctx: Context) -> tuple[Path, ...]:
+    def stuck(self: Any, ctx: Context) -> list[Reading]:
         raise OSError("no answer")
 
     ended = go(
         ctx,
-        diary,
         hosts_stage(diary, collect=collect("hosts")),
         cluster_stage(diary, collect=stuck),
         failing_stage("image", DeployError("first"), collect=collect("image")),
-        stage("deploy", run=ReadSettings.run, collect=collect("deploy")),
+        stage("deploy", run=nothing, collect=collect("deploy")),
     )
-    assert diary.did == ["hosts", "provision nspawn", "collect hosts", "collect image"]
-    failed = ended.run.results[3]
-    assert [Path(file).name for file in failed.evidence] == ["hosts.log", "image.log"]
-    assert failed.reason.startswith("first")
-    assert "collecting evidence of provision: no answer" in failed.reason
+    assert diary.did == ["hosts", "provision nspawn"]
+    failed = ended.run.results[2]
+    assert {Path(file).name for file in failed.evidence} == {"hosts.log", "image.log", MISSING}
+    assert (ctx.run / "evidence" / MISSING).read_text() == "evidence of provision: no answer\n"
+    assert failed.reason == "first"
+    assert failed.evidence_seconds > 0
+    assert any(isinstance(e, ProgressStarted) and e.label == "collecting evidence" for e in diary.events)
+    notes = [event.text for event in diary.events if isinstance(event, Note)]
+    assert notes[-1].startswith("evidence: 3 files in ")
+    assert notes[-1].endswith(" s, 1 missing: evidence of provision: no answer (missing.txt)")
     assert ended.exit_code == 6
 
 
@@ -200,28 +232,18 @@ def test_what_the_user_brings_along_is_not_run_but_handed_on(ctx: Context, diary
 
     ended = go(
         ctx,
-        diary,
         hosts_stage(diary, should_run=lambda self, settings: "you have hosts", provided=provided),
         cluster_stage(diary),
     )
     assert diary.did == ["provision ssh"]
-    assert (ended.run.results[1].status, ended.run.results[1].reason) == ("not_run", "you have hosts: yours")
+    assert (ended.run.results[0].status, ended.run.results[0].reason) == ("not_run", "you have hosts: yours")
     assert not any(isinstance(e, StageStarted) and e.name == "hosts" for e in diary.events)
 
 
-def test_bad_settings_stop_before_anything_is_touched(ctx: Context, diary: Diary) -> None:
-    ended = pipeline.run(
-        ctx,
-        Request(None, {}, ("hosts.workers=-1",)),
-        stages=(ReadSettings(), hosts_stage(diary), report_stage(diary)),
-    )
-    assert (ended.exit_code, diary.did) == (2, [])
-
-
 def test_each_stage_says_how_it_ended(ctx: Context, diary: Diary) -> None:
-    go(ctx, diary, hosts_stage(diary))
+    go(ctx, hosts_stage(diary))
     ends = [event for event in diary.events if isinstance(event, StageFinished)]
-    assert [(end.name, end.status, end.summary) for end in ends][1:] == [("hosts", "changed", "made")]
+    assert [(end.name, end.status, end.summary) for end in ends] == [("hosts", "changed", "made")]
 
 
 def test_down_removes_last_to_first_and_keeps_reports(ctx: Context, diary: Diary) -> None:
@@ -240,9 +262,20 @@ def test_down_removes_last_to_first_and_keeps_reports(ctx: Context, diary: Diary
     assert pipeline.down(ctx, Settings(), stages=()) == []
 
 
-def test_down_tries_everything_and_keeps_the_state_when_something_fails(ctx: Context, diary: Diary) -> None:
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        (HostError("stuck"), 3),
+        (PermissionError(1, "Operation not permitted", "stuck"), 3),
+        (OSError(28, "No space left on device"), 3),
+        (KeyError("stuck"), None),
+    ],
+)
+def test_down_tries_everything_and_keeps_the_state_when_something_fails(
+    ctx: Context, diary: Diary, failure: Exception, code: int | None
+) -> None:
     def broken(self: Any, ctx: Context, settings: Settings) -> list[str]:
-        raise HostError("stuck")
+        raise failure
 
     removed: list[str] = []
 
@@ -251,54 +284,107 @@ def test_down_tries_everything_and_keeps_the_state_when_something_fails(ctx: Con
         return []
 
     ctx.state.kubeconfig.write_text("x")
-    with pytest.raises(HostError, match="stuck"):
+    with pytest.raises(SlipwayError) as raised:
         pipeline.down(
             ctx,
             Settings(),
             stages=(hosts_stage(diary, remove=hosts_remove), cluster_stage(diary, remove=broken)),
         )
+    assert raised.value.exit_code == code
     assert removed == ["hosts"]
     assert ctx.state.kubeconfig.exists()
 
 
-def test_runs_are_kept_and_latest_points_at_the_newest(tmp_path: Path) -> None:
-    contexts = [
-        pipeline.new_context(None, tmp_path, lambda event: None) for _ in range(pipeline.KEPT_RUNS + 3)
-    ]
-    state = contexts[-1].state
-    assert (state.runs / "latest").resolve() == contexts[-1].run
-    assert len([p for p in state.runs.iterdir() if not p.is_symlink()]) == pipeline.KEPT_RUNS
+def test_what_the_user_brings_along_is_there_for_a_later_stage_too(ctx: Context, diary: Diary) -> None:
+    """`slipway deploy` in a fresh state folder, on a cluster that the settings name."""
+
+    def provided(self: Any, ctx: Context, settings: Settings) -> Outcome[Hosts]:
+        return Outcome(Hosts("ssh", ()), 0, "yours")
+
+    brought = hosts_stage(diary, should_run=lambda self, settings: "you have hosts", provided=provided)
+    ended = go(ctx, brought, cluster_stage(diary), first="provision")
+    assert (diary.did, ended.exit_code) == (["provision ssh"], 0)
+
+
+def test_a_stage_that_runs_alone_has_the_evidence_of_those_it_builds_on(ctx: Context, diary: Diary) -> None:
+    def collect(self: Any, ctx: Context) -> list[Reading]:
+        return [Reading("hosts.log", lambda seconds: "why")]
+
+    stages = (hosts_stage(diary, collect=collect), failing_stage("provision", HostError("no")))
+    ctx.state.keep(Hosts("nspawn", ()))
+    ended = go(ctx, *stages, first="provision")
+    assert [Path(file).name for file in ended.run.results[1].evidence] == ["hosts.log"]
+
+
+def test_latest_leads_to_a_run_once_its_report_is_there(ctx: Context, diary: Diary) -> None:
+    go(ctx, hosts_stage(diary))
+    assert ctx.state.last_run == ctx.run
+    begun = ctx.state.new_run()
+    assert ctx.state.last_run == ctx.run
+    go(replace(ctx, run=begun), hosts_stage(diary))
+    assert ctx.state.last_run == begun
+
+
+def test_only_the_newest_runs_are_kept(ctx: Context) -> None:
+    runs = [ctx.state.new_run() for _ in range(KEPT_RUNS + 3)]
+    ctx.state.close_run(runs[-1])
+    left = {path for path in ctx.state.runs.iterdir() if not path.is_symlink()}
+    assert len(left) == KEPT_RUNS
+    assert runs[-1] in left
 
 
 # The real chain.
 
 
 def test_the_folder_listing_reads_as_the_chain() -> None:
-    modules = {path.stem for path in INFRA.glob("*.py")} - {"__init__", "cli", "pipeline"}
-    assert modules == {pipeline.name_of(stage) for stage in pipeline.STAGES}
+    packages = {path.parent.name for path in INFRA.glob("*/stage.py")} - {"core"}
+    assert packages == {name_of(stage) for stage in pipeline.STAGES}
 
 
 def test_each_value_a_stage_names_is_made_by_an_earlier_one() -> None:
-    made: set[type] = {Request}
-    for each in pipeline.STAGES[:-1]:
-        for parameter, (kind, _) in pipeline.needs(each).items():
-            assert kind in made, (
-                f"{pipeline.name_of(each)} names {parameter}: {kind}, which nothing makes before it"
-            )
-        made.add(pipeline.produces(each))
-    assert {kind for kind, _ in pipeline.needs(pipeline.STAGES[-1]).values()} == {Run}
+    made: set[type] = {Settings}
+    for each in pipeline.STAGES:
+        for parameter, (kind, _) in needs(each).items():
+            assert kind in made, f"{name_of(each)} names {parameter}: {kind}, which nothing makes before it"
+        made.add(produces(each))
+
+
+def test_each_value_is_told_to_come_from_the_stage_that_makes_it() -> None:
+    assert {produces(each): name_of(each) for each in pipeline.STAGES} == MADE_BY
 
 
 def test_a_plan_asks_for_nothing_that_the_stage_itself_does_not() -> None:
-    for each in pipeline.STAGES[:-1]:
-        run = {kind for kind, _ in pipeline.needs(each).values()}
-        plan = {kind for kind, _ in pipeline.needs(each, "plan").values()}
-        assert plan <= run, pipeline.name_of(each)
-
-
-def test_every_stage_keeps_the_contract() -> None:
     for each in pipeline.STAGES:
-        assert each.title
+        run, plan = needs(each), needs(each, "plan")
+        assert plan.keys() <= run.keys(), name_of(each)
+        assert all(optional or kind is Settings for kind, optional in plan.values()), name_of(each)
+
+
+def test_every_stage_keeps_the_contract_and_no_state() -> None:
+    for each in pipeline.STAGES:
+        assert each.title[0].isupper()
+        assert not each.title.endswith(".")
         assert typing.get_type_hints(type(each).run)["ctx"] is Context
-        lines = (INFRA / f"{pipeline.name_of(each)}.py").read_text().count("\n")
-        assert lines <= 200, f"{pipeline.name_of(each)} has {lines} lines: a stage is thin"
+        assert vars(each) == {}, f"{name_of(each)} keeps something between calls"
+        lines = (INFRA / name_of(each) / "stage.py").read_text().count("\n")
+        assert lines <= 200, f"{name_of(each)} has {lines} lines: a stage is thin"
+
+
+def test_the_recipe_fits_on_a_screen_or_two() -> None:
+    assert (INFRA / "pipeline.py").read_text().count("\n") < 200
+
+
+def test_what_a_stage_lacks_is_told_before_the_first_one_runs(ctx: Context, diary: Diary) -> None:
+    def ready(self: Any, settings: Settings) -> None:
+        raise EnvironmentFault("the cluster's tools are not installed")
+
+    chain = (hosts_stage(diary), cluster_stage(diary, ready=ready))
+    with pytest.raises(EnvironmentFault, match="not installed"):
+        pipeline.require_ready(Settings(), stages=chain)
+    pipeline.require_ready(Settings(), last="hosts", stages=chain)
+    brought = (
+        hosts_stage(diary),
+        cluster_stage(diary, ready=ready, should_run=lambda self, settings: "brought"),
+    )
+    pipeline.require_ready(Settings(), stages=brought)
+    assert diary.did == []

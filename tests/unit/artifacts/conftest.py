@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-
-from infra.artifacts import answers
-from infra.core.context import Context
-from infra.core.events import Event
-from infra.core.state import State
+from slipway.artifacts import answers
+from slipway.core.context import Context
+from slipway.core.events import Event
+from slipway.core.state import State
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,9 @@ class StandIn:
     ranges: bool = True
     cut_after: list[int] = field(default_factory=list)  # bytes sent before each connection is dropped
     status: list[int] = field(default_factory=list)  # answered instead, once each
-    stall: list[float] = field(default_factory=list)  # seconds of silence after half of the file, once each
+    stall: int = 0  # so many answers: half of the file, then silence until the client hangs up
     asked: list[tuple[str, str]] = field(default_factory=list)  # path and Range header
+    headers: list[tuple[str, Message]] = field(default_factory=list)  # path and all of them
 
 
 def _handler(told: Callable[[], StandIn]) -> type[BaseHTTPRequestHandler]:
@@ -59,6 +59,7 @@ def _handler(told: Callable[[], StandIn]) -> type[BaseHTTPRequestHandler]:
             server = told()
             wanted = self.headers.get("Range", "")
             server.asked.append((self.path, wanted))
+            server.headers.append((self.path, self.headers))
             if self.path.startswith("/moved/"):
                 self.send_response(302)
                 self.send_header("Location", self.path.removeprefix("/moved"))
@@ -86,7 +87,8 @@ def _handler(told: Callable[[], StandIn]) -> type[BaseHTTPRequestHandler]:
             if server.stall:
                 self.wfile.write(data[: len(data) // 2])
                 self.wfile.flush()
-                time.sleep(server.stall.pop(0))
+                server.stall -= 1
+                self.connection.recv(1)
                 return
             self.wfile.write(data)
 

@@ -5,47 +5,16 @@ from __future__ import annotations
 import re
 import shutil
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-
-from infra.artifacts import from_modules, from_release, kubernetes_images
-from infra.artifacts.values import KUBERNETES
-from infra.core.errors import ArtifactError
-from infra.core.schema import Settings
-
-LISTED = (
-    "registry.k8s.io/kube-apiserver:v1.36.3",
-    "registry.k8s.io/kube-proxy:v1.36.3",
-    "registry.k8s.io/coredns/coredns:v1.14.2",
-    "registry.k8s.io/pause:3.10.2",
-    "registry.k8s.io/etcd:3.6.8-0",
-)
-
-
-def kubeadm(folder: Path, listed: tuple[str, ...] = LISTED) -> Path:
-    """A stand-in kubeadm that lists images."""
-    path = folder / "kubeadm"
-    path.write_text("#!/bin/sh\n" + "".join(f"echo {name}\n" for name in listed))
-    path.chmod(0o755)
-    return path
-
-
-def test_names_come_from_kubeadm(tmp_path: Path) -> None:
-    wanted = from_modules._wanted(kubeadm(tmp_path))
-    assert wanted.of("coredns") == "registry.k8s.io/coredns/coredns:v1.14.2"
-    assert (wanted.tag("etcd"), wanted.tag("coredns")) == ("3.6.8-0", "v1.14.2")
-    assert wanted.of("pause") == from_release.SANDBOX_IMAGE
-    with pytest.raises(ArtifactError, match="no image of kube-scheduler"):
-        wanted.of("kube-scheduler")
-
-
-def test_a_kubeadm_that_wants_another_etcd_is_refused(tmp_path: Path) -> None:
-    other = tuple(name.replace("3.6.8", "3.6.9") for name in LISTED)
-    with pytest.raises(
-        ArtifactError, match=r"modules/etcd is 3.6.8, but kubeadm 1.36.3 wants .*etcd:3.6.9-0"
-    ):
-        from_modules._wanted(kubeadm(tmp_path, other))
+from slipway.artifacts import cache, debian, from_modules, from_release, golang, kubernetes_images, pins
+from slipway.artifacts.values import KUBERNETES
+from slipway.core import process
+from slipway.core.errors import ArtifactError
+from slipway.core.events import Note
+from slipway.core.schema import Settings
 
 
 @pytest.mark.parametrize("tool", from_modules.TOOLS, ids=lambda tool: tool.name)
@@ -56,6 +25,7 @@ def test_versions_are_those_of_go_mod(tool: from_modules.Tool) -> None:
         "etcd": "go.etcd.io/etcd/server/v3",
         "coredns": "github.com/coredns/coredns",
         "flanneld": "github.com/flannel-io/flannel",
+        "netpol": "sigs.k8s.io/kube-network-policies",
     }[tool.name]
     found = re.search(rf"^\s*(?:require )?{re.escape(module)} v(\S+)", text, re.MULTILINE)
     assert found is not None
@@ -67,6 +37,12 @@ def test_flannels_image_is_named_by_its_version() -> None:
     flannel = next(tool for tool in from_modules.TOOLS if tool.name == "flanneld")
     assert from_modules.FLANNEL.endswith(f":v{flannel.version}")
     assert from_release.FLANNEL.endswith(f":v{flannel.version}")
+
+
+def test_the_image_of_network_policies_is_named_by_its_version() -> None:
+    netpol = next(tool for tool in from_modules.TOOLS if tool.name == "netpol")
+    assert from_modules.NETWORK_POLICY.endswith(f":v{netpol.version}")
+    assert pins.row("kube-network-policies-image").version == netpol.version
 
 
 def test_kubernetes_is_stamped_in_both_places() -> None:
@@ -98,7 +74,7 @@ def test_nothing_is_built_when_only_the_cache_is_asked(lab, monkeypatch: pytest.
     def never(*_args: object, **_more: object) -> None:
         raise AssertionError("must not start a program")
 
-    monkeypatch.setattr(from_modules.process, "run", never)
+    monkeypatch.setattr(process, "run", never)
     assert from_modules.kubernetes(lab.ctx, Settings(), network=False) is None
     assert from_modules.base_image(lab.ctx, Settings(), network=False) is None
 
@@ -118,10 +94,58 @@ def test_programs_of_a_tool_are_built_once_and_named_by_themselves(
         for name in names:
             (out / name if name else out).write_text(f"program {packages}")
 
-    monkeypatch.setattr(from_modules.golang, "ensure", lambda _ctx: None)
-    monkeypatch.setattr(from_modules.golang, "build", build)
+    monkeypatch.setattr(golang, "ensure", lambda _ctx: None)
+    monkeypatch.setattr(golang, "build", build)
     found = from_modules.programs(lab.ctx, "kubernetes", "etcd")
     assert set(found) == {*from_modules.TOOLS[0].programs.values(), "etcd"}
     assert all(path.is_file() and path.name == name for name, path in found.items())
     assert from_modules.programs(lab.ctx, "etcd") == {"etcd": found["etcd"]}
     assert len(built) == len(set(built)) == len(found)
+
+
+@pytest.fixture
+def bases(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Roots made in no time, each with other bytes; the list says which."""
+    made: list[str] = []
+
+    def root(_ctx: object, _settings: object, _packages: object, out: Path, *, epoch: int) -> None:
+        made.append(f"root {len(made)}")
+        out.write_text(made[-1])
+
+    monkeypatch.setattr(debian, "root", root)
+    return made
+
+
+def of_day(lab, days_ago: int) -> None:
+    """Let the cached base be that old."""
+    (there,) = cache.home(lab.ctx).glob("python-root-*")
+    day = datetime.now(UTC) - timedelta(days=days_ago)
+    there.rename(there.with_name(f"{there.name[:-8]}{day:%Y%m%d}"))
+
+
+def test_an_old_base_is_made_anew_and_a_young_one_is_not(lab, bases: list[str]) -> None:
+    first = from_modules.base_image(lab.ctx, Settings(), network=True)
+    of_day(lab, 7)
+    assert from_modules.base_image(lab.ctx, Settings(), network=False) is not None
+    assert bases == ["root 0"]
+    of_day(lab, 8)
+    again = from_modules.base_image(lab.ctx, Settings(), network=False)
+    assert bases == ["root 0", "root 1"]
+    assert first is not None and again is not None and again.reference != first.reference
+    assert from_modules.base_image(lab.ctx, Settings(), network=False) == again
+
+
+def test_without_the_mirror_an_old_base_is_used_and_that_is_told(
+    lab, bases: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from_modules.base_image(lab.ctx, Settings(), network=True)
+    of_day(lab, 30)
+
+    def unreachable(*_: object, **__: object) -> None:
+        raise ArtifactError("mmdebstrap failed")
+
+    monkeypatch.setattr(debian, "root", unreachable)
+    old = from_modules.base_image(lab.ctx, Settings(), network=True)
+    assert old is not None and old.archive is not None and old.archive.read_text() == "root 0"
+    told = [event.text for event in lab.events if isinstance(event, Note)]
+    assert any(text.startswith("mmdebstrap failed; the image's base of ") for text in told)

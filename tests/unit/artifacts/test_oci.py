@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from infra.artifacts import oci
+from slipway.artifacts import oci
 
 
 def write(folder: Path, program: bytes = b"\x7fELF program") -> Path:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-from infra import artifacts
-from infra.artifacts import answers, cache, from_modules, from_release, lock
-from infra.artifacts.lock import Row
-from infra.artifacts.values import BaseImage, KubernetesArtifacts
-from infra.core.errors import ArtifactError, EnvironmentFault
-from infra.core.events import Note
-from infra.core.schema import ArtifactsSettings, Settings
+from slipway import artifacts
+from slipway.artifacts import answers, cache, from_modules, from_release, machine, pins
+from slipway.artifacts.pins import Row
+from slipway.artifacts.values import BaseImage, KubernetesArtifacts
+from slipway.core.errors import ArtifactError, EnvironmentFault
+from slipway.core.events import Note
+from slipway.core.schema import ArtifactsSettings, Settings
 
 
 def settings(*sources: str) -> Settings:
-    return Settings(artifacts=ArtifactsSettings(sources=sources))  # type: ignore[arg-type]  # pydantic checks it
+    return Settings(artifacts=ArtifactsSettings(sources=sources))
 
 
 BUILT = KubernetesArtifacts(
-    "modules", "1.36.3", Path("bin"), Path("bin/kubectl"), (Path("a"),), (Path("a"),), "f", "s"
+    "modules", "1.36.3", Path("bin"), Path("bin/kubectl"), (Path("a"),), (Path("a"),), "f", "n", "s"
 )
 
 
@@ -44,7 +44,7 @@ def released(stand_in, monkeypatch: pytest.MonkeyPatch):
     """The release rows point at the stand-in server, which has the pinned file."""
     stand_in.content = b"official program"
 
-    def row(name: str, platform: str = "", path: Path = lock.PATH) -> Row:
+    def row(name: str, platform: str = "", path: Path = pins.PATH) -> Row:
         return Row(
             name,
             "1.36.3",
@@ -54,7 +54,7 @@ def released(stand_in, monkeypatch: pytest.MonkeyPatch):
             hash_source="this test",
         )
 
-    monkeypatch.setattr(lock, "row", row)
+    monkeypatch.setattr(pins, "row", row)
     monkeypatch.setattr(from_release, "_NODES_PULL_FROM", (f"{stand_in.url}/v2/",))
     monkeypatch.setattr(from_release, "_PYTHON_REGISTRY", f"{stand_in.url}/v2/")
     return stand_in
@@ -70,7 +70,7 @@ def test_release_that_answers_is_used_and_cached(lab, released, modules: list[bo
     assert {path.name for path in got.binaries.iterdir()} == {"kubelet", "kubeadm", "kubectl"}
     assert all(path.stat().st_mode & 0o111 for path in got.binaries.iterdir())
     assert got.images == got.worker_images == ()
-    assert notes(lab) == []
+    assert notes(lab) == [from_release.BY_TAG]
     # the network is gone, the cache is whole: nothing is asked and nothing changes
     released.status, released.asked = [500] * 99, []
     answers._known.clear()
@@ -133,23 +133,34 @@ def test_base_image_of_release_is_by_digest(lab, released, monkeypatch: pytest.M
 def test_base_image_without_a_pinned_digest_is_refused(
     lab, released, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pinned = lock.row
+    pinned = pins.row
     monkeypatch.setattr(
-        lock, "row", lambda name, platform="": replace(pinned(name), sha256="", hash_source="")
+        pins, "row", lambda name, platform="": replace(pinned(name), sha256="", hash_source="")
     )
     with pytest.raises(ArtifactError, match="no public source"):
         artifacts.base_image(lab.ctx, settings("release"))
 
 
-def test_pulumi_left_out_is_said(lab) -> None:
-    assert artifacts.pulumi(lab.ctx, settings("modules")) is None
-    assert "only the release source has it" in notes(lab)[0]
-
-
-def test_pulumi_without_hash_is_said_and_not_asked_for(lab, stand_in) -> None:
-    assert artifacts.pulumi(lab.ctx, settings("release")) is None
-    assert "no public source known to slipway gives its sha256" in notes(lab)[0]
+def test_pulumi_without_hash_is_said_and_not_asked_for(
+    lab, stand_in, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = functools.partial(Row, version="1.0", platform="any", url=f"{stand_in.url}/pulumi")
+    monkeypatch.setattr(pins, "row", row)
+    built = Path("built")
+    monkeypatch.setattr(from_modules, "pulumi", lambda _, network: built if network else None)
+    assert artifacts.cached_pulumi(lab.ctx, settings("release", "modules")) is None
+    assert artifacts.pulumi(lab.ctx, settings("release", "modules")) == built
+    assert "no public source known to slipway gives its hash" in notes(lab)[0]
     assert stand_in.asked == []
+    with pytest.raises(ArtifactError, match="no public source"):
+        artifacts.pulumi(lab.ctx, settings("release"))
+
+
+def test_a_machine_too_small_to_link_the_engine_is_told(lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "memory_gb", lambda: 2.0)
+    with pytest.raises(EnvironmentFault, match=r"2\.0 GB of memory") as error:
+        from_modules.pulumi(lab.ctx, network=True)
+    assert "deploy.by: render" in error.value.action
 
 
 def test_pulumi_is_unpacked_with_its_plugin(
@@ -167,7 +178,7 @@ def test_pulumi_is_unpacked_with_its_plugin(
     stand_in.content = (tmp_path / "a.tar.gz").read_bytes()
     digest = hashlib.sha256(stand_in.content).hexdigest()
     monkeypatch.setattr(
-        lock,
+        pins,
         "row",
         lambda name: Row(name, "1.0", "any", url=f"{stand_in.url}/{name}", sha256=digest, hash_source="test"),
     )

@@ -2,14 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 import yaml
-
-from infra.clients import ansible_play
-from infra.clients.ansible_play import Failure, Reader
-from infra.core.errors import ProvisionError
-from infra.core.events import Event, Note
-from infra.core.types import Host, Hosts
+from slipway.clients import ansible_play
+from slipway.clients.ansible_play import Failure, Reader
+from slipway.core.events import Event, Note
+from slipway.core.types import Host, Hosts
 
 HOSTS = Hosts(
     "nspawn",
@@ -48,6 +45,7 @@ class TestInventory:
         assert isinstance(variables, dict)
         words = variables["ansible_ssh_common_args"]
         assert "-o StrictHostKeyChecking=yes" in words
+        assert "-o GlobalKnownHostsFile=/dev/null" in words
         assert variables["ansible_host_key_checking"] is True  # else Ansible says "no" before our "yes"
         assert """'UserKnownHostsFile="/state with blank/known_hosts"'""" in words
         assert variables["ansible_ssh_private_key_file"] == "/state/ssh/id_ed25519"
@@ -80,7 +78,7 @@ class TestReader:
         }
         reader.take(event("playbook_on_stats", **stats))
         play = reader.hosts()["cp"]
-        assert list(reader.hosts()) == ["cp"], "this controller is no host of the lab"
+        assert list(reader.hosts()) == ["cp"], "this controller is not a host of the lab"
         assert (play.ok, play.changed, play.failed, play.skipped) == (2, 1, 0, 3)
         assert play.roles == {"docker": 1.75}
         assert play.changed_tasks == ("docker : Install",)
@@ -148,56 +146,7 @@ def test_the_error_names_the_first_host_whole_and_the_others_in_a_line(tmp_path:
         "  | a",
         "  | b",
         "  | w: `Look` failed: no route",
-        "  what to do: mend the cause and run the same command again: it goes on where this one stopped",
+        "  what to do: fix the cause and run the same command again: it goes on where this one stopped",
         f"  more in: {tmp_path / 'log'}",
     ]
     assert error.exit_code == 4
-
-
-def local(tmp_path: Path, tasks: str) -> tuple[Path, Path]:
-    """A playbook on this machine without SSH, and its inventory."""
-    playbook, inventory = tmp_path / "book.yml", tmp_path / "inventory.yml"
-    playbook.write_text(f"- name: Here\n  hosts: all\n  gather_facts: false\n  tasks:\n{tasks}")
-    inventory.write_text(
-        "all:\n  hosts:\n    here: {ansible_connection: local, ansible_python_interpreter: /usr/bin/python3}\n"
-    )
-    return playbook, inventory
-
-
-def test_a_real_play(tmp_path: Path) -> None:
-    playbook, inventory = local(
-        tmp_path,
-        f"    - name: Write\n      ansible.builtin.copy: {{content: x, dest: {tmp_path}/new, mode: '0644'}}\n",
-    )
-    dry = ansible_play.play(playbook, inventory, tmp_path / "dry.log", check=True)
-    assert not (tmp_path / "new").exists()
-    assert [(change.host, change.task, change.subject) for change in dry.changes] == [
-        ("here", "Write", f"{tmp_path}/new")
-    ]
-    assert ansible_play.play(playbook, inventory, tmp_path / "1.log").changed == 1
-    assert ansible_play.play(playbook, inventory, tmp_path / "2.log").changed == 0
-    assert "PLAY RECAP" in (tmp_path / "2.log").read_text()
-
-
-def test_a_failing_play_and_its_secret(tmp_path: Path) -> None:
-    secret = tmp_path / "secret"
-    secret.write_text("canary-1234")
-    look = f"{{{{ lookup('ansible.builtin.file', '{secret}') }}}}"
-    playbook, inventory = local(
-        tmp_path,
-        f"    - name: Keep\n      ansible.builtin.command: echo {look}\n      no_log: true\n"
-        "    - name: Break\n      ansible.builtin.command: sh -c 'echo the true cause >&2; exit 3'\n",
-    )
-    log = tmp_path / "log"
-    with pytest.raises(ProvisionError) as caught:
-        ansible_play.play(playbook, inventory, log)
-    assert caught.value.where == "here" and "task `Break`" in caught.value.what
-    assert "the true cause" in caught.value.tail
-    assert "the true cause" in log.read_text() and "canary-1234" not in log.read_text()
-
-
-def test_a_playbook_that_cannot_start_says_why(tmp_path: Path) -> None:
-    playbook, inventory = local(tmp_path, "    - name: Odd\n      no.such.module:\n")
-    with pytest.raises(ProvisionError) as caught:
-        ansible_play.play(playbook, inventory, tmp_path / "log")
-    assert "no.such.module" in caught.value.tail

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
-
-from infra.clients import apt
-from infra.core import process
-from infra.core.errors import EnvironmentFault
-from infra.core.schema import Site
+from slipway.clients import apt
+from slipway.core import process
+from slipway.core.errors import EnvironmentFault
+from slipway.core.schema import Site
 
 DEBIAN = apt.DISTRIBUTIONS["debian"]
 DEB822 = """\
@@ -91,6 +91,149 @@ def test_a_third_party_archive_with_the_same_suite_is_not_the_distribution() -> 
     assert apt.archives([vendor], DEBIAN, "bookworm", "trixie", Site()) == ()
 
 
+THIRD_PARTIES = (
+    "deb [arch=amd64] https://dl.vendor.example/linux/chrome/deb/ stable main",
+    "deb https://dl.vendor.example/debian/12/prod stable main",
+    "deb [signed-by=/etc/apt/keyrings/vendor.gpg] https://vendor.example/debian bookworm main",
+    "deb https://vendor.example/apt bookworm main",  # says so itself, in lists that apt checked
+)
+ORIGINS = {"https://vendor.example/apt": "Vendor Inc.", "http://own.example/mirror": "Debian"}
+
+
+@pytest.mark.parametrize("third", THIRD_PARTIES)
+@pytest.mark.parametrize(
+    "ours",
+    [
+        "deb http://mirror.example/debian bookworm main",
+        "deb http://mirror.example/debian stable main",
+        "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://any.example/x bookworm main",
+        "deb http://own.example/mirror stable main",
+    ],
+)
+def test_a_third_party_is_never_the_mirror_of_hosts(third: str, ours: str) -> None:
+    alone = apt.parse_sources(third, "list")
+    assert apt.archives(alone, DEBIAN, "bookworm", "trixie", Site(), origins=ORIGINS) == ()
+    for text in (f"{third}\n{ours}", f"{ours}\n{third}"):
+        found = apt.archives(
+            apt.parse_sources(text, "list"), DEBIAN, "bookworm", "trixie", Site(), origins=ORIGINS
+        )
+        assert [source.uri for source in found] == [apt.parse_sources(ours, "list")[0].uri]
+
+
+def test_of_two_mirrors_the_surer_one_is_taken_and_else_the_first() -> None:
+    lines = (
+        "deb http://one.example/apt bookworm main",
+        "deb http://two.example/debian bookworm main",
+        "deb http://three.example/debian bookworm main",
+    )
+    for given, taken in ((lines, "two"), (lines[:1], "one"), (lines[1:], "two"), (lines[::-1], "three")):
+        sources = apt.parse_sources("\n".join(given), "list")
+        assert apt.archives(sources, DEBIAN, "bookworm", "trixie", Site())[0].uri.startswith(
+            f"http://{taken}."
+        )
+    own = {"http://one.example/apt": "Debian"}
+    sources = apt.parse_sources("\n".join(lines), "list")
+    assert (
+        apt.archives(sources, DEBIAN, "bookworm", "trixie", Site(), origins=own)[0].uri
+        == "http://one.example/apt"
+    )
+
+
+def test_origins_are_what_checked_lists_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "http://a.example/debian/ Debian\nhttp://b.example/deb/ Vendor Inc.\nhttp://c.example/ $(ORIGIN)\n"
+    monkeypatch.setattr(process, "run", lambda argv, **_more: process.Completed((), 0, said, ""))
+    monkeypatch.setattr(shutil, "which", lambda _program: "/usr/bin/x")
+    assert apt.own_origins() == {"http://a.example/debian": "Debian", "http://b.example/deb": "Vendor Inc."}
+    monkeypatch.setattr(shutil, "which", lambda _program: None)
+    assert apt.own_origins() == {}
+
+
+def test_logins_are_taken_out_of_sources_and_options() -> None:
+    sources = [
+        apt.Source("http://bob:p%40ss@mirror.example/debian", "trixie", ("main",)),
+        apt.Source("http://ann@mirror.example/debian-security/", "trixie-security", ("main",)),
+        apt.Source("https://open.example/debian", "trixie", ("main",)),
+    ]
+    options = {"Acquire::http::Proxy": "http://joe:pw@proxy.example:3128", "Acquire::Retries": "3"}
+    own = (apt.Login("open.example", "eve", "pw"), apt.Login("https://else.example/", "eve", "pw"))
+    found = apt.fetching(sources, options, own)
+    assert [source.uri for source in found.sources] == [
+        "http://mirror.example/debian",
+        "http://mirror.example/debian-security/",
+        "https://open.example/debian",
+    ]
+    assert dict(found.options) == {
+        "Acquire::http::Proxy": "http://proxy.example:3128",
+        "Acquire::Retries": "3",
+    }
+    assert found.auth_conf.splitlines() == [
+        "machine http://mirror.example/debian-security/ login ann",
+        "machine http://mirror.example/debian/ login bob password p@ss",
+        "machine http://proxy.example:3128/ login joe password pw",
+        "machine open.example login eve password pw",
+    ]
+    assert "pw" not in repr(found)
+    assert apt.fetching(found.sources, dict(found.options)).auth_conf == ""
+
+
+@pytest.mark.parametrize("who", ["bob:a%20b", "bob:a%0Ab", "a%09b:c", ":pw", ""])
+def test_a_login_that_auth_conf_cannot_hold_is_refused_without_telling_it(who: str) -> None:
+    with pytest.raises(EnvironmentFault, match=r"login of http://m\.example/debian") as refused:
+        apt.split_login(f"http://{who}@m.example/debian")
+    assert not who or who not in " ".join(refused.value.lines())
+
+
+def test_this_machines_logins_are_read_as_apt_reads_them(tmp_path: Path) -> None:
+    (tmp_path / "auth.conf.d").mkdir()
+    (tmp_path / "auth.conf").write_text(
+        "# machine no.example login no\nmachine a.example login bob\n password pw\n"
+    )
+    (tmp_path / "auth.conf.d/b.conf").write_text("machine https://b.example:8/x login ann password two")
+    (tmp_path / "auth.conf.d/c.save").write_text("machine c.example login old password old")
+    (tmp_path / "auth.conf.d/d.conf").mkdir()
+    found = apt.own_logins(tmp_path)
+    assert found == (
+        apt.Login("a.example", "bob", "pw"),
+        apt.Login("https://b.example:8/x", "ann", "two"),
+    )
+    assert [login.host for login in found] == ["a.example", "b.example"]
+    assert apt.own_logins(tmp_path / "none") == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("[trusted=yes]", "Trusted: yes"),
+        ("[allow-insecure=yes]", "Allow-Insecure: yes"),
+        ("[allow-weak=true]", "Allow-Weak: true"),
+        ("[allow-downgrade-to-insecure=yes]", "Allow-Downgrade-To-Insecure: yes"),
+        ("[check-valid-until=no]", "Check-Valid-Until: no"),
+        ("[trusted=no]", ""),
+        ("[check-date=yes]", ""),
+        ("[arch=amd64]", ""),
+    ],
+)
+def test_what_a_source_switches_off_is_told(line: str, told: str) -> None:
+    sources = apt.parse_sources(f"deb {line} http://m.example/debian bookworm main", "list")
+    found = apt.fetching(apt.archives(sources, DEBIAN, "bookworm", "trixie", Site()), {})
+    assert found.unverified() == ((f"{told} for http://m.example/debian trixie",) if told else ())
+
+
+def test_what_options_switch_off_is_told() -> None:
+    options = {
+        "Acquire::https::Verify-Peer": "false",
+        "Acquire::https::m.example::Verify-Host": "false",
+        "Acquire::Check-Valid-Until": "0",
+        "Acquire::https::Verify-Host": "true",
+        "Acquire::Retries": "0",
+    }
+    assert apt.fetching((), options).unverified() == (
+        "Acquire::Check-Valid-Until 0",
+        "Acquire::https::Verify-Peer false",
+        "Acquire::https::m.example::Verify-Host false",
+    )
+
+
 def test_site_settings_win() -> None:
     site = Site(apt_mirror="https://own.example/debian", apt_security_mirror="https://own.example/security")
     found = apt.archives(apt.parse_sources(DEB822, "sources"), DEBIAN, "bookworm", "trixie", site)
@@ -127,15 +270,15 @@ def test_a_sites_proxy_wins_over_this_machines(monkeypatch: pytest.MonkeyPatch) 
     dumped = process.Completed(
         (), 0, 'Acquire::http::Proxy "http://one.example";\nAcquire::Retries "3";\n', ""
     )
-    monkeypatch.setattr(apt.process, "run", lambda argv, **_more: dumped)
-    monkeypatch.setattr(apt.shutil, "which", lambda _program: "/usr/bin/x")
+    monkeypatch.setattr(process, "run", lambda argv, **_more: dumped)
+    monkeypatch.setattr(shutil, "which", lambda _program: "/usr/bin/x")
     assert apt.own_options(None) == {"Acquire::http::Proxy": "http://one.example", "Acquire::Retries": "3"}
     assert apt.own_options("http://two.example") == {
         "Acquire::http::Proxy": "http://two.example",
         "Acquire::https::Proxy": "http://two.example",
         "Acquire::Retries": "3",
     }
-    monkeypatch.setattr(apt.shutil, "which", lambda _program: None)
+    monkeypatch.setattr(shutil, "which", lambda _program: None)
     assert apt.own_options(None) == {}
 
 

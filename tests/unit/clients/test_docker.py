@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-
-from infra.clients.docker import Docker, Here
-from infra.core.errors import CommandError, HostError, ImageError
-from infra.core.process import Completed
-from infra.core.types import Registry
+from slipway.clients.docker import Docker
+from slipway.core.errors import CommandError, HostError, ImageError
+from slipway.core.process import Completed
+from slipway.core.types import Registry
+from slipway_stacks import outputs
 
 DIGEST = "sha256:" + "a" * 64
 PASSWORD = "canary-77aa"
@@ -126,7 +125,7 @@ def test_a_failed_build_quotes_both_streams(tmp_path: Path) -> None:
 
 def test_a_container_runs_locked_up_and_is_removed() -> None:
     client, host = docker()
-    with client.running("x:1", "slipway-check", user="65532:65532", port=8500, to=8500):
+    with client.running("x:1", "slipway-check", port=8500, to=8500):
         pass
     (run,) = host.lines("docker run")
     for flag in (
@@ -145,10 +144,36 @@ def test_a_container_runs_locked_up_and_is_removed() -> None:
     ]
 
 
+# securityContext of the deployment's pods -> the flag that says the same; "" where Docker does so itself
+FLAGS = {
+    "runAsUser: 65532": "--user 65532:65532",
+    "runAsGroup: 65532": "--user 65532:65532",
+    "runAsNonRoot: True": "--user 65532:65532",
+    "seccompProfile: {'type': 'RuntimeDefault'}": "",
+    "privileged: False": "",
+    "allowPrivilegeEscalation: False": "--security-opt no-new-privileges",
+    "readOnlyRootFilesystem: True": "--read-only",
+    "capabilities: {'drop': ['ALL']}": "--cap-drop ALL",
+}
+
+
+def test_a_container_is_locked_up_as_the_deployments_pods_are() -> None:
+    client, host = docker()
+    with client.running("x:1", "slipway-check", port=8500, to=8500):
+        pass
+    (run,) = host.lines("docker run")
+    context = {**outputs.pod_security(), **outputs.container_security()}
+    assert {f"{key}: {value}" for key, value in context.items()} == FLAGS.keys()
+    for flag in FLAGS.values():
+        assert flag in run
+    for taken_back in ("--privileged", "--cap-add", "seccomp=", "--group-add", "--volume", "--device"):
+        assert taken_back not in run
+
+
 @pytest.mark.parametrize("what", [RuntimeError("x"), KeyboardInterrupt()])
 def test_a_container_is_removed_whatever_happens(what: BaseException) -> None:
     client, host = docker()
-    with pytest.raises(type(what)), client.running("x:1", "n", user="1", port=1, to=1):
+    with pytest.raises(type(what)), client.running("x:1", "n", port=1, to=1):
         raise what
     assert host.argv[-1][:3] == ("docker", "rm", "--force")
 
@@ -157,7 +182,7 @@ def test_a_container_that_cannot_start_is_removed_too() -> None:
     client, host = docker(docker_run=(125, "", "port is already allocated"))
 
     def start() -> None:
-        with client.running("x:1", "n", user="1", port=8500, to=1):
+        with client.running("x:1", "n", port=8500, to=1):
             pytest.fail("it did not start")
 
     error = error_of(start)
@@ -167,7 +192,7 @@ def test_a_container_that_cannot_start_is_removed_too() -> None:
 
 def test_a_lost_connection_does_not_hide_what_happened() -> None:
     client, host = docker()
-    with pytest.raises(RuntimeError, match="first"), client.running("x", "n", user="1", port=1, to=1):
+    with pytest.raises(RuntimeError, match="first"), client.running("x", "n", port=1, to=1):
         host.answers["docker rm"] = HostError("the connection was lost")
         raise RuntimeError("first")
 
@@ -247,26 +272,10 @@ def test_state_and_logs_of_a_container_that_ended() -> None:
     assert client.logs("n") == ""
 
 
-def test_this_machine_as_a_build_host(tmp_path: Path) -> None:
-    """Here does with real programs what a connection does over SSH."""
-    (tmp_path / "in file").write_bytes(b"some bytes")
-    here = Here()
-    done = here.stream_in(["wc", "-c"], tmp_path / "in file", timeout=20)
-    assert done.stdout.strip() == "10"
-    assert here.stream_in(["sh", "-c", "exit 7"], tmp_path / "in file", check=False).returncode == 7
-    with here.tunnel("127.0.0.1", 8500) as where:
-        assert where == ("127.0.0.1", 8500)
-
-
-def test_docker_here_with_a_program_that_answers_as_docker_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    program = tmp_path / "docker"
-    program.write_text('#!/bin/sh\ncase "$1" in import) wc -c;; *) echo "no daemon" >&2; exit 1;; esac\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    (tmp_path / "root.tar").write_bytes(b"x" * 5)
-    client = Docker(Here(), "cp")
-    client.import_root(tmp_path / "root.tar", "base:1")
-    assert not client.has("base:1")
-    assert "no daemon" in error_of(client.daemon).tail
+def test_a_program_of_an_image_runs_locked_up_and_reaches_nothing() -> None:
+    here, host = docker(docker_run=(0, "debian 13\n", ""))
+    assert here.output("image:1", ["sh", "-c", "list"]) == "debian 13\n"
+    (argv,) = host.argv
+    assert argv[:6] == ("docker", "run", "--rm", "--pull", "never", "--network")
+    assert argv[6] == "none" and "--read-only" in argv and ("--cap-drop", "ALL") in pairwise(argv)
+    assert argv[-5:] == ("--entrypoint", "sh", "image:1", "-c", "list")

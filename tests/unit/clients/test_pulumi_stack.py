@@ -1,46 +1,17 @@
-"""Rendering as a process, and what the engine is given: configuration, variables, locks."""
+"""What a stack is given: its name, configuration and variables."""
 
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
-
-from infra.clients import pulumi_stack
-from infra.clients.kubectl import Change
-from infra.clients.pulumi_stack import Engine
-from infra.core.errors import DeployError, EnvironmentFault, SlipwayError, UsageError
+from slipway.clients import pulumi_stack
+from slipway.core.errors import UsageError
 
 IMAGE = "registry.lab:5000/slipway/mnist@sha256:" + "a" * 64
-
-
-def test_rendering_twice_gives_the_same() -> None:
-    first = pulumi_stack.render({"image": IMAGE, "createNamespace": "false"})
-    assert first == pulumi_stack.render({"image": IMAGE, "createNamespace": "false"})
-    assert "Namespace" not in {item["kind"] for item in first.manifests}
-    (deployment,) = [item for item in first.manifests if item["kind"] == "Deployment"]
-    assert type(deployment["spec"]["replicas"]) is int
-
-
-def test_configuration_of_the_callers_shell_does_not_leak_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PULUMI_CONFIG", json.dumps({"slipway:replicas": "7"}))
-    found = pulumi_stack.render({"image": IMAGE})
-    (deployment,) = [item for item in found.manifests if item["kind"] == "Deployment"]
-    assert deployment["spec"]["replicas"] == 3
-
-
-def test_wrong_inputs_are_told_all_at_once() -> None:
-    with pytest.raises(UsageError) as caught:
-        pulumi_stack.render({"image": "mnist:latest", "replicas": "none"})
-    assert "image: expected" in caught.value.tail
-    assert "replicas: expected" in caught.value.tail
-    assert "Traceback" not in caught.value.tail
 
 
 def test_the_configuration_file_keeps_what_is_pulumis_own(tmp_path: Path) -> None:
@@ -74,7 +45,19 @@ def test_variables_keep_the_state_here_and_the_passphrase_to_us(tmp_path: Path) 
     assert passphrase.read_text() not in json.dumps(first)
     assert first["PULUMI_BACKEND_URL"] == f"file://{folder / 'backend'}"
     assert (folder / "backend").is_dir()
+    assert first["PULUMI_K8S_ENABLE_PATCH_FORCE"] == "true"
+    other = pulumi_stack.environment(folder, tmp_path / "kubeconfig", "lab", "s3://bucket/states")
+    assert other == {**first, "PULUMI_BACKEND_URL": "s3://bucket/states"}
     assert (first["KUBECONFIG"], first["PULUMI_STACK"]) == (str(tmp_path / "kubeconfig"), "lab")
+
+
+def test_a_project_is_used_where_the_python_it_names_is_there(tmp_path: Path) -> None:
+    (tmp_path / "Pulumi.yaml").write_text("name: a\nruntime: {name: python, options: {virtualenv: .venv}}\n")
+    assert not pulumi_stack.has_venv(tmp_path)
+    (tmp_path / ".venv").mkdir()
+    assert pulumi_stack.has_venv(tmp_path)
+    (tmp_path / "Pulumi.yaml").write_text("name: a\nruntime: python\n")
+    assert pulumi_stack.has_venv(tmp_path)
 
 
 def test_each_state_folder_has_a_stack_of_its_own(tmp_path: Path) -> None:
@@ -85,269 +68,39 @@ def test_each_state_folder_has_a_stack_of_its_own(tmp_path: Path) -> None:
     assert other != pulumi_stack.stack_name(project, tmp_path / "third" / ".slipway")
 
 
-@pytest.fixture
-def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A program `pulumi` that is never run."""
-    monkeypatch.setenv("PULUMI_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    program = tmp_path / "bin" / "pulumi"
-    program.parent.mkdir()
-    program.write_text("#!/bin/false\n")
-    program.chmod(0o755)
-    return program
-
-
-def engine(cli: Path, variables: dict[str, str] | None = None) -> Engine:
-    return Engine(cli.parents[1], cli.parent, "lab", variables or {}, on_line=lambda _: None)
-
-
-def test_plugins_are_fetched_unless_the_right_one_is_here(cli: Path) -> None:
-    name = "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"
-    assert pulumi_stack.find_cli() == cli
-    assert name not in engine(cli).variables
-    wrong = cli.parents[1] / "home" / "plugins" / "resource-kubernetes-v1.0.0"
-    wrong.mkdir(parents=True)
-    assert name not in engine(cli).variables
-    (wrong.parent / "resource-kubernetes-v4.34.2").mkdir()
-    assert engine(cli).variables[name] == "true"
-
-
-def test_a_plugin_beside_the_cli_counts(cli: Path) -> None:
-    plugin = cli.with_name("pulumi-resource-kubernetes")
-    plugin.write_text("#!/bin/false\n")
-    plugin.chmod(0o755)
-    assert pulumi_stack.has_plugin(cli)
-
-
-def test_only_locks_of_the_dead_are_removed(cli: Path, tmp_path: Path) -> None:
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    folder = tmp_path / "backend" / ".pulumi" / "locks" / "organization" / "slipway" / "lab"
-    folder.mkdir(parents=True)
-    here = socket.gethostname()
-    for name, pid, host in (("dead", gone.pid, here), ("alive", os.getpid(), here), ("far", gone.pid, "far")):
-        (folder / f"{name}.json").write_text(json.dumps({"pid": pid, "hostname": host, "username": "x"}))
-    assert engine(cli, {"PULUMI_BACKEND_URL": f"file://{tmp_path / 'backend'}"}).unlock() == 1
-    assert sorted(path.stem for path in folder.iterdir()) == ["alive", "far"]
-
-
-def test_a_lock_cut_short_is_told_by_name(cli: Path, tmp_path: Path) -> None:
-    file = tmp_path / "backend" / ".pulumi" / "locks" / "organization" / "half.json"
-    file.parent.mkdir(parents=True)
-    file.write_text('{"pid": 12')
-    with pytest.raises(DeployError, match="not readable") as caught:
-        engine(cli, {"PULUMI_BACKEND_URL": f"file://{tmp_path / 'backend'}"}).unlock()
-    assert caught.value.where == str(file)
-    assert "remove that file" in caught.value.action
-    assert file.exists()
-
-
-def test_the_cause_is_pulumis_diagnostics() -> None:
-    text = "Updating (lab):\n +  thing creating\n\nDiagnostics:\n  kubernetes:apps/v1:Deployment (deployment):\n    \x1b[31merror:\x1b[0m it broke\n"
-    assert pulumi_stack._cause(text).splitlines() == [
-        "Diagnostics:",
-        "  kubernetes:apps/v1:Deployment (deployment):",
-        "    error: it broke",
-    ]
-
-
-# ---- the CLI as a stand-in that records how it is called and answers as the real one does
-
-STAND_IN = """
-import json, os, pathlib, sys
-
-def step(op, kind, urn, **more):
-    state = {"type": kind, "urn": urn, "provider": "", "inputs": more.pop("inputs", {}), "outputs": {}}
-    side = {"old": state, "new": None} if op == "delete" else {"old": None, "new": state}
-    return {"resourcePreEvent": {"metadata": {"op": op, "type": kind, "urn": urn, "provider": "", **side, **more}}}
-
-here = pathlib.Path(__file__).parents[1]
-args = [arg for arg in sys.argv[1:] if arg != "--non-interactive"]
-names = [name for name in os.environ if name.startswith("PULUMI")]
-with (here / "calls").open("a") as file:
-    file.write(json.dumps([args, {name: os.environ[name] for name in names}]) + "\\n")
-if "--event-log" in args:
-    events = [step(*held[:3], **held[3]) for held in json.loads((here / "steps.json").read_text())]
-    counts = {"maybeCorrupt": False, "durationSeconds": 1, "resourceChanges": {}, "policyPacks": {}}
-    with pathlib.Path(args[args.index("--event-log") + 1]).open("w") as file:
-        summary = [] if (here / "no-summary").exists() else [{"summaryEvent": counts}]
-        for number, event in enumerate([*events, *summary]):
-            file.write(json.dumps({"sequence": number, "timestamp": 1, **event}) + "\\n")
-if args[0] == "version":
-    print("v3.200.0")  # from 3.206 on the events come over gRPC
-elif args[:2] == ["stack", "export"]:
-    print((here / "state.json").read_text())
-elif args[:2] == ["stack", "history"]:
-    print(json.dumps([{
-        "kind": "update", "startTime": "2026-01-01T00:00:00.000Z", "message": "", "environment": {},
-        "config": {}, "result": "succeeded", "resourceChanges": {"same": 2, "create": 7},
-    }]))
-elif args[:2] == ["stack", "output"]:
-    print(json.dumps({"service": "mnist-service"}))
-elif (here / "failure").exists() and args[0] == "up":
-    sys.stdout.write("Updating (lab):\\nDiagnostics:\\n  error: it broke\\n")
-    sys.stderr.write((here / "failure").read_text())
-    sys.exit(255)
-elif args[0] == "up":
-    print("Updating (lab):\\n +  Deployment creating\\n    warning: no address is handed out\\n")
-"""
-
-
-MANY = {path: {"diffKind": "update", "inputDiff": True} for path in ("a", "b", "c", "d", "e", "f")}
-STEPS: list[tuple[str, str, str, dict[str, object]]] = [
-    ("refresh", "kubernetes:core/v1:Service", "urn:x::service", {}),
-    ("create", "pulumi:pulumi:Stack", "urn:x::slipway-lab", {}),
-    ("create", "slipway:serving:ModelServer", "urn:x::mnist", {}),
-    ("same", "kubernetes:core/v1:Service", "urn:x::service", {}),
-    (
-        "create",
-        "kubernetes:core/v1:ServiceAccount",
-        "urn:x::account",
-        {"inputs": {"metadata": {"name": "mnist-server"}}},
-    ),
-    ("update", "kubernetes:apps/v1:Deployment", "urn:x::deployment", {"detailedDiff": MANY}),
-    ("create-replacement", "kubernetes:policy/v1:PodDisruptionBudget", "urn:x::budget", {}),
-    ("replace", "kubernetes:policy/v1:PodDisruptionBudget", "urn:x::budget", {}),
-    ("delete-replaced", "kubernetes:policy/v1:PodDisruptionBudget", "urn:x::budget", {}),
-    ("delete", "kubernetes:core/v1:Service", "urn:x::replicas", {"inputs": {"metadata": {"name": "gone"}}}),
-]
-CHANGES = [
-    "create ServiceAccount mnist-server",
-    "change Deployment deployment: a; b; c; d; and 2 more",
-    "replace PodDisruptionBudget budget",
-    "remove Service gone",
-]
-
-
-@pytest.fixture
-def recorded(cli: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    cli.write_text(f"#!{sys.executable}\n{STAND_IN.replace(chr(92) * 2, chr(92))}")
-    (cli.parents[1] / "state.json").write_text('{"version": 3, "deployment": {}}')
-    (cli.parents[1] / "steps.json").write_text(json.dumps(STEPS))
-    (cli.parent / "Pulumi.yaml").write_text("name: slipway\nruntime: python\n")
-    return engine(cli, {"PULUMI_STACK": "lab", "PULUMI_BACKEND_URL": f"file://{cli.parents[1] / 'backend'}"})
-
-
-def lines(changes: list[Change]) -> list[str]:
-    return [change.line() for change in changes]
-
-
-def calls(engine: Engine, verb: str) -> list[tuple[list[str], dict[str, str]]]:
-    lines = (engine.root / "calls").read_text().splitlines()
-    return [tuple(call) for call in map(json.loads, lines) if call[0][0] == verb]
-
-
-def test_up_refreshes_first_and_tells_each_object_that_changed(recorded: Engine) -> None:
-    seen: list[str] = []
-    recorded.on_line = seen.append
-    assert lines(recorded.up()) == CHANGES
-    ((args, environ),) = calls(recorded, "up")
-    assert {"--yes", "--skip-preview", "--refresh"} <= set(args)
-    assert args[args.index("--stack") + 1] == "lab"
-    assert environ["PULUMI_K8S_ENABLE_PATCH_FORCE"] == "true"
-    assert "PULUMI_K8S_UPSERT_EXISTING_OBJECTS" not in environ
-    assert "Updating (lab):" in seen
-
-
-BEGUN = {
-    "pending_operations": [
-        {
-            "type": "creating",
-            "resource": {
-                "urn": "urn:pulumi:lab::slipway::x::deployment",
-                "type": "kubernetes:apps/v1:Deployment",
-                "inputs": {"metadata": {"name": "mnist-deployment", "namespace": "serving"}},
-            },
-        }
-    ],
-    "resources": [
-        {"urn": "u", "type": "pulumi:pulumi:Stack"},
-        {
-            "urn": "v",
-            "type": "kubernetes:core/v1:Service",
-            "inputs": {"metadata": {"name": "mnist-service", "namespace": "serving"}},
-        },
-    ],
-}
-
-
-def test_what_a_killed_run_began_is_taken_up_again(recorded: Engine) -> None:
-    (recorded.root / "state.json").write_text(json.dumps({"version": 3, "deployment": BEGUN}))
-    assert {
-        pulumi_stack.Resource("Deployment", "serving", "mnist-deployment"),
-        pulumi_stack.Resource("Service", "serving", "mnist-service"),
-    } <= recorded.resources()
-    recorded.up()
-    ((_, environ),) = calls(recorded, "up")
-    assert environ["PULUMI_K8S_UPSERT_EXISTING_OBJECTS"] == "true"
-
-
-def test_a_preview_takes_its_own_configuration(recorded: Engine, tmp_path: Path) -> None:
-    assert lines(recorded.preview(tmp_path / "preview.yaml")) == CHANGES
-    ((args, _),) = calls(recorded, "preview")
-    assert args[args.index("--config-file") + 1] == str(tmp_path / "preview.yaml")
-    assert "--refresh" in args
-    assert calls(recorded, "up") == []
-
-
-def test_destroy_removes_the_stack_too(recorded: Engine) -> None:
-    assert lines(recorded.destroy()) == CHANGES
-    assert len(calls(recorded, "destroy")) == 1
-    assert ["stack", "rm", "--yes", "lab"] in [args for args, _ in calls(recorded, "stack")]
-
-
-FAILURES = [
-    ("error: update failed", "`pulumi up` failed", "error: it broke"),
-    ("error: the stack is currently locked by 1 lock(s)", "found the stack locked", ""),
-]
-
-
-@pytest.mark.parametrize(("stderr", "what", "tail"), FAILURES)
-def test_failures_tell_the_cause(recorded: Engine, stderr: str, what: str, tail: str) -> None:
-    (recorded.root / "failure").write_text(stderr)
-    with pytest.raises(DeployError) as caught:
-        recorded.up()
-    assert what in caught.value.what
-    assert caught.value.action
-    assert tail in caught.value.tail
-    assert caught.value.where == "stack lab"
-
-
-def test_a_cli_that_is_too_old(recorded: Engine) -> None:
-    program = recorded.root / "bin" / "pulumi"
-    program.write_text(program.read_text().replace("v3.200.0", "v2.1.0"))
-    with pytest.raises(EnvironmentFault) as caught:
-        recorded.up()
-    assert "2.1.0" in caught.value.what
-    assert "render" in caught.value.action
+def test_an_installed_slipways_project_is_copied_to_where_it_may_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carried, state = Path(__file__).parents[3], tmp_path / ".slipway"
+    there = pulumi_stack.copy_project(carried, state / "pulumi" / "project")
+    text = (there / "stacks" / "__main__.py").read_bytes()
+    assert text == (carried / "stacks" / "__main__.py").read_bytes()
+    settings = yaml.safe_load((there / "Pulumi.yaml").read_text())
+    assert settings["runtime"]["options"]["virtualenv"] == sys.prefix
+    assert pulumi_stack.stack_file(there, "lab") == there / "stacks" / "envs" / "Pulumi.lab.yaml"
+    assert pulumi_stack.stack_name(there, state) == "lab"
+    monkeypatch.setattr(sys, "prefix", sys.base_prefix)
+    outside = yaml.safe_load((pulumi_stack.copy_project(carried, there) / "Pulumi.yaml").read_text())
+    assert outside["runtime"]["options"] == {"toolchain": "pip"}
 
 
 BROKEN = [
-    ("#!/bin/sh\necho 'no such processor' >&2\nexit 126\n", "version` failed", "no such processor"),
-    ("\x7fnot a program of this machine", "cannot run", ""),
+    ("config: [1\n", r"Pulumi\.lab\.yaml:2: not YAML: expected ',' or '\]'"),
+    ("config: !secret x\n", r"Pulumi\.lab\.yaml:1: not YAML: could not determine a constructor"),
+    ("when: 2024-02-30\n", "not YAML: day"),
+    ("? [a]\n: 1\n", "not YAML: "),
+    ("[" * 3000, "not YAML: "),
+    ("- a list\n", "expected keys and values, as Pulumi writes them"),
+    ("a\0b", "not YAML: "),
+    ("caf\udce9: 1\n", r"Pulumi\.lab\.yaml:1: not UTF-8"),
 ]
 
 
-@pytest.mark.parametrize(("program", "what", "tail"), BROKEN)
-def test_a_cli_that_does_not_start(recorded: Engine, program: str, what: str, tail: str) -> None:
-    (recorded.root / "bin" / "pulumi").write_text(program)
-    for verb in (recorded.up, recorded.preview, recorded.destroy):
-        with pytest.raises(SlipwayError) as caught:
-            verb()
-        assert what in caught.value.what
-        assert caught.value.tail == tail
-        assert "deploy.by: render" in caught.value.action
-
-
-def test_a_preview_without_its_end(recorded: Engine) -> None:
-    (recorded.root / "no-summary").touch()
-    with pytest.raises(DeployError, match="incomplete") as caught:
-        recorded.preview()
-    assert "summary" in caught.value.tail
-    assert caught.value.action
-
-
-def test_a_state_cut_short(recorded: Engine) -> None:
-    (recorded.root / "state.json").write_text('{"version": 3, "deploy')
-    with pytest.raises(DeployError, match=r"`pulumi stack export` .*incomplete"):
-        recorded.up()
+@pytest.mark.parametrize(("text", "said"), BROKEN)
+def test_a_stacks_file_that_somebody_broke_is_told_and_kept(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "Pulumi.lab.yaml"
+    file.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(UsageError, match=said) as refused:
+        pulumi_stack.write_config(file, {"replicas": "3"}, None)
+    assert all(line.isprintable() for line in refused.value.lines())
+    assert file.read_bytes() == text.encode("utf-8", "surrogateescape")

@@ -20,10 +20,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-
-from infra.clients import registry as client
-from infra.core.errors import ImageError
-from infra.core.types import Registry
+from slipway.clients import registry as client
+from slipway.core.errors import ImageError
+from slipway.core.types import Registry
 
 OCI = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -60,6 +59,10 @@ class StandIn:
     fail: int = 0
     redirect: str = ""
     seen: list[tuple[str, str]] = field(default_factory=list)
+    api: bool = False  # for referrers
+    refuse_pushes: int = 0
+    upload_to: str = ""  # another place that uploads are sent to
+    uploads: dict[str, str] = field(default_factory=dict)  # path -> Authorization of each
 
 
 @contextmanager
@@ -76,6 +79,40 @@ def serving(state: StandIn, folder: Path) -> Iterator[Registry]:
             self.end_headers()
             self.wfile.write(body)
 
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            if self.allowed():
+                if state.refuse_pushes:
+                    self.answer(state.refuse_pushes, b"read only")
+                else:
+                    place = state.upload_to or self.path
+                    self.answer(202, b"", Location=f"{place.rstrip('/')}/1?state=x")
+
+        def do_PUT(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            path, _, query = self.path.partition("?")
+            if "/uploads/" in path:
+                state.uploads[path] = self.headers.get("Authorization", "")
+                assert query == f"state=x&digest={digest(body).replace(':', '%3A')}"
+                state.blobs[digest(body)] = body
+                self.answer(201, b"")
+            elif self.allowed():
+                reference = path.rpartition("/")[2]
+                assert json.loads(body)["mediaType"] == self.headers["Content-Type"]
+                state.manifests[reference] = state.manifests[digest(body)] = body
+                subject = json.loads(body).get("subject", {}).get("digest")
+                self.answer(201, b"", **({"OCI_Subject": subject} if state.api and subject else {}))
+
+        def allowed(self) -> bool:
+            basic = "Basic " + base64.b64encode(f"slipway:{PASSWORD}".encode()).decode()
+            wanted = {"basic": basic, "bearer": "Bearer t0ken"}.get(state.login)
+            if wanted in (None, self.headers.get("Authorization")):
+                return True
+            host = f"https://127.0.0.1:{self.server.server_port}"  # type: ignore[attr-defined]  # an HTTPServer
+            ask = {"basic": 'Basic realm="r"', "bearer": f'Bearer realm="{host}/token",service="r"'}
+            self.answer(401, b"{}", WWW_Authenticate=ask[state.login])
+            return False
+
         def do_GET(self) -> None:
             given = self.headers.get("Authorization", "")
             state.seen.append((self.path, given))
@@ -88,7 +125,7 @@ def serving(state: StandIn, folder: Path) -> Iterator[Registry]:
                 return
             wanted = basic if state.login == "basic" else "Bearer t0ken"
             if state.login != "none" and given != wanted and not self.path.startswith("/storage/"):
-                host = f"https://127.0.0.1:{self.server.server_port}"  # type: ignore[attr-defined]
+                host = f"https://127.0.0.1:{self.server.server_port}"  # type: ignore[attr-defined]  # an HTTPServer
                 ask = {
                     "basic": 'Basic realm="registry"',
                     "bearer": f'Bearer realm="{host}/token",service="registry",scope="x"',
@@ -99,6 +136,15 @@ def serving(state: StandIn, folder: Path) -> Iterator[Registry]:
                 self.answer(state.fail, b"disk full")
             elif self.path == "/v2/":
                 self.answer(200, b"{}")
+            elif "/referrers/" in self.path:
+                subject = self.path.rpartition("/")[2]
+                listed = {digest(one): one for one in state.manifests.values()}
+                found = [
+                    {"digest": name}
+                    for name, one in listed.items()
+                    if subject.encode() in one and name != subject
+                ]
+                self.answer(200 if state.api else 404, json.dumps({"manifests": found}).encode())
             elif "/manifests/" in self.path:
                 body = state.manifests.get(self.path.rpartition("/")[2])
                 if body is None:
@@ -284,3 +330,69 @@ def test_plain_http_is_not_spoken(tmp_path: Path) -> None:
         thread.join()
         server.server_close()
     assert "HTTPS only" in error.action
+
+
+def attached(registry: Registry, number: int = 1) -> str:
+    """Attach a manifest to MANIFEST; returns its digest."""
+    document = {"mediaType": OCI, "subject": {"digest": digest(MANIFEST)}, "annotations": {"n": str(number)}}
+    data = json.dumps(document).encode()
+    descriptor = {"mediaType": OCI, "digest": digest(data), "size": len(data)}
+    client.Repository(registry, "slipway/mnist").attach(data, descriptor, digest(MANIFEST))
+    return digest(data)
+
+
+@pytest.mark.parametrize("login", ["basic", "bearer", "none"])
+@pytest.mark.parametrize("api", [True, False])
+def test_what_is_attached_is_listed_with_and_without_the_referrers_api(
+    tmp_path: Path, api: bool, login: str
+) -> None:
+    state = StandIn(login, api=api)
+    with serving(state, tmp_path) as registry:
+        repository = client.Repository(registry, "slipway/mnist")
+        assert repository.referrers(digest(MANIFEST)) == []
+        names = [attached(registry, 1), attached(registry, 2), attached(registry, 2)]
+        found = [one["digest"] for one in repository.referrers(digest(MANIFEST))]
+    assert found == names[:2]
+    assert (client.fallback_tag(digest(MANIFEST)) in state.manifests) is not api
+
+
+def test_what_others_attached_under_the_fallback_tag_stays(tmp_path: Path) -> None:
+    state = StandIn()
+    theirs = {"mediaType": INDEX, "manifests": [{"digest": "sha256:" + "7" * 64, "artifactType": "theirs"}]}
+    state.manifests[client.fallback_tag(digest(MANIFEST))] = json.dumps(theirs).encode()
+    with serving(state, tmp_path) as registry:
+        ours = attached(registry)
+        found = client.Repository(registry, "slipway/mnist").referrers(digest(MANIFEST))
+    assert [one["digest"] for one in found] == ["sha256:" + "7" * 64, ours]
+    assert found[0]["artifactType"] == "theirs"
+
+
+@pytest.mark.parametrize("login", ["basic", "bearer"])
+def test_a_small_blob_is_uploaded_and_read_back(tmp_path: Path, login: str) -> None:
+    with serving(StandIn(login), tmp_path) as registry:
+        repository = client.Repository(registry, "slipway/mnist")
+        repository.put_blob(b"a bundle")
+        assert repository.blob(digest(b"a bundle")) == b"a bundle"
+        with pytest.raises(ImageError, match="not what it names"):
+            repository.blob(digest(b"another"))
+
+
+def test_an_upload_to_storage_elsewhere_does_not_see_the_login(tmp_path: Path) -> None:
+    state = StandIn()
+    with serving(state, tmp_path) as registry:
+        state.upload_to = f"https://localhost:{registry.address.rpartition(':')[2]}/uploads/elsewhere"
+        with pytest.raises(ImageError, match="certificate is not trusted"):  # another name, as it should be
+            client.Repository(registry, "slipway/mnist").put_blob(b"a bundle")
+        state.upload_to = "http://127.0.0.1/uploads/plain"
+        with pytest.raises(ImageError, match="which is not HTTPS"):
+            client.Repository(registry, "slipway/mnist").put_blob(b"a bundle")
+    assert state.uploads == {}
+
+
+def test_a_registry_that_takes_no_pushes_is_quoted(tmp_path: Path) -> None:
+    with (
+        serving(StandIn(refuse_pushes=405), tmp_path) as registry,
+        pytest.raises(ImageError, match="HTTP 405") as error,
+    ):
+        client.Repository(registry, "slipway/mnist").put_blob(b"a bundle")
+    assert error.value.tail == "read only"

@@ -1,150 +1,15 @@
 from __future__ import annotations
 
-import hashlib
-import io
-import os
 import socket
-import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import paramiko
 import pytest
-
-from infra.backends.base import ed25519
-from infra.clients import ssh
-from infra.core.errors import CommandError
-from infra.core.types import Host
+from slipway.clients import known_hosts, ssh
+from slipway.core.types import Host
+from slipway.hosts.base import ed25519
 
 KEYS = ed25519()
-
-
-class Machine(paramiko.ServerInterface):
-    """A machine on 127.0.0.1 that lets everyone in and runs what it is told in a shell of this one."""
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-        self.lets_in = True
-        self.transports: list[paramiko.Transport] = []
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    @property
-    def host(self) -> Host:
-        port = self.listener.getsockname()[1]
-        return Host("cp", "127.0.0.1", "root", KEYS.public, (), port=port)
-
-    def _serve(self) -> None:
-        key = paramiko.Ed25519Key(file_obj=io.StringIO(KEYS.private.decode()))
-        while True:
-            try:
-                taken, _ = self.listener.accept()
-            except OSError:
-                return
-            transport = paramiko.Transport(taken)
-            transport.add_server_key(key)
-            transport.start_server(server=self, event=threading.Event())
-            self.transports.append(transport)
-
-    def get_allowed_auths(self, username: str) -> str:
-        return "publickey"
-
-    def check_auth_publickey(self, username: str, key: Any) -> int:
-        return paramiko.common.AUTH_SUCCESSFUL if self.lets_in else paramiko.common.AUTH_FAILED
-
-    def check_channel_request(self, kind: str, chanid: int) -> int:
-        return paramiko.common.OPEN_SUCCEEDED
-
-    def check_channel_exec_request(self, channel: Any, command: bytes) -> bool:
-        self.told.append(command.decode())
-        threading.Thread(target=self._run, args=(channel, command.decode()), daemon=True).start()
-        return True
-
-    def _run(self, channel: Any, command: str) -> None:
-        with channel.makefile("rb") as stream:
-            stdin = stream.read()
-        if command == "cut":
-            self.transports[-1].close()
-            return
-        done = subprocess.run(["sh", "-c", command], input=stdin, capture_output=True, check=False)
-        channel.sendall(done.stdout)
-        channel.sendall_stderr(done.stderr)
-        channel.send_exit_status(done.returncode)
-        channel.close()
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
-    (tmp_path / "id").write_bytes(ed25519().private)
-    made = Machine()
-    yield made
-    made.listener.close()
-    for transport in made.transports:
-        transport.close()
-
-
-def test_a_command_gets_its_input_and_gives_its_output(machine: Machine, tmp_path: Path) -> None:
-    lines: list[str] = []
-    with ssh.connect(machine.host, tmp_path / "id") as connection:
-        done = connection.run(["sh", "-c", "cat; echo two words >&2"], input="one", on_line=lines.append)
-        assert (done.stdout, done.stderr, done.returncode) == ("one", "two words\n", 0)
-        assert sorted(lines) == ["one", "two words"]
-        assert connection.run(["wc", "-c"]).stdout.strip() == "0"
-        with pytest.raises(CommandError) as failed:
-            connection.run(["sh", "-c", "echo why >&2; exit 3"])
-        assert (failed.value.returncode, failed.value.where, failed.value.tail) == (3, "cp", "why")
-        assert connection.run(["false"], check=False).returncode == 1
-        assert "no end after 0.2 s" in connection.run(["sleep", "9"], timeout=0.2, check=False).output
-    assert machine.told[0] == "sh -c 'cat; echo two words >&2'"
-
-
-def test_other_users_become_root_unless_told_not_to(machine: Machine, tmp_path: Path) -> None:
-    host = machine.host
-    user = Host(host.name, host.address, "ada", host.host_key, (), port=host.port)
-    with ssh.connect(user, tmp_path / "id") as connection:
-        connection.run(["true"], check=False)
-        connection.run(["true"], become=False, timeout=5)
-    assert machine.told == ["sudo -n -- true", "timeout --kill-after=5 5 true"]
-
-
-def test_a_file_streams_in_whole(machine: Machine, tmp_path: Path) -> None:
-    content = os.urandom(3_000_001)
-    (tmp_path / "file").write_bytes(content)
-    with ssh.connect(machine.host, tmp_path / "id") as connection:
-        said = connection.stream_in(["sha256sum"], tmp_path / "file").stdout
-        with pytest.raises(FileNotFoundError):  # an error of ours, not the machine's
-            connection.stream_in(["cat"], tmp_path / "none")
-    assert said.split()[0] == hashlib.sha256(content).hexdigest()
-
-
-def test_a_connection_that_breaks_says_what_ran_and_what_to_do(machine: Machine, tmp_path: Path) -> None:
-    with ssh.connect(machine.host, tmp_path / "id") as connection:
-        with pytest.raises(ssh.Unreachable, match="broke while `cut` ran") as failed:
-            connection.run(["cut"])
-        assert failed.value.where == "cp"
-        assert "same command again" in failed.value.action
-        with pytest.raises(ssh.Unreachable):
-            connection.run(["true"])
-
-
-def test_another_key_another_kind_and_a_refused_login(machine: Machine, tmp_path: Path) -> None:
-    host = machine.host
-    rsa = paramiko.RSAKey.generate(2048)
-    for key in (ed25519().public, f"{rsa.get_name()} {rsa.get_base64()}"):
-        pinned = Host(host.name, host.address, host.user, key, (), port=host.port)
-        with (
-            pytest.raises(ssh.HostKeyRejected, match="another host key") as refused,
-            ssh.connect(pinned, tmp_path / "id"),
-        ):
-            pass
-        assert key.split()[0] in refused.value.tail.splitlines()[0]
-        assert "ssh-ed25519 SHA256:" in refused.value.tail.splitlines()[1]
-    machine.lets_in = False
-    with pytest.raises(ssh.LoginRefused, match="refuses the login"), ssh.connect(host, tmp_path / "id"):
-        pass
-    assert machine.told == []
 
 
 def host(port: int = 22, key: str | None = None) -> Host:
@@ -163,12 +28,24 @@ def test_a_closed_port_is_unreachable_and_says_where() -> None:
     assert failed.value.exit_code == 3
 
 
-def test_something_that_is_not_ssh_is_unreachable() -> None:
+@pytest.mark.parametrize(
+    "said",
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n",),
+        (b"",),
+        (b"SSH-2.0-stand-in\r\n", b"\0\0\0\x0c" + b"x" * 500),
+        (b"SSH-2.0-stand-in\r\n", b"\0\0\0\x0c\xff\x14" + b"\xff" * 500),
+        (b"SSH-2.0-stand-in\r\n", b"\xff" * 500),
+    ],
+)
+def test_something_that_is_not_ssh_is_unreachable(said: tuple[bytes, ...]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:
             taken, _ = listener.accept()
-            taken.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            for part in said:
+                taken.sendall(part)
+                taken.recv(4096)
             taken.close()
 
         thread = threading.Thread(target=answer)
@@ -181,17 +58,16 @@ def test_something_that_is_not_ssh_is_unreachable() -> None:
 @pytest.mark.parametrize("key", ["", "ssh-ed25519", "ssh-ed25519 not-base64!", "nonsense AAAA"])
 def test_a_broken_pin_is_refused_before_anything_is_sent(key: str) -> None:
     with (
-        pytest.raises(ssh.HostKeyRejected, match="is not one") as refused,
+        pytest.raises(ssh.HostKeyRejected, match="is not a public key") as refused,
         ssh.connect(Host("cp", "127.0.0.1", "root", key, ()), None),
     ):
         pass
     assert "ssh-keyscan" in refused.value.action
 
 
-def test_known_hosts_lines_and_lookup_agree(tmp_path: Path) -> None:
+def test_the_line_of_a_host_is_what_known_hosts_is_read_for(tmp_path: Path) -> None:
     plain, other = host(), host(2222)
     file = tmp_path / "known_hosts"
     file.write_text(f"{ssh.known_hosts_line(plain)}\n{ssh.known_hosts_line(other)}\n")
-    assert ssh.recorded_key(file, "127.0.0.1") == plain.host_key
-    assert ssh.recorded_key(file, "[127.0.0.1]:2222") == other.host_key
-    assert ssh.recorded_key(file, "192.0.2.1") is None
+    assert known_hosts.recorded([file], ssh.known_name(plain)).keys == (plain.host_key,)
+    assert known_hosts.recorded([file], ssh.known_name(other)).keys == (other.host_key,)

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
+import errno
 import io
 from pathlib import Path
 
 import pytest
-
-from infra.core.console import Console, is_terminal
-from infra.core.errors import HostError
-from infra.core.events import Detail, Note, StageFinished, StageStarted, progress
+from slipway.core.console import Console, is_terminal
+from slipway.core.errors import HostError
+from slipway.core.events import Detail, Note, StageFinished, StageStarted, progress
 
 
 class Terminal(io.StringIO):
@@ -67,3 +67,67 @@ def test_program_output_is_not_markup() -> None:
     console.error(HostError("no [bold]answer[/]", tail=":smile: [red]"))
     assert "no [bold]answer[/]" in out.getvalue()
     assert "| :smile: [red]" in out.getvalue()
+
+
+class Refusing(io.StringIO):
+    """A stream on a full disk, or whose reader went away."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__()
+        self.error = error
+
+    def write(self, text: str) -> int:
+        raise self.error
+
+    def flush(self) -> None:
+        raise self.error
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_log_on_a_full_disk_ends_and_what_is_under_way_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = io.StringIO()
+    console = Console(out, {})
+    monkeypatch.setattr(Path, "open", lambda *_, **__: Refusing(FULL))
+    with console.recording(tmp_path / "log"):
+        console(Note("first"))
+        console(Note("second"))
+        console(Detail("third"))
+    assert out.getvalue().splitlines() == [
+        "  first",
+        "  the log ends here: No space left on device",
+        "  second",
+    ]
+
+
+@pytest.mark.parametrize("error", [FULL, BrokenPipeError(errno.EPIPE, "Broken pipe")])
+def test_a_reader_that_went_away_ends_nothing_and_the_log_goes_on(tmp_path: Path, error: OSError) -> None:
+    console = Console(Refusing(error), {})
+    with console.recording(tmp_path / "log"):
+        console(Note("first"))
+        console.error(HostError("no answer"))
+    log = (tmp_path / "log").read_text()
+    assert "first" in log
+    assert "error: no answer" in log
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [(HostError("no answer", tail="dial"), "| dial"), (KeyError("pod"), "KeyError: 'pod'")]
+)
+def test_what_ends_a_verb_stands_in_its_log(tmp_path: Path, error: Exception, told: str) -> None:
+    out = io.StringIO()
+    with pytest.raises(type(error)), Console(out, {}).recording(tmp_path / "log"):
+        raise error
+    assert told in (tmp_path / "log").read_text()
+    assert out.getvalue() == ""
+
+
+def test_where_no_log_can_be_written_the_verb_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("in the way")
+    out = io.StringIO()
+    with (console := Console(out, {})).recording(tmp_path / "logs" / "down" / "log"):
+        console(Note("three hosts removed"))
+    assert out.getvalue().splitlines() == ["  no log is kept: Not a directory", "  three hosts removed"]

@@ -1,17 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import os
-import signal
-import sys
-import time
 from pathlib import Path
 
 import pytest
-
-from infra.core import process
-from infra.core.errors import LockHeld
-from infra.core.lock import held
-from infra.core.state import State
+from slipway.core.errors import LockHeld, Timeout
+from slipway.core.lock import flock, held
+from slipway.core.state import State
 
 
 def test_a_second_run_is_refused_and_told_who_owns_it(tmp_path: Path) -> None:
@@ -24,32 +20,40 @@ def test_a_second_run_is_refused_and_told_who_owns_it(tmp_path: Path) -> None:
         pass
 
 
-def test_a_killed_run_leaves_nothing_to_clear_away(tmp_path: Path) -> None:
-    script = (
-        "import time; from pathlib import Path; from infra.core.lock import held; from infra.core.state import State\n"
-        f"with held(State(Path({str(tmp_path / '.slipway')!r})), 'up'):\n"
-        f"    Path({str(tmp_path / 'held')!r}).touch(); time.sleep(60)\n"
-    )
-    pid = os.posix_spawn(sys.executable, [sys.executable, "-c", script], os.environ)
-    for _ in range(200):
-        if (tmp_path / "held").exists():
-            break
-        time.sleep(0.05)
+def test_a_full_disk_takes_no_lock_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`slipway down` makes room on it; who holds the lock is then not told."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
     state = State(tmp_path / ".slipway")
-    with pytest.raises(LockHeld, match=str(pid)), held(state, "up"):
-        pass
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    with held(state, "up"):
+    monkeypatch.setattr(os, "pwrite", refuse)
+    with held(state, "down"), pytest.raises(LockHeld, match=r"another run$"), held(state, "up"):
         pass
 
 
-def test_children_do_not_inherit_the_lock(tmp_path: Path) -> None:
-    state = State(tmp_path / ".slipway")
-    with held(state, "up"):
-        child = int(process.run(["sh", "-c", "sleep 8 >/dev/null 2>&1 & echo $!"]).stdout)
-    try:
-        with held(state, "up"):
-            pass
-    finally:
-        os.kill(child, signal.SIGKILL)
+@pytest.mark.parametrize("name", ["", "file"])
+def test_a_folder_or_file_is_locked_by_one_at_a_time(tmp_path: Path, name: str) -> None:
+    path, waited = tmp_path / name, []
+    with (
+        flock(path, "us", timeout=1),
+        pytest.raises(Timeout, match="a lock on") as caught,
+        flock(path, "us", timeout=0, on_wait=lambda: waited.append(1)),
+    ):
+        pass
+    assert caught.value.tail == f"{path} is locked by us"
+    assert waited == [1]
+    with flock(path, "us", timeout=0):
+        pass
+
+
+def test_a_lock_without_a_limit_waits_for_its_holder(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    first = contextlib.ExitStack()
+    first.enter_context(flock(path, "us", timeout=0))
+    with (
+        flock(path, "us", timeout=None, on_wait=first.close),
+        pytest.raises(Timeout),
+        flock(path, "us", timeout=0),
+    ):
+        pass

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
-import pytest
+from collections.abc import Iterator
 
-from infra.core.errors import HostError, SlipwayError, Timeout
-from infra.core.retry import Pending, wait_for
+import pytest
+from slipway.core.errors import HostError, SlipwayError, Timeout
+from slipway.core.retry import Pending, wait_for
 
 
 def test_returns_the_first_answer() -> None:
-    answers = iter([Pending("cold"), Pending("warm"), 7])
+    answers: Iterator[Pending | int] = iter([Pending("cold"), Pending("warm"), 7])
 
     def attempt() -> int:
         answer = next(answers)

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-
-from infra.core.errors import EnvironmentFault
-from infra.core.state import cache_home, link_atomically, write_atomically
+from slipway.core.errors import EnvironmentFault
+from slipway.core.state import cache_home, create_once, link_atomically, write_atomically
 
 
 def test_writing_tells_whether_anything_changed(tmp_path: Path) -> None:
@@ -23,6 +24,24 @@ def test_a_mode_that_drifted_is_put_right(tmp_path: Path) -> None:
     path.chmod(0o644)
     assert write_atomically(path, "s", 0o600) is False
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_of_several_who_make_a_file_one_wins_and_all_find_its_content(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "passphrase"
+    together = threading.Barrier(8, timeout=10)
+
+    def make(number: int) -> bool:
+        together.wait()
+        return create_once(path, f"{number}", 0o600)
+
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(make, range(8)))
+    assert made.count(True) == 1
+    assert path.read_text() == str(made.index(True))
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [p.name for p in path.parent.iterdir()] == ["passphrase"]
+    assert create_once(path, "later", 0o600) is False
+    assert path.read_text() == str(made.index(True))
 
 
 def test_the_cache_follows_the_users_folders(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1 @@
+"""The tests of slipway; what each folder is for stands in CONTRIBUTING.md."""

@@ -1,1 +1,0 @@
-"""Times of the budgets. They are printed and kept in docs/measurements.md; no test asserts one."""

@@ -1,0 +1,97 @@
+"""What preflight says, with this machine standing in for the hosts: it reads only."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from slipway.clients import ansible_play
+from slipway.core.errors import ProvisionError
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the facts are those of a Linux host")
+
+PLAYBOOKS = Path(__file__).parents[2] / "playbooks"
+# what this machine itself would be told does not belong to these tests
+QUIET = {"kubernetes_node_eviction_hard": {"nodefs.available": "0%", "imagefs.available": "0%"}}
+
+
+def inventory(folder: Path, groups: dict[str, list[str]], **variables: Any) -> Path:
+    """Hosts that all are this machine, without SSH and sudo."""
+    local = {
+        "ansible_connection": "local",
+        "ansible_become": False,
+        "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+    }
+    children = {group: {"hosts": dict.fromkeys(names)} for group, names in groups.items()}
+    path = folder / "inventory.yml"
+    path.write_text(yaml.safe_dump({"all": {"vars": {**local, **QUIET, **variables}, "children": children}}))
+    return path
+
+
+def complaints(playbook: Path, hosts: Path, log: Path) -> str:
+    with pytest.raises(ProvisionError) as caught:
+        ansible_play.play(playbook, hosts, log)
+    return "\n".join([str(caught.value), caught.value.tail])
+
+
+def test_every_role_and_host_is_told_at_once(tmp_path: Path) -> None:
+    hosts = inventory(
+        tmp_path,
+        {"registry": ["cp"], "docker": ["cp"], "control_plane": ["cp"], "worker": ["w", "Upper_Case"]},
+        kubernetes_node_source="files",
+        kubernetes_node_images=["/none/such.tar", "/none/other.tar"],
+        kubernetes_node_image_gc_percent=70,
+    )
+    log = tmp_path / "log"
+    said = complaints(PLAYBOOKS / "preflight.yml", hosts, log)
+    assert "task `Refuse hosts with problems` of preflight.yml failed" in said
+    for line in (
+        "registry: registry_password_file is not set; expected a 0600 file on this controller",
+        "registry: registry_ca_file is not set",
+        "kubernetes_node: kubernetes_node_binaries is not set; expected a folder on this controller with kubelet, kubeadm",
+        "/none/such.tar does not exist on this controller (kubernetes_node_images)\n/none/other.tar does not",
+        "kubernetes_node: kubernetes_node_image_gc_percent is 70; expected 81 to 100",
+    ):
+        assert line in said
+    assert "registry_password_file  does not exist" not in said, "what is not set is told once"
+    printed = log.read_text()
+    refused = printed[printed.index("TASK [Refuse hosts with problems]") :]
+    assert refused.count("image_gc_percent is 70") >= 3, "from every host"
+    assert "kubernetes_node: Upper_Case is not a node name" in refused
+    assert "cp is not a node name" not in printed
+
+
+def test_what_two_groups_lack_or_have_too_much_of(tmp_path: Path) -> None:
+    hosts = inventory(tmp_path, {"worker": ["w"]})
+    said = complaints(PLAYBOOKS / "preflight.yml", hosts, tmp_path / "1.log")
+    assert "worker: no host in group control_plane to join" in said
+    assert "cni: no host in group control_plane to ask" in said
+    hosts = inventory(tmp_path, {"control_plane": ["a", "b"], "registry": ["a", "b"]})
+    said = complaints(PLAYBOOKS / "preflight.yml", hosts, tmp_path / "2.log")
+    assert "control_plane: group control_plane has 2 hosts, expected one" in said
+    assert "registry: group registry has 2 hosts, expected one" in said
+
+
+def test_tags_do_not_keep_preflight_from_asking(tmp_path: Path) -> None:
+    hosts = inventory(tmp_path, {"docker": ["a"], "worker": ["a"]})
+    with pytest.raises(ProvisionError) as caught:
+        ansible_play.play(PLAYBOOKS / "site.yml", hosts, tmp_path / "log", tags="docker_configure")
+    assert "worker: no host in group control_plane to join" in caught.value.tail
+
+
+def test_a_role_used_alone_fails_with_all_its_complaints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANSIBLE_COLLECTIONS_PATH", str(PLAYBOOKS / "collections"))
+    book = tmp_path / "book.yml"
+    book.write_text(
+        "- name: Alone\n  hosts: all\n  gather_facts: true\n  roles:\n    - role: slipway.serving.registry\n"
+    )
+    log = tmp_path / "log"
+    said = complaints(book, inventory(tmp_path, {"registry": ["a"]}), log)
+    assert "task `registry : Check the variables` of book.yml failed" in said
+    assert "registry_password_file is not set" in said and "registry_ca_file is not set" in said
+    assert "Install the registry" not in log.read_text()

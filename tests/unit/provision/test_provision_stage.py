@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from slipway import artifacts
+from slipway.artifacts import KubernetesArtifacts
+from slipway.clients import ansible_play
+from slipway.clients.ansible_play import Played, TaskChange
+from slipway.core.context import Context
+from slipway.core.errors import ProvisionError
+from slipway.core.process import Completed
+from slipway.core.schema import Settings
+from slipway.core.state import State
+from slipway.core.types import Host, HostPlay, Hosts
+from slipway.provision.stage import Provision, open_to_the_internet
+
+HOSTS = Hosts(
+    "nspawn",
+    (
+        Host("cp", "10.77.2.2", "root", "ssh-ed25519 AAAA", ("control_plane", "docker", "registry")),
+        Host("worker-1", "10.77.2.3", "root", "ssh-ed25519 BBBB", ("worker",)),
+    ),
+)
+NODE = {
+    "metadata": {"name": "cp", "labels": {"node-role.kubernetes.io/control-plane": ""}},
+    "status": {
+        "addresses": [{"type": "Hostname", "address": "cp"}, {"type": "InternalIP", "address": "10.77.2.2"}],
+        "nodeInfo": {"kubeletVersion": "v1.36.3"},
+    },
+}
+VIEW = {"clusters": [{"cluster": {"server": "https://10.77.2.2:6443"}}]}
+
+
+class Lab:
+    """site.yml and kubectl as they would answer; what they were asked."""
+
+    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Any = "modules") -> None:
+        self.ctx = Context(State(tmp_path / ".slipway"), tmp_path / "run", tmp_path)
+        self.played: list[dict[str, Any]] = []
+        self.kubectl: list[tuple[str, ...]] = []
+        (tmp_path / "bin").mkdir()
+        for name in ("kubelet", "kubeadm", "kubectl"):
+            (tmp_path / "bin" / name).write_text(name)
+        self.found = KubernetesArtifacts(
+            source=source,
+            version="1.36.3",
+            binaries=tmp_path / "bin",
+            kubectl=tmp_path / "bin" / "kubectl",
+            images=(tmp_path / "every.tar", tmp_path / "cp.tar"),
+            worker_images=(tmp_path / "every.tar",),
+            flannel_image="flannel:1",
+            network_policy_image="netpol:1",
+            sandbox_image="pause:3",
+        )
+        monkeypatch.setattr(artifacts, "kubernetes", lambda ctx, settings: self.found)
+        monkeypatch.setattr(ansible_play, "play", self.play)
+        monkeypatch.setattr("slipway.core.process.run", self.run)
+
+    def play(self, playbook: Path, inventory: Path, log: Path, **options: Any) -> Played:
+        self.played.append({"playbook": playbook, "log": log, **options})
+        hosts = {"cp": HostPlay(9, 2, 0, 1), "worker-1": HostPlay(5, 1, 0, 1)}
+        return Played(
+            hosts,
+            (TaskChange("cp", "docker : Configure", "/etc/docker/daemon.json"), TaskChange("cp", "X")),
+            log,
+            1,
+        )
+
+    def run(self, argv: Any, **_options: Any) -> Completed:
+        words = tuple(map(str, argv))
+        self.kubectl.append(words)
+        answer = VIEW if "config" in words else {"items": [NODE]}
+        return Completed(words, 0, json.dumps(answer), "")
+
+    @property
+    def inventory(self) -> Any:
+        return yaml.safe_load(self.ctx.state.inventory.read_text())["all"]
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    return Lab(tmp_path, monkeypatch)
+
+
+def test_run_hands_on_the_cluster(lab: Lab) -> None:
+    outcome = Provision().run(lab.ctx, Settings(), HOSTS)
+    cluster = outcome.value
+    assert outcome.changed == 3
+    assert cluster.api == "https://10.77.2.2:6443"
+    assert [(node.name, node.address, node.role, node.version) for node in cluster.nodes] == [
+        ("cp", "10.77.2.2", "control_plane", "v1.36.3")
+    ]
+    assert cluster.registry is not None and cluster.registry.address == "10.77.2.2:5000"
+    assert set(cluster.plays) == {"cp", "worker-1"}
+    assert lab.played[0]["playbook"].name == "site.yml" and not lab.played[0]["check"]
+
+
+def test_the_inventory_has_all_that_site_needs(lab: Lab) -> None:
+    Provision().run(lab.ctx, Settings(), HOSTS)
+    variables = lab.inventory["vars"]
+    state = lab.ctx.state
+    assert variables["kube_version"] == "1.36.3"
+    assert variables["kubernetes_node_binaries"] == str(lab.found.binaries)
+    assert variables["control_plane_kubeconfig_path"] == str(state.kubeconfig)
+    assert variables["registry_password_file"] == str(state.registry / "password")
+    assert variables["cni_flannel_args"] == []
+    children = lab.inventory["children"]
+    assert len(children["control_plane"]["vars"]["kubernetes_node_images"]) == 2
+    assert len(children["worker"]["vars"]["kubernetes_node_images"]) == 1
+
+
+def test_the_released_flannel_gets_the_roles_arguments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = Lab(tmp_path, monkeypatch, source="release")
+    Provision().run(lab.ctx, Settings(), HOSTS)
+    assert "cni_flannel_args" not in lab.inventory["vars"]
+
+
+def test_the_password_is_made_once_and_is_nowhere_but_in_its_file(lab: Lab) -> None:
+    Provision().run(lab.ctx, Settings(), HOSTS)
+    file = lab.ctx.state.registry / "password"
+    password = file.read_text()
+    assert len(password) > 20 and stat.S_IMODE(file.stat().st_mode) == 0o600
+    Provision().run(lab.ctx, Settings(), HOSTS)
+    assert file.read_text() == password
+    others = [path for path in lab.ctx.state.root.rglob("*") if path.is_file() and path != file]
+    assert lab.ctx.state.inventory in others
+    assert not any(password.strip() in path.read_text() for path in others)
+
+
+def test_only_what_was_set_is_passed_on(lab: Lab) -> None:
+    Provision().run(lab.ctx, Settings(), HOSTS)
+    assert not {"control_plane_pod_subnet", "docker_source"} & set(lab.inventory["vars"])
+    settings = Settings.model_validate(
+        {"cluster": {"pod_subnet": "10.1.0.0/16"}, "docker": {"source": "docker"}}
+    )
+    Provision().run(lab.ctx, settings, HOSTS)
+    assert lab.inventory["vars"]["control_plane_pod_subnet"] == "10.1.0.0/16"
+    assert lab.inventory["vars"]["docker_source"] == "docker"
+
+
+def test_disk_thresholds_are_absolute_on_hosts_that_share_this_machines_disk(lab: Lab) -> None:
+    names = {"kubernetes_node_eviction_hard", "kubernetes_node_image_gc_percent"}
+    Provision().run(lab.ctx, Settings(), HOSTS)
+    assert names <= set(lab.inventory["vars"])
+    Provision().run(lab.ctx, Settings(), Hosts("ssh", HOSTS.hosts))
+    assert not names & set(lab.inventory["vars"])
+
+
+def test_an_existing_registry_is_trusted_and_none_is_made(lab: Lab, tmp_path: Path) -> None:
+    ca = tmp_path / "ca.crt"
+    ca.write_text("pem")
+    settings = Settings.model_validate({"image": {"registry": "registry.example:5000", "ca_file": ca}})
+    cluster = Provision().run(lab.ctx, settings, HOSTS).value
+    assert lab.inventory["children"]["registry"]["hosts"] == {}
+    assert lab.inventory["children"]["docker"]["hosts"] == {"cp": {}}
+    assert lab.inventory["vars"]["registry_address"] == "registry.example:5000"
+    assert lab.inventory["vars"]["registry_ca_file"] == str(ca)
+    assert cluster.registry is not None and cluster.registry.address == "registry.example:5000"
+
+
+def test_plan_says_what_would_change(lab: Lab) -> None:
+    assert Provision().plan(lab.ctx, Settings(), HOSTS) == [
+        "cp: docker : Configure (/etc/docker/daemon.json)",
+        "cp: X",
+    ]
+    assert lab.played[0]["check"]
+
+
+def test_plan_without_hosts_guesses_nothing(lab: Lab) -> None:
+    (line,) = Provision().plan(lab.ctx, Settings(), None)
+    assert "cannot be known" in line and not lab.played
+
+
+def test_no_control_plane_is_said(lab: Lab) -> None:
+    with pytest.raises(ProvisionError, match="control_plane"):
+        Provision().run(lab.ctx, Settings(), Hosts("ssh", HOSTS.hosts[1:]))
+
+
+def test_an_existing_cluster_is_read_and_not_provisioned(lab: Lab, tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "theirs"
+    kubeconfig.write_text("x")
+    settings = Settings.model_validate({"cluster": {"kubeconfig": kubeconfig, "context": "prod"}})
+    assert str(kubeconfig) in Provision().should_run(settings)
+    assert Provision().should_run(Settings()) == ""
+    outcome = Provision().provided(lab.ctx, settings)
+    assert outcome.changed == 0 and outcome.value.kubeconfig == kubeconfig and outcome.value.registry is None
+    assert all("--context=prod" in words for words in lab.kubectl) and not lab.played
+
+
+def test_kubectl_is_where_env_looks(lab: Lab) -> None:
+    Provision().run(lab.ctx, Settings(), HOSTS)
+    assert (lab.ctx.state.bin / "kubectl").read_text() == "kubectl"
+
+
+def test_a_shell_with_our_env_brings_a_cluster_along(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    kubeconfig = lab.ctx.project / "theirs"
+    kubeconfig.write_text("x")
+    settings = Settings.model_validate({"cluster": {"kubeconfig": kubeconfig}})
+    lab.found.kubectl.chmod(0o755)
+    monkeypatch.setenv("PATH", str(lab.ctx.project / "none"))
+    Provision().provided(lab.ctx, settings)
+    monkeypatch.setenv("PATH", str(lab.ctx.state.bin))
+    Provision().provided(lab.ctx, settings)
+    assert (lab.ctx.state.bin / "kubectl").read_text() == "kubectl"
+
+
+@pytest.mark.parametrize(
+    ("addresses", "told"),
+    [
+        (("10.77.2.2", "192.168.1.4"), ""),
+        (("100.64.0.9", "169.254.1.1", "cp.example.org"), ""),
+        (("10.77.2.2", "8.8.8.8"), "host-1: public addresses"),
+        (("2a00:1450:4001::1", "8.8.8.8"), "host-0, host-1: public addresses"),
+    ],
+)
+def test_hosts_that_the_internet_reaches_are_told(addresses: tuple[str, ...], told: str) -> None:
+    hosts = tuple(
+        Host(f"host-{number}", address, "root", "ssh-ed25519 AAAA", ("worker",))
+        for number, address in enumerate(addresses)
+    )
+    lines = open_to_the_internet(Hosts("ssh", hosts))
+    assert (len(lines) == 1 and lines[0].startswith(told)) if told else lines == []

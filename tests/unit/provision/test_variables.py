@@ -1,0 +1,56 @@
+"""What the roles are told of disks and of the registry's logins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from slipway.artifacts import KubernetesArtifacts
+from slipway.core.context import Context
+from slipway.core.schema import Settings
+from slipway.core.state import State
+from slipway.core.types import Hosts, Login, Registry
+from slipway.provision import variables
+
+FOUND = KubernetesArtifacts(
+    source="release",
+    version="1.36.3",
+    binaries=Path("bin"),
+    kubectl=Path("bin/kubectl"),
+    images=(),
+    worker_images=(),
+    flannel_image="flannel:1",
+    network_policy_image="netpol:1",
+    sandbox_image="pause:3",
+)
+
+
+def told(backend: str, tmp_path: Path, login: Registry | None = None) -> dict[str, object]:
+    ctx = Context(State(tmp_path / ".slipway"), tmp_path / "run", tmp_path)
+    return variables.for_all(ctx, Settings(), Hosts(backend, ()), FOUND, login)
+
+
+def test_no_threshold_of_a_lab_host_is_a_share_of_this_machines_disk(tmp_path: Path) -> None:
+    found = told("nspawn", tmp_path)
+    eviction = found["kubernetes_node_eviction_hard"]
+    assert isinstance(eviction, dict)
+    # every signal that the kubelet gives a default, none of them a share; 0% is off
+    disk = [f"{name}.{what}" for name in ("nodefs", "imagefs") for what in ("available", "inodesFree")]
+    assert set(eviction) == {"memory.available", *disk}
+    assert not [value for value in eviction.values() if "%" in value.replace("0%", "", 1)]
+    assert found["kubernetes_node_image_gc_percent"] == 100
+
+
+@pytest.mark.parametrize("name", ["kubernetes_node_eviction_hard", "kubernetes_node_image_gc_percent"])
+def test_a_machine_of_its_own_keeps_the_roles_defaults(name: str, tmp_path: Path) -> None:
+    assert name not in told("ssh", tmp_path)
+
+
+def test_the_login_that_only_pulls_is_told_where_there_is_one(tmp_path: Path) -> None:
+    own = Registry("r:5000", "me", tmp_path / "push", pull=Login("reader", tmp_path / "pull"))
+    found = told("ssh", tmp_path, own)
+    assert (found["registry_username"], found["registry_password_file"]) == ("me", str(tmp_path / "push"))
+    assert found["registry_pull_username"] == "reader"
+    assert found["registry_pull_password_file"] == str(tmp_path / "pull")
+    theirs = told("ssh", tmp_path, Registry("r:5000", "me", tmp_path / "push"))
+    assert not [name for name in theirs if name.startswith("registry_pull")]
