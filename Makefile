@@ -8,17 +8,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SLIPWAY := $(BIN)/slipway
+# mkdocs-material advertises against MkDocs 2 at each build; MkDocs is held below 2 in pyproject.toml.
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/site
 ARGS ?=
 
 # Python is started often here; without its cache each start compiles everything again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup up down plan status test test-quick lint bench soak clean
+.PHONY: help setup up down plan status test test-unit test-quick lint docs bench soak lock wheels clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
-setup: ## Install what slipway needs: apt packages by name, a venv from requirements.lock
+setup: ## Install what slipway needs: a venv from requirements.lock, apt packages by name
 	@PYTHON=$(PYTHON) VENV=$(VENV) ./infra/setup.sh
 
 up: setup ## From this machine to a proved deployment
@@ -33,15 +35,18 @@ status: setup ## Say what runs now
 down: setup ## Remove every trace of the lab; caches and reports of runs stay
 	@$(SLIPWAY) down $(ARGS)
 
-lint: setup ## ruff, mypy --strict, ansible-lint, yamllint
+lint: setup ## ruff, mypy --strict, ansible-lint, yamllint, the documentation
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@MYPYPATH=tests/stacks $(BIN)/mypy tests/stacks/test_engine.py # does not run where there is no pulumi
 	@$(BIN)/yamllint --strict .
 	@cd playbooks && PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/ansible-lint --offline --strict -q
+	@$(MKDOCS) --quiet # every warning an error
 
-test-quick: setup ## The tests that need no hosts, in seconds
+test-unit: setup ## The unit tests: no process, no sleep; seconds
+	@$(BIN)/pytest -q tests/unit $(ARGS)
+
+test-quick: setup ## Every test that needs no hosts: unit, integration, stacks, playbooks; minutes
 	@$(BIN)/pytest -q -m "not lab and not engine and not soak" $(ARGS)
 
 test: setup ## Every test that can run here, real hosts and a real cluster included
@@ -53,6 +58,23 @@ bench: setup ## Print the times of the budgets; nothing is asserted
 soak: setup ## The long tests: fuzzing, kills
 	@$(BIN)/pytest -m soak $(ARGS)
 
-clean: ## `make down`, then caches, reports and the venv
-	@if [ -x $(SLIPWAY) ]; then $(SLIPWAY) down; fi
-	@rm -rf .slipway "$${SLIPWAY_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/slipway}" $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .ansible build *.egg-info
+docs: setup ## Build the documentation into build/site
+	@$(MKDOCS)
+
+wheels: setup ## Build the wheels of the four products into build/wheels
+	@$(BIN)/pip wheel -q --no-deps --no-build-isolation --wheel-dir build/wheels . ./infra/slipway_client ./infra/slipway_server ./stacks
+
+# Neither lock may name the index its packages came from. What is locked stays so; ARGS=--upgrade to renew.
+LOCK := $(BIN)/uv pip compile -q --generate-hashes --universal --no-emit-index-url --no-header $(ARGS)
+
+lock: setup ## Make the two hashed locks from the requirements; ARGS=--upgrade renews what is locked
+	@$(LOCK) --python-version 3.11 --all-extras --group dev --no-emit-package slipway-client \
+		--no-emit-package slipway-model-server --no-emit-package slipway-stacks -o requirements.lock \
+		pyproject.toml infra/slipway_client/pyproject.toml infra/slipway_server/pyproject.toml stacks/pyproject.toml
+	@cd infra/slipway/image && $(CURDIR)/$(LOCK) --no-deps --no-annotate --python-version 3.13 \
+		-o requirements.lock requirements.in
+
+clean: ## `make down`, then slipway's cache, reports and the venv; refused while another lab uses the cache
+	@if [ -x $(SLIPWAY) ]; then $(SLIPWAY) down && $(SLIPWAY) clean --reports; \
+		else echo "no $(SLIPWAY): lab, cache and reports stay" >&2; fi
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .ansible build *.egg-info
