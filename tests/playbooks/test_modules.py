@@ -36,6 +36,7 @@ containerd_images = load("modules/containerd_images.py")
 netfilter_chains = load("modules/netfilter_chains.py")
 archive_images = load("filter/archive_images.py").archive_images
 short_disks = load("filter/short_disks.py").short_disks
+clashing_networks = load("filter/clashing_networks.py").clashing_networks
 waiting_nodes = load("filter/waiting_nodes.py").waiting_nodes
 waiting_pods = load("filter/waiting_pods.py").waiting_pods
 
@@ -200,6 +201,50 @@ class TestShortDisks:
 
     def test_what_is_no_disk_is_left_to_the_kubelet(self) -> None:
         assert short_disks(disks(10**12), {"nodefs.inodesFree": "5%", "pid.available": "100"}) == []
+
+
+class TestClashingNetworks:
+    NETWORKS: ClassVar = {"pods": "10.244.0.0/16,fd00:10:244::/56", "services": "10.96.0.0/12"}
+
+    @staticmethod
+    def host(address: str, prefix: str = "24", *, joined: bool = False) -> dict[str, Any]:
+        return {"default_ipv4": {"address": address, "prefix": prefix}, "slipway_host": {"joined": joined}}
+
+    @pytest.mark.parametrize(
+        ("address", "prefix", "clashes"),
+        [
+            ("10.0.2.15", "24", []),
+            ("10.245.0.1", "16", []),
+            ("10.244.200.3", "24", ["pods"]),
+            ("10.240.1.1", "12", ["pods"]),  # it reaches into it from outside
+            ("10.111.255.1", "32", ["services"]),
+            ("10.1.2.3", "8", ["pods", "services"]),
+        ],
+    )
+    def test_a_network_that_reaches_into_another(self, address: str, prefix: str, clashes: list[str]) -> None:
+        said = clashing_networks({"w": self.host(address, prefix)}, self.NETWORKS)
+        assert [line.partition(":")[0] for line in said] == clashes
+        assert all("the network of host w" in line for line in said)
+
+    def test_every_host_is_told_and_a_node_keeps_what_it_has(self) -> None:
+        hosts = {
+            "a": self.host("10.244.1.1"),
+            "b": self.host("10.244.2.2"),
+            "node": self.host("10.244.3.3", joined=True),
+            "no route": {"default_ipv4": {}, "slipway_host": {"joined": False}},
+            "no facts": {},
+        }
+        said = clashing_networks(hosts, self.NETWORKS)
+        assert [line for line in said if "10.244.0.0/16 overlaps" in line] == said
+        assert ["host a;" in said[0], "host b;" in said[1], len(said)] == [True, True, 2]
+
+    @pytest.mark.parametrize("value", ["", "10.244.0.0", "10.244.0.1/16", "10.244.0.0/33", "pods"])
+    def test_a_value_that_is_not_a_network(self, value: str) -> None:
+        said = clashing_networks({}, {"pods": value})
+        if value == "10.244.0.0":  # one address
+            assert said == []
+        else:
+            assert said == [f"pods is {value}; expected a network, 10.244.0.0/16 for example"]
 
 
 class TestOpenpgpKey:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,17 @@ def test_what_two_groups_lack_or_have_too_much_of(tmp_path: Path) -> None:
     said = complaints(PLAYBOOKS / "preflight.yml", hosts, tmp_path / "2.log")
     assert "control_plane: group control_plane has 2 hosts, expected one" in said
     assert "registry: group registry has 2 hosts, expected one" in said
+
+
+def test_a_cluster_whose_networks_the_hosts_are_in(tmp_path: Path) -> None:
+    groups = {"control_plane": ["cp"], "worker": ["w"]}
+    hosts = inventory(tmp_path, groups, control_plane_pod_subnet="0.0.0.0/0")
+    said = complaints(PLAYBOOKS / "preflight.yml", hosts, tmp_path / "log")
+    for host in ("cp", "w"):
+        assert re.search(
+            rf"control_plane_pod_subnet: 0\.0\.0\.0/0 overlaps \S+, the network of host {host};", said
+        )
+    assert "control_plane_service_subnet" not in said
 
 
 def test_tags_do_not_keep_preflight_from_asking(tmp_path: Path) -> None:
