@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import stat
 import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Iterator
@@ -16,7 +19,7 @@ import pytest
 from slipway.clients import ssh
 from slipway.core.types import Hosts, load
 
-from tests.canaries import holds
+from tests.canaries import holds, what_others_can_read
 from tests.e2e.conftest import Project, new_project
 from tests.e2e.test_chain import pods
 
@@ -202,3 +205,47 @@ def test_no_secret_is_in_logs_reports_or_process_lists(lab: Project) -> None:
     for name, secret in secrets.items():
         assert len(secret) >= 16, name
         assert leaks(secret) == [], name
+
+
+def test_no_secret_is_in_a_file_that_others_read(lab: Project) -> None:
+    """On this machine and on every host, whatever stage of the chain wrote it; what runs counts as files."""
+    registry = lab.state / "registry"
+    secrets = {name: (registry / name).read_text().strip() for name in ("password", "pull-password")}
+    secrets["ssh key"] = (lab.state / "ssh" / "id_ed25519").read_text().splitlines()[2]
+    since = (lab.root / "slipway.yaml").stat().st_ctime - 60  # written before everything else
+    machines = load(Hosts, json.dumps(lab.value("hosts")).encode())
+    for host in machines.hosts:
+        with ssh.connect(host, machines.identity) as connection:
+
+            def there(argv: list[str], text: str, connection: ssh.Connection = connection) -> str:
+                return connection.run(argv, input=text, timeout=120).stdout
+
+            assert what_others_can_read(there, secrets, since) == [], host.name
+
+    def here(argv: list[str], text: str) -> str:
+        done = subprocess.run(
+            [sys.executable, *argv[1:]], input=text, check=True, capture_output=True, text=True, timeout=300
+        )
+        return done.stdout
+
+    assert what_others_can_read(here, secrets, since, ["/etc", "/run", "/tmp", "/var"]) == []
+    # pytest's folders are closed to others, a user's project need not be: its files by their own permissions
+    assert open_to_others(lab.root, secrets) == []
+    seen = lab.root / "seen"
+    seen.write_text(base64.b64encode(f"slipway:{secrets['password']}".encode()).decode())
+    seen.chmod(0o644)
+    assert open_to_others(lab.root, secrets) == [(seen, "password")]
+    seen.unlink()
+
+
+def open_to_others(root: Path, secrets: dict[str, str]) -> list[tuple[Path, str]]:
+    """Files below a folder that anybody could read were the folder itself open, and that hold a secret."""
+    found = []
+    for folder, below, names in os.walk(root):
+        below[:] = [name for name in below if (Path(folder) / name).lstat().st_mode & 0o001]
+        for path in (Path(folder) / name for name in names):
+            status = path.lstat()
+            if stat.S_ISREG(status.st_mode) and status.st_mode & 0o004 and status.st_size <= 1 << 24:
+                content = path.read_bytes()
+                found += [(path, name) for name, secret in secrets.items() if holds(content, secret)]
+    return found
