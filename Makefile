@@ -11,6 +11,7 @@ SLIPWAY := $(BIN)/slipway
 # mkdocs-material advertises against MkDocs 2 at each build; MkDocs is held below 2 in pyproject.toml.
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/site
 ARGS ?=
+JOBS ?= 2
 
 # Python is started often here; without its cache each start compiles everything again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -47,10 +48,14 @@ test-unit: setup ## The unit tests: no process, no sleep; seconds
 	@$(BIN)/pytest -q tests/unit $(ARGS)
 
 test-quick: setup ## Every test that needs no hosts: unit, integration, stacks, playbooks; minutes
-	@$(BIN)/pytest -q -m "not lab and not engine and not soak" $(ARGS)
+	@$(BIN)/pytest -q -n $(JOBS) -m "not lab and not engine and not soak" $(ARGS)
 
+# The quick ones, then labs beside each other, then what wants the machine to itself. pytest ends with 5 where ARGS
+# leave none of a kind.
 test: setup ## Every test that can run here, real hosts and a real cluster included
-	@$(BIN)/pytest -m "not soak" $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) -m "not lab and not engine and not soak" $(ARGS) || [ $$? -eq 5 ]
+	@$(BIN)/pytest -n $(JOBS) -m "(lab or engine) and not alone and not soak" $(ARGS) || [ $$? -eq 5 ]
+	@$(BIN)/pytest -m "alone and not soak" $(ARGS) || [ $$? -eq 5 ]
 
 bench: setup ## Print the times of the budgets; nothing is asserted
 	@$(BIN)/python -m tests.bench $(ARGS)

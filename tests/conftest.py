@@ -8,11 +8,13 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from slipway.core.state import cache_home
+from xdist.scheduler import LoadScopeScheduling
 
 pytest_plugins = ("tests.products",)
 # Cheap before dear, so that a mistake shows early.
@@ -31,11 +33,15 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["COLUMNS"] = "120"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    def place(item: pytest.Item) -> tuple[int, bool]:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # In one of several processes the chain comes first: it takes as long as all other labs, which run beside it.
+    beside = hasattr(config, "workerinput")
+
+    def place(item: pytest.Item) -> tuple[bool, int, bool]:
         folder = Path(str(item.fspath)).relative_to(Path(__file__).parent).parts[0]
         lab = item.get_closest_marker("lab") is not None
-        return (ORDER.index(folder) if folder in ORDER else len(ORDER)) + (10 if lab else 0), lab
+        first = beside and folder == ORDER[-1]
+        return not first, (ORDER.index(folder) if folder in ORDER else len(ORDER)) + (10 if lab else 0), lab
 
     items.sort(key=place)
     for item in items:
@@ -80,21 +86,14 @@ class LabCount:
         self.ran = self.skipped = 0
         self.unexcused: list[str] = []
 
-    @pytest.hookimpl(hookwrapper=True)
-    def pytest_runtest_makereport(self, item: pytest.Item) -> Iterator[None]:
-        outcome = yield
-        report = outcome.get_result()  # type: ignore[attr-defined]  # pluggy's result
-        lab = item.get_closest_marker("lab") is not None
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        lab = "lab" in report.keywords
         if report.skipped:
             self.skipped += lab
             if can_make_hosts():
-                self.unexcused.append(item.nodeid)
+                self.unexcused.append(report.nodeid)
         elif report.when == "call":
             self.ran += lab
-
-    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        if report.skipped and can_make_hosts():  # a whole file
-            self.unexcused.append(report.nodeid)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if self.unexcused and session.exitstatus == 0:
@@ -105,6 +104,27 @@ class LabCount:
             terminalreporter.write_line(f"lab: {self.ran} ran, {self.skipped} skipped")
         for nodeid in self.unexcused:
             terminalreporter.write_line(f"skipped without excuse: {nodeid}", red=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """A file that is skipped whole is a skip too; as an error it ends the run, in a process of its own too."""
+    report = yield
+    if report.skipped and can_make_hosts():
+        report.outcome = "failed"
+        report.longrepr = f"skipped without excuse: {report.nodeid}"
+    return report
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """With -n: a folder's tests run in one process, one after the other, so that what they share is made once."""
+    return ByFolder(config, log)
+
+
+class ByFolder(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid.rpartition("/")[0]
 
 
 class Times:

@@ -17,7 +17,7 @@ from slipway.hosts import base
 
 from tests.contract.contract_lab import Lab
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.alone]
 Ready = tuple[Lab, Hosts]
 
 

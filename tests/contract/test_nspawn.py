@@ -26,7 +26,7 @@ from slipway.hosts.nspawn.labs import Records
 from tests.contract.contract_lab import Lab
 from tests.lab_traces import traces
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.alone]
 MakeLab = Callable[..., Lab]
 HERE = Path(__file__).parent
 # Every step of `up` that leaves something on this machine, in order.

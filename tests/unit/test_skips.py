@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,12 +13,10 @@ from tests import conftest
 def judged(marks: set[str], *, skipped: bool) -> conftest.LabCount:
     """The count after one test with these markers."""
     count = conftest.LabCount()
-    item: Any = SimpleNamespace(nodeid="a_test", get_closest_marker=lambda name: name in marks or None)
-    report = SimpleNamespace(skipped=skipped, when="call")
-    hook: Iterator[None] = count.pytest_runtest_makereport(item)
-    next(hook)
-    with pytest.raises(StopIteration):
-        hook.send(SimpleNamespace(get_result=lambda: report))  # type: ignore[attr-defined]  # a generator
+    report: Any = SimpleNamespace(
+        nodeid="a_test", keywords=dict.fromkeys(marks, 1), skipped=skipped, when="call"
+    )
+    count.pytest_runtest_logreport(report)
     return count
 
 
@@ -46,9 +43,12 @@ def test_a_skip_without_excuse_fails_the_run(
     assert count.ran == (not skipped and "lab" in marks)
 
 
-def test_a_file_that_is_skipped_whole_fails_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conftest, "can_make_hosts", lambda: True)
-    count = conftest.LabCount()
-    report: Any = SimpleNamespace(nodeid="a_file", skipped=True)
-    count.pytest_collectreport(report)
-    assert count.unexcused == ["a_file"]
+@pytest.mark.parametrize("root", [True, False], ids=["root on Linux", "elsewhere"])
+def test_a_file_that_is_skipped_whole_fails_it_too(root: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conftest, "can_make_hosts", lambda: root)
+    report = pytest.CollectReport("a_file", "skipped", ("a_file", 1, "why"), [])
+    hook = conftest.pytest_make_collect_report()
+    next(hook)
+    with pytest.raises(StopIteration) as ended:
+        hook.send(report)
+    assert ended.value.value.outcome == ("failed" if root else "skipped")

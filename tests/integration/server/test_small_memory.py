@@ -25,7 +25,7 @@ from .confined import Confined, confined
 from .conftest import PREDICTION, Made, StartServer, predict_request
 from .fuzzing import MIB, assert_serves
 
-pytestmark = pytest.mark.lab  # a control group is made by root
+pytestmark = [pytest.mark.lab, pytest.mark.alone]  # a control group is made by root; probes are timed
 
 BODY = 8 * MIB
 RESIDENT = 700_000_000
