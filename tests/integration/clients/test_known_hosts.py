@@ -27,7 +27,7 @@ LINES = (
 
 
 @pytest.mark.parametrize("name", ["cp.example", "[cp.example]:2222", "worker.example"])
-@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize("line", LINES, ids=range(len(LINES)))
 def test_a_line_names_the_machines_it_names_for_openssh(tmp_path: Path, line: str, name: str) -> None:
     file = tmp_path / "known_hosts"
     file.write_text(f"{line}\n")

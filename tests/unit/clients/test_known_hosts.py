@@ -37,7 +37,7 @@ def keys(tmp_path: Path, text: str, name: str = "cp.example") -> tuple[str, ...]
         "*.example",
         "c?.example",
         "*.example,!worker.example",
-        HASHED,
+        pytest.param(HASHED, id="hashed"),
     ],
 )
 def test_the_ways_to_name_a_machine(tmp_path: Path, line: str) -> None:
@@ -69,7 +69,7 @@ BAD = (
 )
 
 
-@pytest.mark.parametrize("line", BAD)
+@pytest.mark.parametrize("line", BAD, ids=lambda line: line.replace(KEY.split()[1], "KEY"))
 def test_a_bad_line_is_skipped(tmp_path: Path, line: str) -> None:
     raw = f"{line}\ncp.example {OTHER}\n".encode(errors="surrogateescape")
     (tmp_path / "known_hosts").write_bytes(raw)

@@ -236,6 +236,7 @@ def test_the_roles_own_pins_count() -> None:
         (b"<html>\n# kubernetes ca\n", "is not an OpenPGP public key", "puts the pinned one"),
         (b"", "is not an OpenPGP public key", "puts the pinned one"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "key",
 )
 @pytest.mark.parametrize("name", ["docker", "kubernetes"])
 def test_status_and_doctor_tell_of_apts_keys(
