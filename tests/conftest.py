@@ -87,7 +87,7 @@ class LabCount:
         self.unexcused: list[str] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        lab = "lab" in report.keywords
+        lab = getattr(report, "lab", False)
         if report.skipped:
             self.skipped += lab
             if can_make_hosts():
@@ -104,6 +104,14 @@ class LabCount:
             terminalreporter.write_line(f"lab: {self.ran} ran, {self.skipped} skipped")
         for nodeid in self.unexcused:
             terminalreporter.write_line(f"skipped without excuse: {nodeid}", red=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Say in the report whether the test is marked lab: its keywords hold names of cases too."""
+    report = yield
+    report.lab = item.get_closest_marker("lab") is not None  # type: ignore[attr-defined]
+    return report
 
 
 @pytest.hookimpl(wrapper=True)

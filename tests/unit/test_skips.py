@@ -12,11 +12,14 @@ from tests import conftest
 
 def judged(marks: set[str], *, skipped: bool) -> conftest.LabCount:
     """The count after one test with these markers."""
+    item: Any = SimpleNamespace(get_closest_marker=lambda name: name in marks or None)
+    report: Any = SimpleNamespace(nodeid="a_test", keywords={"lab": 1}, skipped=skipped, when="call")
+    hook = conftest.pytest_runtest_makereport(item)
+    next(hook)
+    with pytest.raises(StopIteration) as ended:
+        hook.send(report)
     count = conftest.LabCount()
-    report: Any = SimpleNamespace(
-        nodeid="a_test", keywords=dict.fromkeys(marks, 1), skipped=skipped, when="call"
-    )
-    count.pytest_runtest_logreport(report)
+    count.pytest_runtest_logreport(ended.value.value)
     return count
 
 

@@ -322,13 +322,19 @@ def test_a_run_that_outlasts_the_grace_period_is_left_behind(made: Made, start: 
 def test_a_signal_before_the_server_is_up_ends_it_at_once(
     made: Made, start: StartServer, number: signal.Signals
 ) -> None:
-    server = start("--model_name=net", f"--model_base_path={made.models}/net", wait="")
-    # From when main() has its handlers, SIGTERM's last: before, the kernel's default ends the process, or
-    # Python's own handler of SIGINT.
-    while True:
+    # an import of main() takes for ever, after its handlers were set and before serve() takes over
+    stuck = "import sys, time\nclass Stuck:\n def find_spec(self, name, *_):\n  if name == 'uvloop': time.sleep(600)\n"
+    server = start(
+        "--model_name=net",
+        f"--model_base_path={made.models}/net",
+        wait="",
+        before=f"{stuck}sys.meta_path.insert(0, Stuck())",
+    )
+    for _ in range(6000):
         caught = Path(f"/proc/{server.process.pid}/status").read_text().split("SigCgt:")[1].split()[0]
         if int(caught, 16) & 1 << signal.SIGTERM - 1:
             break
+        time.sleep(0.01)
     server.process.send_signal(number)
     assert [event["event"] for event in ended(server)] == ["stopped"]
 
