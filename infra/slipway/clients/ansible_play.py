@@ -164,8 +164,9 @@ def play(
     if failures:
         raise failed(playbook, failures, log)
     if ended.rc != 0:
+        how = "was killed by a signal" if ended.rc is None else f"ended with {ended.rc}"
         raise ProvisionError(
-            f"{playbook.name} could not run (ansible-playbook ended with {ended.rc})",
+            f"{playbook.name} could not run (ansible-playbook {how})",
             tail=_complaints(log.read_text(errors="replace")),
             action="the log tells what Ansible did not like",
             evidence=(log,),
