@@ -38,7 +38,11 @@ BUDGETS = {
     "up_again": ("`make up` again, nothing to change", "s", None),
     "up_cold": ("`make up`, fresh machine, modules source", "s", 900),
     "site_again": ("second site.yml, three hosts", "s", 30),
-    "deploy": ("deploy of 3 replicas until ready", "s", 20),
+    "down": ("`make down`", "s", 3),
+    "deploy": ("deploy of 3 replicas until ready, by Pulumi's engine", "s", 20),
+    "deploy_again": ("the same again by the engine, nothing to change", "s", 5),
+    "deploy_render": ("deploy of 3 replicas until ready, by `render`", "s", 20),
+    "deploy_render_again": ("the same again by `render`, nothing to change", "s", None),
     "smoke": ("smoke, 3 replicas and the Service", "s", 10),
     "help": ("`slipway --help`", "s", 0.3),
     "client_import": ("client import", "s", 0.3),
@@ -105,31 +109,48 @@ SERVER_KEYS = {
 }
 
 
-def ups(folder: str, names: tuple[str, ...], environment: dict[str, str]) -> tuple[Figures, Stages]:
-    """Seconds of one `slipway up` after another in `folder`, under these names, and of their stages."""
-    figures: Figures = {}
-    stages: Stages = {}
-    try:
-        for name in names:
-            begin = time.perf_counter()
-            subprocess.run([SLIPWAY, "up"], check=True, cwd=folder, env=environment)
-            figures[name] = time.perf_counter() - begin
-            run = json.loads((Path(folder) / ".slipway" / "runs" / "latest" / "run.json").read_text())
-            stages[name] = {stage["name"]: stage["seconds"] for stage in run["stages"]}
-    finally:
-        subprocess.run([SLIPWAY, "down"], check=True, cwd=folder, env=environment)
-        left = traces(lab_name(Path(folder) / ".slipway"))
+class Lab:
+    """A lab of its own in a folder, taken down at the end."""
+
+    def __init__(self, folder: str, environment: dict[str, str]) -> None:
+        self.folder = Path(folder)
+        self.environment = environment
+        self.down = 0.0  # seconds that took
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.down, _ = self.run("down")
+        left = traces(lab_name(self.folder / ".slipway"))
         assert not left, left
-    return figures, stages
+
+    def run(self, *words: str) -> tuple[float, dict[str, float]]:
+        """Seconds of `slipway WORDS`, and of each stage of the newest run."""
+        begin = time.perf_counter()
+        subprocess.run([SLIPWAY, *words], check=True, cwd=self.folder, env=self.environment)
+        took = time.perf_counter() - begin
+        run = json.loads((self.folder / ".slipway" / "runs" / "latest" / "run.json").read_text())
+        return took, {stage["name"]: stage["seconds"] for stage in run["stages"]}
 
 
 def chain() -> tuple[Figures, Stages]:
-    """`slipway up` with warm caches, twice."""
+    """`slipway up` with warm caches, twice, and the deployment by the other way."""
+    figures: Figures = {}
+    stages: Stages = {}
     with tempfile.TemporaryDirectory(prefix="slipway-bench-") as folder:
-        figures, stages = ups(folder, ("up_warm", "up_again"), dict(os.environ))
+        with Lab(folder, dict(os.environ)) as lab:
+            for name in ("up_warm", "up_again"):
+                figures[name], stages[name] = lab.run("up")
+            lab.run("destroy")
+            for name in ("deploy_render", "deploy_render_again"):
+                _, of = lab.run("deploy", "--set", "deploy.by=render")
+                figures[name] = of["deploy"]
+        figures["down"] = lab.down
     figures |= {
         "site_again": stages["up_again"]["provision"],
         "deploy": stages["up_warm"]["deploy"],
+        "deploy_again": stages["up_again"]["deploy"],
         "smoke": stages["up_warm"]["smoke"],
     }
     return figures, stages
@@ -144,7 +165,9 @@ def cold() -> tuple[Figures, Stages]:
             "GOCACHE": f"{folder}/go/build",
             "GOMODCACHE": f"{folder}/go/modules",
         }
-        return ups(folder, ("up_cold",), environment)
+        with Lab(folder, environment) as lab:
+            took, stages = lab.run("up")
+        return {"up_cold": took}, {"up_cold": stages}
 
 
 def stamp() -> dict[str, str]:
