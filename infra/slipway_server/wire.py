@@ -23,6 +23,8 @@ _PACKED_BYTES = {
     FieldDescriptor.TYPE_UINT64: 24,
 }
 
+_DEEPEST = 100  # messages in one another, as the parser has it
+
 # Wire types. Of a group begin and end are passed over; what is between counts like the rest.
 _VARINT, _SIZED, _FIXED = 0, 2, {1: 8, 3: 0, 4: 0, 5: 4}
 
@@ -36,36 +38,39 @@ def memory_of(raw: bytes, kind: Any, most: int = MOST_FIELDS) -> int:
     """
     fields = 0
     extra = 0
-    parts: list[tuple[int, int, _Known]] = [(0, len(raw), _known(kind.DESCRIPTOR))]
+    at, end, known = 0, len(raw), _known(kind.DESCRIPTOR)
+    around: list[tuple[int, int, _Known]] = []  # the messages this one is in: where each goes on and ends
     try:
-        while parts:
-            at, end, known = parts.pop()
-            while at < end:
-                fields += 1
-                if fields > most:
-                    raise Full(f"a request of more than {most} values; numbers belong in a packed field")
-                tag = raw[at]
+        while (at < end or around) and len(around) <= _DEEPEST:  # the parser refuses what is deeper
+            if at >= end:
+                at, end, known = around.pop()
+                continue
+            fields += 1
+            if fields > most:
+                raise Full(f"a request of more than {most} values; numbers belong in a packed field")
+            tag = raw[at]
+            at += 1
+            if tag > 0x7F:
+                tag, at = _varint(raw, at - 1)
+            kind_of = tag & 7
+            if kind_of == _SIZED:
+                size = raw[at]
                 at += 1
-                if tag > 0x7F:
-                    tag, at = _varint(raw, at - 1)
-                kind_of = tag & 7
-                if kind_of == _SIZED:
-                    size = raw[at]
-                    at += 1
-                    if size > 0x7F:
-                        size, at = _varint(raw, at - 1)
-                    inner = known.get(tag >> 3)
-                    if isinstance(inner, dict):
-                        parts.append((at, min(at + size, end), inner))
-                    elif inner:
-                        extra += size * inner
-                    at += size
-                elif kind_of == _VARINT:
-                    at = _varint(raw, at)[1]
-                elif kind_of in _FIXED:
-                    at += _FIXED[kind_of]
+                if size > 0x7F:
+                    size, at = _varint(raw, at - 1)
+                inner = known.get(tag >> 3, 0)
+                if isinstance(inner, dict):
+                    around.append((at + size, end, known))
+                    end, known = min(at + size, end), inner
                 else:
-                    break  # no wire type there is: the parser refuses it
+                    extra += size * inner
+                    at += size
+            elif kind_of == _VARINT:
+                at = _varint(raw, at)[1]
+            elif kind_of in _FIXED:
+                at += _FIXED[kind_of]
+            else:
+                at = end  # no wire type there is: the parser refuses it
     except IndexError:
         pass  # cut off: the parser says so
     return _COPIES * len(raw) + extra + _FIELD_BYTES * fields

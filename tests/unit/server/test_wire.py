@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
+from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from slipway_client import messages
@@ -54,6 +56,33 @@ def test_a_message_that_holds_itself_is_followed_no_further_than_it_goes() -> No
     made = messages.GetModelMetadataResponse()
     made.metadata["signature_def"].Pack(messages.SignatureDefMap())
     assert memory_of(made.SerializeToString(), messages.GetModelMetadataResponse) > 0
+
+
+@pytest.mark.parametrize(
+    "raw", [b"\x0a\x80\x80\x80\x02" + b"\x0a\x00" * 250_000, b"\x0a\xff\xff\xff\x7f" * 200_000]
+)
+def test_looking_takes_no_memory_itself(raw: bytes) -> None:
+    """Neither for messages beside one another nor for messages in one another."""
+    tracemalloc.start()
+    try:
+        memory_of(raw, messages.ClassificationRequest)
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_messages_in_one_another_are_followed_as_far_as_the_parser_goes() -> None:
+    def nested(depth: int) -> bytes:
+        made = messages.TensorProto(int64_val=[1] * 100)
+        for _ in range(depth):
+            made = messages.TensorProto(variant_val=[{"tensors": [made]}])
+        return bytes(made.SerializeToString())
+
+    flat = memory_of(nested(0), messages.TensorProto)
+    assert memory_of(nested(40), messages.TensorProto) > flat + 40 * 2 * 96
+    messages.TensorProto.FromString(nested(49))
+    with pytest.raises(DecodeError):
+        messages.TensorProto.FromString(nested(60))
 
 
 @settings(deadline=None)  # a busy machine is no fault
