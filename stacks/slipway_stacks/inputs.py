@@ -126,6 +126,7 @@ def _object(*needed: str) -> Callable[[Any], bool]:
 
 
 _boolean = Kind("true or false", lambda value: isinstance(value, bool), _truth)
+MODEL: Final = _matching(_MODEL, "letters, digits, _ . -, at most 63")
 _name = _matching(_NAME, "a name of lower-case letters, digits and dashes, at most 63")
 _host = _matching(_HOST, "a host name of lower-case letters, e.g. mnist.example.com or *.example.com")
 _cpu = _matching(_CPU, "processors, e.g. 2, 0.5 or 250m")
@@ -162,7 +163,7 @@ class Inputs:
         default="mnist",
         metadata=_about(
             "modelName",
-            _matching(_MODEL, "letters, digits, _ . -, at most 63"),
+            MODEL,
             "servable name; the objects are named after it",
             now=True,
         ),
@@ -382,27 +383,50 @@ def read(values: Mapping[str, str]) -> Inputs:
     Raises InputsError with every problem at once: unknown keys, wrong values, a missing image,
     combinations that cannot work.
     """
-    known = {item.metadata["key"]: item for item in fields(Inputs)}
     problems: list[str] = []
-    given: dict[str, Any] = {}
-    for key, text in values.items():
-        item = known.get(key)
-        if item is None:
-            problems.append(unknown(key, known))
-            continue
-        try:
-            given[item.name] = item.metadata["kind"].parse(text)
-        except ValueError as error:
-            problems.append(f"{key}: {error}, not {text!r}")
+    found = taken(values, problems)
     if "image" not in values:
-        problems.append("image: missing; `pulumi config set image REGISTRY/REPOSITORY@sha256:...`")
-    inputs = Inputs(**given)
-    refused = {item.name for key, item in known.items() if key in values and item.name not in given}
-    keys = {item.name: key for key, item in known.items()}
-    problems += contradictions(inputs, refused, keys)
+        problems.append(missing_image("image"))
+    inputs = Inputs(**found.given)
+    keys = {item.name: item.metadata["key"] for item in fields(Inputs)}
+    problems += contradictions(inputs, found.refused, keys)
     if problems:
         raise InputsError(tuple(problems))
     return inputs
+
+
+@dataclass(frozen=True)
+class Values:
+    """Inputs by name: what was given and is right, and those for which something else was given."""
+
+    given: dict[str, Any]
+    refused: frozenset[str]
+
+
+def taken(values: Mapping[str, Any], problems: list[str], before: str = "") -> Values:
+    """Inputs from values by key, texts or what JSON makes of them. What is wrong is added to the problems.
+
+    before: what goes before a key where people read of it.
+    """
+    known = {item.metadata["key"]: item for item in fields(Inputs)}
+    given: dict[str, Any] = {}
+    for key, value in values.items():
+        item = known.get(key)
+        if item is None:
+            problems.append(f"{before}{unknown(key, known)}")
+            continue
+        kind: Kind = item.metadata["kind"]
+        try:
+            given[item.name] = kind.parse(value) if isinstance(value, str) else kind.check(value)
+        except ValueError as error:
+            problems.append(f"{before}{key}: {error}, not {value!r}")
+    refused = {item.name for key, item in known.items() if key in values and item.name not in given}
+    return Values(given, frozenset(refused))
+
+
+def missing_image(key: str) -> str:
+    """The problem of a model without an image. key: what `pulumi config set` is to be given."""
+    return f"image: missing; `pulumi config set {key} REGISTRY/REPOSITORY@sha256:...`"
 
 
 def unknown(name: str, known: Collection[str]) -> str:
@@ -466,7 +490,7 @@ def _routes(inputs: Inputs, refused: Collection[str], said: Mapping[str, str]) -
     if any(name in refused or not isinstance(value, str | None) for name, value in values.items()):
         return []  # not known yet
     rest, grpc, *listeners = values.values()
-    if _apart(rest, grpc) or (None not in listeners and listeners[0] != listeners[1]):
+    if apart(rest, grpc) or (None not in listeners and listeners[0] != listeners[1]):
         return []
     hosts, sections = (
         f"{said[f'rest_{what}']} and {said[f'grpc_{what}']}" for what in ("hostname", "listener")
@@ -474,7 +498,7 @@ def _routes(inputs: Inputs, refused: Collection[str], said: Mapping[str, str]) -
     return [f"{said['gateway']}: a listener takes REST or gRPC for one host; set {hosts}, or {sections}"]
 
 
-def _apart(one: str | None, other: str | None) -> bool:
+def apart(one: str | None, other: str | None) -> bool:
     """Whether no host is meant by both names; None means every host."""
     if one is None or other is None:
         return False

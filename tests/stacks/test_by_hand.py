@@ -108,6 +108,49 @@ def test_two_models(shell: Shell, plane: control_plane.ControlPlane) -> None:
 
 
 @pytest.mark.lab
+def test_several_models_of_one_stack(engine: Path, plane: control_plane.ControlPlane, tmp_path: Path) -> None:
+    """slipway's own program with `models` in its configuration; nobody asks for an image of the stack's."""
+    shell = Shell(tmp_path / "here", engine, {"KUBECONFIG": str(plane.kubeconfig)})
+    shutil.copytree(ROOT / "stacks", shell.folder / "stacks", ignore=shutil.ignore_patterns("envs"))
+    (shell.folder / "stacks" / "envs").mkdir()
+    shutil.copy(ROOT / "Pulumi.yaml", shell.folder)
+    (shell.folder / ".venv").symlink_to(sys.prefix)
+    space = tmp_path.name.replace("_", "-")
+    shell.pulumi("stack", "init", "several")
+    shell.pulumi("config", "set", "namespace", space)
+    for key, value in (
+        ("models.digits.image", IMAGES["a"]),
+        ("models.digits.replicas", "2"),
+        ("models.clothes.image", IMAGES["d"]),
+        ("models.clothes.replicsa", "1"),
+    ):
+        shell.pulumi("config", "set", "--path", key, value)
+    said = shell.pulumi("preview", code=1)
+    assert "models.clothes.replicsa: unknown key; did you mean replicas?" in said
+    shell.pulumi("config", "rm", "--path", "models.clothes.replicsa")
+    shell.pulumi("config", "set", "--path", "models.clothes.replicas", "1")
+    try:
+        shell.pulumi("up", "--yes", "--skip-preview")
+        found = plane.kubectl.get("deployments", namespace=space)["items"]
+        ready = {item["metadata"]["name"]: item["status"].get("readyReplicas") for item in found}
+        assert ready == {"digits-deployment": 2, "clothes-deployment": 1}
+        told = json.loads(shell.pulumi("stack", "output", "models", "--json"))
+        assert {name: one["service"] for name, one in told.items()} == {
+            "digits": "digits-service",
+            "clothes": "clothes-service",
+        }
+        assert "unchanged" in shell.pulumi("preview", "--expect-no-changes")
+        shell.pulumi("config", "rm", "--path", "models.clothes")
+        shell.pulumi("up", "--yes", "--skip-preview")
+        left = plane.kubectl.get("deployments", namespace=space)["items"]
+        assert [item["metadata"]["name"] for item in left] == ["digits-deployment"]
+        shell.pulumi("destroy", "--yes", "--skip-preview")
+        assert plane.kubectl.find("namespace", space) is None
+    finally:
+        plane.kubectl.run(["delete", "namespace", space, "--ignore-not-found", "--wait=false"])
+
+
+@pytest.mark.lab
 def test_the_policy_pack_lets_pass_the_component_and_stops_a_folder_of_the_host(shell: Shell) -> None:
     words = ("preview", "--policy-pack", "stacks/policies")
     assert f"{pack.NAME}@v" in shell.pulumi(*words)
