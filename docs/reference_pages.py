@@ -24,6 +24,7 @@ import typer.main
 from slipway.cli.app import app
 from slipway.core.schema import Settings, leaves
 from slipway.settings.sources import variable
+from slipway_stacks import several
 from slipway_stacks.inputs import Inputs
 
 if TYPE_CHECKING:
@@ -89,6 +90,18 @@ def settings_page() -> str:
             out += ["| Key | Type | Default | Meaning |", "| --- | --- | --- | --- |"]
         kind = _type(described["properties"][leaf])
         out.append(f"| `{key}` | {kind} | {_value(info.default)} | {_cell(info.description)} |")
+    described = " ".join(str(schema["properties"]["models"]["description"]).split())
+    out += [
+        "",
+        "## models",
+        "",
+        f"{described[0].upper()}{described[1:]}. "
+        "[Several models](../deploy.md#several-models) has an example.",
+        "",
+        "A model's keys are those of the sections above, written below its name; they are no variables. One "
+        "is set by `--set models.NAME.deploy.replicas=3`. Of the file a model's own key wins over the "
+        "section's; a variable or a flag for the section's key wins over both.",
+    ]
     return "\n".join([*out, ""])
 
 
@@ -133,6 +146,12 @@ def stack_page() -> str:
         key, meaning = item.metadata["key"], item.metadata["meaning"]
         default = "required" if key == "image" else _value(None if item.default is MISSING else item.default)
         out.append(f"| `{key}` | {_cell(item.metadata['kind'].expected)} | {default} | {_cell(meaning)} |")
+    out += [
+        "",
+        f"`{several.KEY}` makes several models of one stack: {several.EXPECTED}. Each differs from the "
+        "stack's other keys in those that it has itself. "
+        "[Several models in a stack](../deploy.md#several-models-in-a-stack-of-your-own) has an example.",
+    ]
     return "\n".join([*out, ""])
 
 

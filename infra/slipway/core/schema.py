@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from slipway_stacks.outputs import Names
 
+from slipway.core import several_models
+from slipway.core.errors import UsageError
 from slipway.core.setting_types import (
     A_MODEL_NAME,
     MODEL_NAME,
@@ -279,6 +283,27 @@ class SmokeSettings(Section):
     )
 
 
+class OneModel(Section):
+    """What is one model's own: keys of these sections, which count before the file's own."""
+
+    model: ModelSettings = ModelSettings()
+    image: ImageSettings = ImageSettings()
+    deploy: DeploySettings = DeploySettings()
+    smoke: SmokeSettings = SmokeSettings()
+
+    def sets(self, key: str) -> bool:
+        """Whether a dotted key, such as deploy.replicas, is given here."""
+        section, _, option = key.partition(".")
+        return section in PER_MODEL and option in getattr(self, section).model_fields_set
+
+
+# The sections that a model may have keys of its own in
+PER_MODEL: tuple[str, ...] = tuple(OneModel.model_fields)
+
+# Where a model comes from: one that brings its path takes none of these from the file's own section
+_SOURCES = ("data", "data_sha256", "weights")
+
+
 class Settings(Section):
     """slipway.yaml. Every key is optional."""
 
@@ -291,6 +316,45 @@ class Settings(Section):
     image: ImageSettings = ImageSettings()
     deploy: DeploySettings = DeploySettings()
     smoke: SmokeSettings = SmokeSettings()
+    models: dict[ModelName, OneModel] = Field(
+        {},
+        max_length=32,
+        description="several models, each with a deployment of its own: name -> sections model, image, "
+        "deploy and smoke with the keys in which it differs",
+    )
+
+    def each(self, only: str = "") -> tuple[tuple[str, Settings], ...]:
+        """(name, settings) of every model that is deployed, or of the one asked for.
+
+        The name is empty where there are no `models`: then what is deployed is just what the settings say.
+        Raises UsageError for a model that there is not.
+        """
+        if only and only not in (self.models or {self.model.name}):
+            known = ", ".join(self.models or [self.model.name])
+            raise UsageError(f"there is no model {only}", action=f"the settings have {known}")
+        if not self.models:
+            return (("", self),)
+        return tuple((name, self.of(name)) for name in self.models if only in ("", name))
+
+    def of(self, name: str) -> Settings:
+        """The settings of one of the models: what is its own, then what the file's sections say.
+
+        For a name that is not among them, and for none, the sections are all there is.
+        """
+        own = self.models.get(name)
+        if own is None:
+            return self
+        update: dict[str, Any] = {}
+        for section in PER_MODEL:
+            held = getattr(own, section)
+            update[section] = {option: getattr(held, option) for option in held.model_fields_set}
+        update["model"].setdefault("name", name)
+        if update["model"].get("path") is not None:
+            update["model"] = {**dict.fromkeys(_SOURCES), **update["model"]}
+        if "repository" not in self.image.model_fields_set:
+            update["image"].setdefault("repository", f"slipway/{Names(name).stem}")
+        sections = {key: getattr(self, key).model_copy(update=values) for key, values in update.items()}
+        return self.model_copy(update=sections)
 
     def contradictions(self) -> list[tuple[str, str]]:
         """(key, what is wrong and what was expected) of combinations that cannot work."""
@@ -299,20 +363,41 @@ class Settings(Section):
             out.append(("hosts.backend", "ssh needs hosts.inventory, a YAML inventory of your machines"))
         if self.hosts.backend == "nspawn" and self.hosts.inventory is not None:
             out.append(("hosts.inventory", "is only read with hosts.backend: ssh"))
+        out += self._of_each(Settings._image_problems)
+        if self.cluster.kubeconfig is None and self.cluster.context is not None:
+            out.append(("cluster.context", "is only used with cluster.kubeconfig, an existing cluster"))
+        out += self._of_each(Settings._model_problems)
+        out += several_models.clashes(self)
+        return out + self._overlaps()
+
+    def _of_each(self, find: Callable[[Settings], list[tuple[str, str]]]) -> list[tuple[str, str]]:
+        """What is found wrong with each model, at the key that says it; once where it is all models'."""
+        if not self.models:
+            return find(self)
+        found = {
+            (f"models.{name}.{key}" if own.sets(key) else key, what): None
+            for name, own in self.models.items()
+            for key, what in find(self.of(name))
+        }
+        return list(found)
+
+    def _image_problems(self) -> list[tuple[str, str]]:
+        out = []
         if (self.image.username is None) != (self.image.password_file is None):
             out.append(("image.username", "image.username and image.password_file go together"))
         for key in ("username", "password_file", "ca_file"):
             if self.image.registry is None and getattr(self.image, key) is not None:
                 out.append((f"image.{key}", "is only used with image.registry, an existing registry"))
-        if self.cluster.kubeconfig is None and self.cluster.context is not None:
-            out.append(("cluster.context", "is only used with cluster.kubeconfig, an existing cluster"))
+        return out
+
+    def _model_problems(self) -> list[tuple[str, str]]:
+        out = []
         for key in ("data", "weights"):
             if self.model.path is not None and getattr(self.model, key) is not None:
                 out.append((f"model.{key}", "is not used when model.path brings a trained model"))
         if self.model.data_sha256 is not None and not isinstance(self.model.data, str):
             out.append(("model.data_sha256", "is only used with model.data as an address to download from"))
-        out += [("model.beside", problem) for problem in self.model.beside_problems()]
-        return out + self._overlaps()
+        return out + [("model.beside", problem) for problem in self.model.beside_problems()]
 
     def _overlaps(self) -> list[tuple[str, str]]:
         networks = {
@@ -344,12 +429,12 @@ class Settings(Section):
 
 
 def leaves(model: type[BaseModel] = Settings, prefix: str = "") -> dict[str, Any]:
-    """Dotted key -> pydantic FieldInfo of every setting."""
+    """Dotted key -> pydantic FieldInfo of every setting; those of `models` are these once more."""
     out: dict[str, Any] = {}
     for name, info in model.model_fields.items():
         kind = info.annotation
         if isinstance(kind, type) and issubclass(kind, Section):
             out |= leaves(kind, f"{prefix}{name}.")
-        else:
+        elif model is not Settings:
             out[f"{prefix}{name}"] = info
     return out

@@ -148,7 +148,7 @@ def _like(pattern: str, expected: str) -> Callable[[str], str]:
 
 
 _NAMESPACE = r"[a-z0-9]([-a-z0-9]{0,40}[a-z0-9])?"
-_MODEL = r"[A-Za-z0-9_.-]{1,63}"
+_MODEL = r"(?=.*[A-Za-z0-9])[A-Za-z0-9_.-]{1,63}"  # and so no `..`: folders are called after models
 MODEL_NAME = re.compile(_MODEL)
 A_MODEL_NAME = "letters, digits and any of _ . -, at most 63, such as mnist"
 _REPOSITORY = r"[a-z0-9]+([._/-][a-z0-9]+)*"

@@ -19,6 +19,11 @@ from slipway.core.schema import Settings, leaves
 Name = Literal["lab", "ssh", "cluster", "server"]
 NAMES: tuple[Name, ...] = get_args(Name)
 _WIDTH = 100
+# Prose, and no key to make active: only the user knows the names
+_MODELS = (
+    "Several models, each with a deployment of its own: below `models:` their names, below a name the keys",
+    "in which it differs from the sections above, e.g. models: {mnist: {}, other: {deploy: {replicas: 1}}}",
+)
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,8 @@ def text(name: Name) -> str:
                 keys = [key for key in keys if key in preset.values]
             lines += ["", f"{section}:"]
             lines += [line for key in keys for line in _setting(key, preset.values, fields[key])]
+    if "deploy" in preset.sections:
+        lines += ["", *(f"# {line}" for line in _MODELS)]
     return "\n".join(lines) + "\n"
 
 

@@ -23,6 +23,17 @@ def without_login(text: str) -> str:
     return _LOGIN.sub("***@", text)
 
 
+def model_and_key(key: str) -> tuple[str, str]:
+    """The model and the key of a section that a dotted key means; no model for a key of the file's own.
+
+    models.mnist.deploy.replicas -> mnist, deploy.replicas. Names of models may have dots, keys have just one.
+    """
+    if not key.startswith("models."):
+        return "", key
+    name, section, option = ["", "", *key.removeprefix("models.").rsplit(".", 2)][-3:]
+    return name, f"{section}.{option}"
+
+
 def variable(key: str) -> str:
     """The environment variable of a setting: hosts.workers -> SLIPWAY_HOSTS_WORKERS."""
     return "SLIPWAY_" + key.replace(".", "_").upper()

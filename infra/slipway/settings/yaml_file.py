@@ -15,13 +15,15 @@ from typing import Any
 import yaml
 
 from slipway.core.errors import UsageError
+from slipway.core.schema import PER_MODEL
+from slipway.core.setting_types import A_MODEL_NAME, MODEL_NAME
 from slipway.core.user_files import printable, text_of
 from slipway.settings.sources import near, variable
 
 _TAGS = "tag:yaml.org,2002:"
 # What YAML makes of plain words by itself; any other tag is somebody's own, or of another kind
 _PLAIN = frozenset(f"{_TAGS}{name}" for name in ("str", "int", "float", "bool", "null", "timestamp", "value"))
-_LEVELS = 8  # sections, keys, lists: three
+_LEVELS = 8  # models, their names, sections, keys, lists: five
 _GO_ON = "correct it there: it holds sections of `key: value`; `slipway settings` lists the keys"
 _KINDS: Mapping[type[yaml.Node], str] = {
     yaml.ScalarNode: "a single value",
@@ -42,6 +44,7 @@ class Written:
 def in_file(path: Path, fields: Mapping[str, Any], problems: list[str]) -> dict[str, Written]:
     """Dotted key -> what is written for it. What cannot be a setting becomes a problem with its line.
 
+    Of several models the key `models` has the names, and models.NAME.deploy.replicas what is NAME's own.
     Raises UsageError for a file that cannot be read or is not YAML.
     """
     text = text_of(path, action="give an existing file with --config")
@@ -104,15 +107,44 @@ class _Reader:
         found: dict[str, Written] = {}
         sections = {key.split(".")[0] for key in self.fields}
         for section, body in self._pairs(root, ""):
-            if section.value not in sections:
-                self._problem(section, f"{section.value}: no such section{near(section.value, sections)}")
+            if section.value == "models":
+                found |= self._models(section, body)
+            elif section.value in sections:
+                found |= self._section("", section, body)
+            else:
+                known = sections | {"models"}
+                self._problem(section, f"{section.value}: no such section{near(section.value, known)}")
+        return found
+
+    def _models(self, key: yaml.Node, node: yaml.Node) -> dict[str, Written]:
+        """The names of the models, under `models`, and what is written for each."""
+        names: list[str] = []
+        found: dict[str, Written] = {}
+        for name, sections in self._pairs(node, "models"):
+            place = f"models.{name.value}"
+            if not MODEL_NAME.fullmatch(name.value):
+                self._problem(name, f"{place}: expected {A_MODEL_NAME}")
                 continue
-            for name, node in self._pairs(body, section.value):
-                key = f"{section.value}.{name.value}"
-                if key not in self.fields:
-                    self._problem(name, f"{key}: no such key{near(key, self.fields)}")
-                elif (value := self._value(key, name, node)) is not _NOTHING:
-                    found[key] = Written(value, self._written(node), name.start_mark.line + 1)
+            names.append(name.value)
+            for section, body in self._pairs(sections, place):
+                if section.value in PER_MODEL:
+                    found |= self._section(f"{place}.", section, body)
+                else:
+                    known = near(section.value, set(PER_MODEL))
+                    self._problem(section, f"{place}.{section.value}: no section of a model's{known}")
+        written = Written(names, " ".join(names), key.start_mark.line + 1)
+        return {"models": written, **found} if names else {}
+
+    def _section(self, before: str, section: yaml.ScalarNode, body: yaml.Node) -> dict[str, Written]:
+        """What is written in one section; before: the model whose own it is, as `models.mnist.`"""
+        found: dict[str, Written] = {}
+        for name, node in self._pairs(body, f"{before}{section.value}"):
+            leaf = f"{section.value}.{name.value}"
+            key = f"{before}{leaf}"
+            if leaf not in self.fields:
+                self._problem(name, f"{key}: no such key{near(leaf, self.fields)}")
+            elif (value := self._value(key, name, node)) is not _NOTHING:
+                found[key] = Written(value, self._written(node), name.start_mark.line + 1)
         return found
 
     def _problem(self, node: yaml.Node, what: str) -> None:
@@ -123,7 +155,8 @@ class _Reader:
         if node is None or node.tag == f"{_TAGS}null":
             return
         if not isinstance(node, yaml.MappingNode):
-            wanted = f"keys below {section}:" if section else "sections such as hosts:"
+            below = "names" if section == "models" else "keys"
+            wanted = f"{below} below {section}:" if section else "sections such as hosts:"
             self._problem(node, f"expected {wanted}, got {_KINDS[type(node)]}")
             return
         if node.tag != f"{_TAGS}map":
@@ -143,7 +176,9 @@ class _Reader:
 
     def _value(self, key: str, name: yaml.Node, node: yaml.Node) -> Any:
         """Text, a list of texts or None; _NOTHING after telling why it is none of them."""
-        by_hand = f"write the value itself, or set the variable {variable(key)}"
+        by_hand = "write the value itself"
+        if not key.startswith("models."):
+            by_hand += f", or set the variable {variable(key)}"
         if isinstance(node, yaml.ScalarNode):
             if node.tag in _PLAIN or node.tag == f"{_TAGS}merge":
                 return None if node.tag == f"{_TAGS}null" else node.value

@@ -77,6 +77,13 @@ def test_the_page_of_the_stack_has_every_input_and_no_other() -> None:
             assert item.metadata["kind"].parse(default.strip("`")) == item.default
 
 
+def test_several_models_are_on_both_pages() -> None:
+    settings, stack = reference_pages.settings_page(), reference_pages.stack_page()
+    assert "## models\n\nSeveral models, each with a deployment of its own" in settings
+    assert "`--set models.NAME.deploy.replicas=3`" in settings
+    assert "`models` makes several models of one stack: a name with its inputs each" in stack
+
+
 def test_what_a_stack_input_accepts_is_in_its_row() -> None:
     page = rows(reference_pages.stack_page())
     assert page["replicas"][0] == "a whole number from 1 to 1000"

@@ -11,7 +11,7 @@ from slipway.cli import app
 from slipway.core.errors import UsageError
 from slipway.core.schema import Settings, leaves
 from slipway.settings.read import Request, read
-from slipway.settings.sources import variable
+from slipway.settings.sources import model_and_key, variable
 
 CASES = sorted((Path(__file__).parents[2] / "cases" / "settings").glob("*.yaml"))
 
@@ -26,11 +26,15 @@ def test_case(case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     request = Request(config, given.get("environment", {}), tuple(given.get("flags", ())))
     if "accepted" in given:
         settings, sources = read(request)
-        told = settings.model_dump(mode="json")
         for key, value in given["accepted"].items():
-            section, name = key.split(".")
-            assert (key, told[section][name]) == (key, value)
-            assert key in sources
+            model, leaf = model_and_key(key)
+            section, name = leaf.split(".")
+            told = settings.of(model).model_dump(mode="json")[section][name]
+            assert (key, told) == (
+                key,
+                value.replace("{cwd}", str(tmp_path)) if isinstance(value, str) else value,
+            )
+            assert key in sources or model
         return
     with pytest.raises(UsageError) as caught:
         read(request)
@@ -86,6 +90,51 @@ def test_models_beside_are_named_by_their_folders(tmp_path: Path, monkeypatch: p
     ]
     with pytest.raises(UsageError, match="a problem"):
         read(Request(config, flags=("model.beside=nowhere",)))
+
+
+def several(tmp_path: Path, text: str, *flags: str) -> Settings:
+    config = tmp_path / "slipway.yaml"
+    config.write_text(text)
+    return read(Request(config, flags=flags))[0]
+
+
+def test_without_models_there_is_one_without_a_name(tmp_path: Path) -> None:
+    for text in ("", "models:\n", "models: {}\n"):
+        settings = several(tmp_path, text)
+        assert settings == Settings()
+        assert settings.each() == settings.each("mnist") == (("", settings),)
+        with pytest.raises(UsageError, match="there is no model other") as caught:
+            settings.each("other")
+        assert caught.value.action == "the settings have mnist"
+
+
+def test_models_come_in_the_order_of_the_file_or_one_by_name(tmp_path: Path) -> None:
+    settings = several(tmp_path, "models: {b: {}, a: {deploy: {replicas: 1}}}\n")
+    assert [name for name, _ in settings.each()] == ["b", "a"]
+    ((name, one),) = settings.each("a")
+    assert (name, one.model.name, one.deploy.replicas) == ("a", "a", 1)
+    assert one.models == settings.models  # a stage can tell what the settings name
+    with pytest.raises(UsageError, match="there is no model c") as caught:
+        settings.each("c")
+    assert caught.value.action == "the settings have b, a"
+
+
+def test_an_image_of_the_files_own_repository_is_every_models(tmp_path: Path) -> None:
+    settings = several(
+        tmp_path, "image: {repository: team/models}\nmodels: {a: {}, b: {image: {repository: b}}}\n"
+    )
+    assert {name: one.image.repository for name, one in settings.each()} == {"a": "team/models", "b": "b"}
+
+
+def test_the_schema_has_a_models_sections() -> None:
+    schema = Settings.model_json_schema()
+    (entry,) = schema["properties"]["models"]["patternProperties"].values()
+    assert list(schema["$defs"][entry["$ref"].rpartition("/")[2]]["properties"]) == [
+        "model",
+        "image",
+        "deploy",
+        "smoke",
+    ]
 
 
 def test_paths_are_relative_to_the_file_that_names_them(
