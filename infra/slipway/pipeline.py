@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from slipway.core.beside import preparing
 from slipway.core.context import Context
 from slipway.core.errors import SlipwayError, UsageError
 from slipway.core.events import Detail, Note
+from slipway.core.part import EARLIER, LATER, Part, go_through
 from slipway.core.schema import Settings
-from slipway.core.stage import HasProvided, HasReady, HasRemove, Stage, name_of, produces
-from slipway.core.step import Step, arguments, earlier_step, run_stage, told, unwanted, with_evidence
-from slipway.core.types import Result, Run, Values
+from slipway.core.stage import HasLeft, HasProvided, HasReady, HasRemove, Stage, is_shared, name_of, produces
+from slipway.core.step import arguments, told, unwanted
+from slipway.core.types import Run, Values, label_of
 from slipway.deploy.stage import Deploy
 from slipway.hosts.stage import MakeHosts
 from slipway.image.stage import BuildImage
@@ -31,64 +32,95 @@ STAGES: tuple[Stage, ...] = (MakeHosts(), Provision(), ExportModel(), BuildImage
 
 @dataclass(frozen=True)
 class Ended:
-    """A run, its exit code, and the error that ended it."""
+    """A run, its exit code, and the errors that ended it: of several models each may have one."""
 
     run: Run
     exit_code: int
-    error: SlipwayError | None = None
+    errors: tuple[SlipwayError, ...] = ()
+
+    @property
+    def error(self) -> SlipwayError | None:
+        """The first of them, None where all went well."""
+        return self.errors[0] if self.errors else None
 
 
 def run(
-    ctx: Context, settings: Settings, *, first: str = "", last: str = "", stages: Sequence[Stage] = STAGES
+    ctx: Context,
+    settings: Settings,
+    *,
+    first: str = "",
+    last: str = "",
+    only: str = "",
+    stages: Sequence[Stage] = STAGES,
 ) -> Ended:
     """Run the stages from `first` to `last` (all without them), then write the report.
+
+    Of several models each goes through the stages behind the cluster by itself, or the one called `only`
+    does. One that fails keeps no other from being deployed and proved, and the run has failed all the same.
 
     A stage before `first` is not run: its last value is read from the state folder. After a failure evidence
     is collected from every stage that has made something, which never hides the first error; what they made
     stays, and the next run goes on from there.
     """
-    begin, end = _span([name_of(stage) for stage in stages], first, last)
-    values = Values()
-    steps: list[Step] = []
-    concerned: list[Stage] = []  # whose logs may tell why
-    failed: Step | None = None
-    with preparing(ctx, settings, stages[begin + 1 : end + 1]):
-        for index, stage in enumerate(stages):
-            if index > end or failed:
-                why = "not asked for" if index > end else "an earlier stage failed"
-                step = Step(Result(name_of(stage), "not_run", why, 0.0))
-            elif index < begin:
-                step = earlier_step(ctx, settings, stage, values)
-            else:
-                step = run_stage(ctx, settings, stage, values)
-            failed = failed or (step if step.exit_code else None)
-            if step.value is not None or step.result.status != "not_run":
-                concerned.append(stage)
-            steps.append(step)
-            values = values.having(step.value)
-    results = [step.result for step in steps]
-    if failed:
-        results = with_evidence(ctx, concerned, results)
-    ended = Run(failed is None, tuple(results), values, report.versions())
+    names = [name_of(stage) for stage in stages]
+    begin, end = _span(names, first, last)
+    skipped = {**dict.fromkeys(names[:begin], EARLIER), **dict.fromkeys(names[end + 1 :], LATER)}
+    each = settings.each(only)
+    once, own = _split(stages)
+    with preparing(ctx, each, stages[begin + 1 : end + 1]):
+        shared = go_through(ctx, settings, once, skipped, Part())
+        parts: list[Part] = []
+        for name, its in each:
+            before = next((part for part in parts if part.interrupted), shared)
+            parts.append(go_through(ctx.of(name), its, own, skipped, replace(before, values=shared.values)))
+        if not only:
+            failed = next((part.failed for part in parts if part.failed), None)
+            before = replace(shared, failed=failed)
+            for stage in stages[begin : end + 1]:
+                for name, away in stage.left(ctx, settings) if isinstance(stage, HasLeft) else ():
+                    parts.append(go_through(ctx.of(name), settings, [away], {}, before))
+    results = tuple(result for part in (shared, *parts) for result in part.results)
+    # one that failed before the models is in each one's part
+    failures = list({id(part.failed): part.failed for part in (shared, *parts) if part.failed}.values())
+    ended = Run(not failures, results, _values(shared, each, parts), report.versions())
     try:
         report.write(ctx.run, ended)
         ctx.state.close_run(ctx.run)
     except Exception as broken:  # the report must not hide how the run went
         ctx.emit(Note(f"the report could not be written: {broken}"))
         ctx.emit(Detail(traceback.format_exc()))
-        if not failed:
+        if not failures:
             raise
-    return Ended(ended, failed.exit_code, failed.error) if failed else Ended(ended, 0)
+    errors = tuple(step.error for step in failures if step.error is not None)
+    return Ended(ended, failures[0].exit_code if failures else 0, errors)
+
+
+def _split(stages: Sequence[Stage]) -> tuple[Sequence[Stage], Sequence[Stage]]:
+    """The stages that are run once, and those behind them, which each model has for itself."""
+    count = next((index for index, stage in enumerate(stages) if not is_shared(stage)), len(stages))
+    return stages[:count], stages[count:]
+
+
+def _values(shared: Part, each: Sequence[tuple[str, Settings]], parts: Sequence[Part]) -> Values:
+    """What the stages made: one model's as they are, several models' by name."""
+    made = {name: part.values for (name, _), part in zip(each, parts, strict=False)}
+    if "" in made:
+        return made[""]
+    return replace(
+        shared.values,
+        models={name: replace(values, hosts=None, cluster=None) for name, values in made.items()},
+    )
 
 
 def require_ready(
-    settings: Settings, *, first: str = "", last: str = "", stages: Sequence[Stage] = STAGES
+    settings: Settings, *, first: str = "", last: str = "", only: str = "", stages: Sequence[Stage] = STAGES
 ) -> None:
     """Raise EnvironmentFault if a stage of this run cannot run on this machine. Touches nothing."""
     begin, end = _span([name_of(stage) for stage in stages], first, last)
     for stage in stages[begin : end + 1]:
-        if isinstance(stage, HasReady) and not unwanted(stage, settings):
-            stage.ready(settings)
+        for _, own in settings.each(only):
+            if isinstance(stage, HasReady) and not unwanted(stage, own):
+                stage.ready(own)
 
 
 def _span(names: list[str], first: str, last: str) -> tuple[int, int]:
@@ -104,39 +136,55 @@ def _span(names: list[str], first: str, last: str) -> tuple[int, int]:
 
 def plan(
     ctx: Context, settings: Settings, *, stages: Sequence[Stage] = STAGES
-) -> list[tuple[str, list[str]]]:
-    """(stage, what its run would change) for each stage of the chain; changes nothing."""
-    values = Values()
-    out: list[tuple[str, list[str]]] = []
+) -> list[tuple[str, str, list[str]]]:
+    """(stage, model, what its run would change) for each stage of the chain; changes nothing."""
+    once, own = _split(stages)
+    shared, out = _plan(ctx, settings, once, Values())
+    for name, its in settings.each():
+        out += _plan(ctx.of(name), its, own, shared)[1]
     for stage in stages:
-        name = name_of(stage)
+        for name, away in stage.left(ctx, settings) if isinstance(stage, HasLeft) else ():
+            known = arguments(away, settings, shared, method="plan")
+            out.append((name_of(away), name, away.plan(ctx.of(name), **known)))
+    return out
+
+
+def _plan(
+    ctx: Context, settings: Settings, stages: Sequence[Stage], values: Values
+) -> tuple[Values, list[tuple[str, str, list[str]]]]:
+    out: list[tuple[str, str, list[str]]] = []
+    for stage in stages:
+        name, model = name_of(stage), ctx.state.model
         if why := unwanted(stage, settings):
             if isinstance(stage, HasProvided):
                 values = values.having(stage.provided(ctx, settings).value)
-            out.append((name, []))
-            ctx.emit(Note(f"{name}: {why}"))
+            out.append((name, model, []))
+            ctx.emit(Note(f"{label_of(name, model)}: {why}"))
             continue
         known = arguments(stage, settings, values, method="plan")
-        out.append((name, stage.plan(ctx, **known)))
+        out.append((name, model, stage.plan(ctx, **known)))
         values = values.having(ctx.state.kept(produces(stage)))
-    return out
+    return values, out
 
 
 def down(ctx: Context, settings: Settings, *, stages: Sequence[Stage] = STAGES) -> list[str]:
     """Remove what the stages made, last to first, then the state folder but for the reports of runs.
 
-    Every stage is tried even when another one fails; the first failure is raised at the end, and the
-    state folder then stays, so that a second `down` can finish.
+    What each model has is removed for every one that something is kept of, and not only for those that the
+    settings name. Every stage is tried even when another one fails; the first failure is raised at the end,
+    and the state folder then stays, so that a second `down` can finish.
     """
     removed: list[str] = []
     failed: list[SlipwayError] = []
-    for stage in reversed(stages):
+    once, own = _split(stages)
+    steps = [(stage, name) for name in ("", *ctx.state.kept_models) for stage in reversed(own)]
+    for stage, name in [*steps, *((stage, "") for stage in reversed(once))]:
         if isinstance(stage, HasRemove):
             try:
-                removed += stage.remove(ctx, settings)
+                removed += stage.remove(ctx.of(name), settings.of(name))
             except Exception as failure:  # noqa: BLE001  # whatever it is, the other stages are tried
                 failed.append(told(ctx, name_of(stage), failure))
-                ctx.emit(Note(f"{name_of(stage)}: {failed[-1].what}"))
+                ctx.emit(Note(f"{label_of(name_of(stage), name)}: {failed[-1].what}"))
     if failed:
         raise failed[0]
     return removed + ctx.state.clear()

@@ -14,8 +14,9 @@ from slipway.core.evidence import gather
 from slipway.core.registries import PULL_SECRET
 from slipway.core.retry import Pending, wait_for
 from slipway.core.types import Cluster, Registry
-from slipway.deploy import stage as deploy_stage
-from slipway.deploy.applying import APPLYSET, Applier
+from slipway.deploy import leaving
+from slipway.deploy.applying import Applier
+from slipway.deploy.deployed import APPLYSET
 
 from tests.stacks import control_plane
 from tests.stacks.desk import CANARY, CRASH, GOOD, NO_PULL, OTHER, Desk
@@ -183,7 +184,7 @@ def test_another_tools_deployment_is_left_alone(desk: Desk) -> None:
 def test_the_autoscalers_count_stands(desk: Desk) -> None:
     """Turning it on takes no replica away, and a later deploy does not undo what it has done."""
     desk.up()
-    applier = Applier(desk.plane.kubectl, desk.namespace)
+    applier = Applier(desk.plane.kubectl, desk.namespace, APPLYSET)
     config = {"image": desk.image().reference, "namespace": desk.namespace, "createNamespace": "false"}
     scaled = pulumi_render.render({**config, "maxReplicas": "5"}).manifests
 
@@ -203,7 +204,7 @@ def test_the_autoscalers_count_stands(desk: Desk) -> None:
 
 def test_what_the_program_no_longer_has_is_removed(desk: Desk) -> None:
     desk.up()
-    applier = Applier(desk.plane.kubectl, desk.namespace)
+    applier = Applier(desk.plane.kubectl, desk.namespace, APPLYSET)
     config = {"image": desk.image().reference, "namespace": desk.namespace, "createNamespace": "false"}
     scaled = pulumi_render.render({**config, "maxReplicas": "5"}).manifests
     changes = applier.apply(scaled, applier.held(scaled))
@@ -255,7 +256,7 @@ def test_destroy_takes_what_was_made_and_nothing_else(desk: Desk) -> None:
     kubectl.run(["create", "namespace", desk.namespace])
     kubectl.run(["create", "configmap", "theirs", "-n", desk.namespace])
     desk.up()
-    lines = deploy_stage.destroy(desk.ctx, desk.settings(), desk.cluster)
+    lines = leaving.destroy(desk.ctx, desk.settings(), desk.cluster)
     assert f"remove ConfigMap {APPLYSET}" in lines
     assert f"remove Namespace {desk.namespace}" not in lines  # it was there before
     left = desk.get("deployment,service,pdb,networkpolicy,secret")["items"]
@@ -263,14 +264,12 @@ def test_destroy_takes_what_was_made_and_nothing_else(desk: Desk) -> None:
     names = {item["metadata"]["name"] for item in desk.get("configmap,serviceaccount")["items"]}
     assert "theirs" in names
     assert not names & {APPLYSET, "mnist-server"}
-    assert deploy_stage.destroy(desk.ctx, desk.settings(), desk.cluster) == []
+    assert leaving.destroy(desk.ctx, desk.settings(), desk.cluster) == []
 
 
 def test_destroy_takes_the_namespace_it_made(desk: Desk) -> None:
     desk.up()
-    assert f"remove Namespace {desk.namespace}" in deploy_stage.destroy(
-        desk.ctx, desk.settings(), desk.cluster
-    )
+    assert f"remove Namespace {desk.namespace}" in leaving.destroy(desk.ctx, desk.settings(), desk.cluster)
     assert desk.plane.kubectl.find("namespace", desk.namespace) is None
     assert len(desk.up().value.replicas) == 3
 

@@ -15,7 +15,7 @@ from slipway.clients.endpoints import find_endpoints
 from slipway.clients.pulumi_engine import Resource
 from slipway.core.errors import DeployError
 from slipway.core.retry import Pending, wait_for
-from slipway.deploy import stage as deploy_stage
+from slipway.deploy import leaving
 from slipway.deploy.differences import compare, key_of
 from slipway.deploy.engine import engine_of
 from slipway.deploy.ownership import managers
@@ -93,13 +93,13 @@ def test_up_a_plan_and_up_again(desk: Desk, plane: control_plane.ControlPlane, t
     assert render.up().value.applied_by == "render"
     assert len(objects(desk)) == 6
     assert [change.line() for change in compare(objects(render), objects(desk))] == []
-    deploy_stage.destroy(render.ctx, render.settings(), render.cluster)
+    leaving.destroy(render.ctx, render.settings(), render.cluster)
 
-    lines = deploy_stage.destroy(desk.ctx, desk.settings(), desk.cluster)
+    lines = leaving.destroy(desk.ctx, desk.settings(), desk.cluster)
     assert {line.split()[0] for line in lines} == {"remove"}
     assert len(lines) == len(planned)
     assert plane.kubectl.find("namespace", desk.namespace) is None
-    assert deploy_stage.destroy(desk.ctx, desk.settings(), desk.cluster) == []
+    assert leaving.destroy(desk.ctx, desk.settings(), desk.cluster) == []
 
 
 def test_what_was_changed_by_hand_is_shown_and_set_back(desk: Desk) -> None:

@@ -25,7 +25,7 @@ from slipway.core.evidence import MISSING, Reading
 from slipway.core.schema import Settings
 from slipway.core.stage import name_of, needs, produces
 from slipway.core.state import KEPT_RUNS, State
-from slipway.core.types import MADE_BY, Cluster, Hosts, Outcome, Proof
+from slipway.core.types import MADE_BY, Cluster, ExportedModel, Hosts, Outcome, Proof
 
 INFRA = Path(pipeline.__file__).parent
 
@@ -331,6 +331,178 @@ def test_only_the_newest_runs_are_kept(ctx: Context) -> None:
     left = {path for path in ctx.state.runs.iterdir() if not path.is_symlink()}
     assert len(left) == KEPT_RUNS
     assert runs[-1] in left
+
+
+# Several models: each goes through what lies behind the cluster by itself.
+
+TWO = Settings.model_validate({"models": {"a": {}, "b": {"model": {"epochs": 7}}}})
+
+
+def model_stage(diary: Diary, **fails: BaseException) -> Any:
+    """A stage that each model has for itself, and fails for those that are named."""
+
+    def run(self: Any, ctx: Context, settings: Settings, cluster: Cluster) -> Outcome[ExportedModel]:
+        diary.did.append(f"model {settings.model.name} {settings.model.epochs}")
+        if settings.model.name in fails:
+            raise fails[settings.model.name]
+        made = ExportedModel(Path("m"), settings.model.name, 1, "00", Path("r"))
+        return Outcome(made, 1, f"made {settings.model.name}")
+
+    def plan(self: Any, ctx: Context, settings: Settings, cluster: Cluster | None) -> list[str]:
+        return [f"make {settings.model.name}"]
+
+    def remove(self: Any, ctx: Context, settings: Settings) -> list[str]:
+        return [f"model {ctx.state.model or 'of a single one'}, {settings.model.epochs} epochs"]
+
+    def collect(self: Any, ctx: Context) -> list[Reading]:
+        return [Reading("model.log", lambda seconds: f"{ctx.state.model} says why")]
+
+    return stage("model", run=run, plan=plan, remove=remove, collect=collect)
+
+
+def proof_stage(diary: Diary, left: tuple[str, ...] = ()) -> Any:
+    """The last stage, with models of earlier settings that are still there."""
+
+    class Away:
+        title = "Take away"
+        __module__ = "slipway.smoke.away"
+
+        def run(self, ctx: Context, cluster: Cluster) -> Outcome[None]:
+            diary.did.append(f"take away {ctx.state.model}")
+            return Outcome(None, 3, "gone")
+
+        def plan(self, ctx: Context) -> list[str]:
+            return [f"take away {ctx.state.model}"]
+
+    def run(self: Any, ctx: Context, model: ExportedModel) -> Outcome[Proof]:
+        diary.did.append(f"prove {model.name}")
+        return Outcome(Proof(True, model.name, "t", 1, 0, 0, 0, None, None, None, (), ()), 0, "proved")
+
+    def what_is_left(self: Any, ctx: Context, settings: Settings) -> Any:
+        return [(name, Away()) for name in left]
+
+    return stage("smoke", run=run, left=what_is_left)
+
+
+def chain(diary: Diary, *left: str, **fails: BaseException) -> tuple[Any, ...]:
+    return (hosts_stage(diary), cluster_stage(diary), model_stage(diary, **fails), proof_stage(diary, left))
+
+
+def labels(ended: pipeline.Ended, *statuses: str) -> list[str]:
+    return [result.label for result in ended.run.results if result.status in statuses]
+
+
+def test_each_model_goes_through_the_stages_behind_the_cluster(ctx: Context, diary: Diary) -> None:
+    ended = pipeline.run(ctx, TWO, stages=chain(diary))
+    assert diary.did == ["hosts", "provision nspawn", "model a 50", "prove a", "model b 7", "prove b"]
+    assert (ended.exit_code, ended.run.ok) == (0, True)
+    assert [result.label for result in ended.run.results] == [
+        *("hosts", "provision", "model a", "smoke a", "model b", "smoke b"),
+    ]
+    values = ended.run.values
+    assert values.hosts and values.cluster and values.model is None
+    assert [(name, one.model.name, one.proof.server) for name, one in values.each] == [  # type: ignore[union-attr]
+        ("a", "a", "a"),
+        ("b", "b", "b"),
+    ]
+    assert ctx.state.kept(ExportedModel) is None
+    assert ctx.state.of("b").kept(ExportedModel) == values.models["b"].model
+    assert ctx.state.of("b").kept(Hosts) == values.hosts  # there is one, however many models
+    document = json.loads((ctx.run / "run.json").read_text())
+    assert [stage.get("model") for stage in document["stages"]] == [None, None, "a", "a", "b", "b"]
+    assert {name: told["proven"] for name, told in document["models"].items()} == {"a": True, "b": True}
+    ends = [event.name for event in diary.events if isinstance(event, StageFinished)]
+    assert ends[2:] == ["model a", "smoke a", "model b", "smoke b"]
+
+
+def test_a_model_that_fails_keeps_no_other_from_its_proof(ctx: Context, diary: Diary) -> None:
+    ended = pipeline.run(ctx, TWO, stages=chain(diary, "c", a=DeployError("no pods")))
+    assert diary.did[2:] == ["model a 50", "model b 7", "prove b"]
+    assert (ended.exit_code, ended.error.what) == (6, "no pods")  # type: ignore[union-attr]
+    assert labels(ended, "failed") == ["model a"]
+    # nothing is taken away while something is wrong
+    assert labels(ended, "not_run") == ["smoke a", "smoke c"]
+    both = pipeline.run(ctx, TWO, stages=chain(diary, a=DeployError("no pods"), b=HostError("no answer")))
+    assert (both.exit_code, [error.what for error in both.errors]) == (6, ["no pods", "no answer"])
+    (failed,) = [result for result in ended.run.results if result.status == "failed"]
+    assert [Path(file).read_text() for file in failed.evidence] == ["a says why"]
+    assert all(Path(file).is_relative_to(ctx.run / "models" / "a") for file in failed.evidence)
+
+
+def test_ctrl_c_ends_the_run_of_every_model(ctx: Context, diary: Diary) -> None:
+    ended = pipeline.run(ctx, TWO, stages=chain(diary, a=KeyboardInterrupt()))
+    assert diary.did[2:] == ["model a 50"]
+    assert ended.exit_code == 130
+    assert labels(ended, "not_run") == ["smoke a", "model b", "smoke b"]
+
+
+def test_what_fails_before_the_models_is_told_once(ctx: Context, diary: Diary) -> None:
+    def no_cluster(self: Any, ctx: Context, settings: Settings) -> Outcome[Cluster]:
+        raise HostError("no")
+
+    broken = stage("provision", run=no_cluster)
+    ended = pipeline.run(ctx, TWO, stages=(hosts_stage(diary), broken, *chain(diary)[2:]))
+    assert diary.did == ["hosts"]
+    assert labels(ended, "failed") == ["provision"]
+    assert labels(ended, "not_run") == ["model a", "smoke a", "model b", "smoke b"]
+
+
+def test_one_model_is_run_alone_and_nothing_is_taken_away(ctx: Context, diary: Diary) -> None:
+    ended = pipeline.run(ctx, TWO, only="b", stages=chain(diary, "c"))
+    assert diary.did[2:] == ["model b 7", "prove b"]
+    assert list(ended.run.values.models) == ["b"]
+    with pytest.raises(UsageError, match="there is no model c"):
+        pipeline.run(ctx, TWO, only="c", stages=chain(diary))
+
+
+def test_from_takes_each_models_own_value_of_the_last_run(ctx: Context, diary: Diary) -> None:
+    pipeline.run(ctx, TWO, stages=chain(diary))
+    diary.did.clear()
+    ended = pipeline.run(ctx, TWO, first="smoke", stages=chain(diary))
+    assert (diary.did, ended.exit_code) == (["prove a", "prove b"], 0)
+
+
+def test_what_the_settings_no_longer_name_is_taken_away_at_the_end(ctx: Context, diary: Diary) -> None:
+    ended = pipeline.run(ctx, TWO, stages=chain(diary, "c"))
+    assert diary.did[-1] == "take away c"
+    assert [(one.label, one.changed) for one in ended.run.results][-1] == ("smoke c", 3)
+    diary.did.clear()
+    pipeline.run(ctx, TWO, last="model", stages=chain(diary, "c"))
+    assert "take away c" not in diary.did
+
+
+def test_a_plan_tells_each_models_changes_and_what_would_go(ctx: Context, diary: Diary) -> None:
+    assert pipeline.plan(ctx, TWO, stages=chain(diary, "c"))[2:] == [
+        ("model", "a", ["make a"]),
+        ("smoke", "a", []),
+        ("model", "b", ["make b"]),
+        ("smoke", "b", []),
+        ("smoke", "c", ["take away c"]),
+    ]
+
+
+def test_down_removes_every_model_of_which_something_is_kept(ctx: Context, diary: Diary) -> None:
+    for name in ("b", "gone"):
+        ctx.state.of(name).keep(ExportedModel(Path("m"), name, 1, "00", Path("r")))
+    removed = pipeline.down(ctx, TWO, stages=chain(diary))
+    assert removed == [
+        "model of a single one, 50 epochs",
+        "model b, 7 epochs",
+        "model gone, 50 epochs",
+        f"folder {ctx.state.by_model}",
+    ]
+
+
+def test_ready_is_asked_for_each_model(ctx: Context, diary: Diary) -> None:
+    asked: list[str] = []
+
+    def ready(self: Any, settings: Settings) -> None:
+        asked.append(settings.model.name)
+
+    toys = (hosts_stage(diary), stage("model", run=nothing, ready=ready))
+    pipeline.require_ready(TWO, stages=toys)
+    pipeline.require_ready(TWO, only="b", stages=toys)
+    assert asked == ["a", "b", "b"]
 
 
 # The real chain.

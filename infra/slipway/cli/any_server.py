@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -14,23 +15,45 @@ from slipway_client.requests import FixedRequest, read
 from slipway.cli.printing import show
 from slipway.cli.session import Session
 from slipway.core.errors import UsageError
+from slipway.core.schema import Settings
+from slipway.core.setting_types import A_MODEL_NAME, MODEL_NAME
 from slipway.core.types import ExportedModel, dump
 
 
+@dataclass(frozen=True)
+class Subject:
+    """The model that a server is asked for. settings: what is asked of it. exported: the last export here."""
+
+    settings: Settings
+    exported: ExportedModel | None
+
+
+def about(session: Session, model: str, name: str | None) -> Subject:
+    """The model that is meant: one of the settings, or whatever the server calls by a name.
+
+    Raises UsageError where the settings have several and none is named.
+    """
+    kept, settings = ("", session.settings) if name is not None and not model else session.one(model)
+    if name is not None:
+        if not MODEL_NAME.fullmatch(name):
+            raise UsageError(f"--model-name {name}: expected {A_MODEL_NAME}")
+        settings = settings.model_copy(update={"model": settings.model.model_copy(update={"name": name})})
+    return Subject(settings, session.state.of(kept).kept(ExportedModel))
+
+
 def questions(
-    session: Session, server: str, work_dir: Path | None, signature: str
+    subject: Subject, server: str, work_dir: Path | None, signature: str
 ) -> Callable[[Client], Sequence[FixedRequest]]:
     """What the server is asked: MNIST's test images, or fixed requests. Raises UsageError for neither."""
     from slipway.model.mnist.idx import images_as_requests
     from slipway.smoke.replicas import READY_SECONDS
 
-    smoke, name = session.settings.smoke, session.settings.model.name
+    smoke, name = subject.settings.smoke, subject.settings.model.name
     if work_dir is not None:
         return lambda client: images_as_requests(
             client, name, work_dir, smoke.num_tests, ready_timeout=READY_SECONDS, signature=signature
         )
-    model = session.state.kept(ExportedModel)
-    file = smoke.requests or (model.requests if model else None)
+    file = smoke.requests or (subject.exported.requests if subject.exported else None)
     if file is None:
         raise UsageError(
             f"nothing says what to ask {server}",
@@ -43,6 +66,7 @@ def questions(
 
 def prove(
     session: Session,
+    subject: Subject,
     server: str,
     asked: Callable[[Client], Sequence[FixedRequest]],
     transport: Literal["grpc", "rest"],
@@ -60,7 +84,7 @@ def prove(
                 out.write("." if ended.error is None else "x")
                 out.flush()
 
-        proof = prove_server(server, session.settings, asked, transport=transport, tls=tls, on_end=dot)
+        proof = prove_server(server, subject.settings, asked, transport=transport, tls=tls, on_end=dot)
 
     def lines() -> list[str]:
         gates = [

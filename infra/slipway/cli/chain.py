@@ -7,21 +7,27 @@ from typing import Annotated
 
 import typer
 
-from slipway.cli.options import Config, Json, Set, Verbose
+from slipway.cli.options import Config, Json, Model, Set, Verbose
 from slipway.cli.printing import show, show_removed
 from slipway.cli.session import Session
+from slipway.core.types import label_of
 
 
-def run_chain(session: Session, verb: str, *, first: str = "", last: str = "", as_json: bool = False) -> int:
-    """Run stages, write their report and tell how it went. Returns the exit code."""
+def run_chain(
+    session: Session, verb: str, *, first: str = "", last: str = "", only: str = "", as_json: bool = False
+) -> int:
+    """Run stages, write their report and tell how it went. Returns the exit code.
+
+    only: of several models the one to run them for.
+    """
     from slipway import pipeline
     from slipway.status.closing import closing_lines
 
-    pipeline.require_ready(session.settings, first=first, last=last)
+    pipeline.require_ready(session.settings, first=first, last=last, only=only)
     with session.reporting(verb) as ctx:
-        ended = pipeline.run(ctx, session.settings, first=first, last=last)
-        if ended.error is not None:
-            session.console.error(ended.error)
+        ended = pipeline.run(ctx, session.settings, first=first, last=last, only=only)
+        for error in ended.errors:
+            session.console.error(error)
         session.console.line()
         for text in closing_lines(ended.run, ctx):
             session.console.line(text)
@@ -43,6 +49,7 @@ def up(
             "stages' results from the last run.",
         ),
     ] = "",
+    model: Model = "",
     json: Json = False,
     verbose: Verbose = False,
 ) -> int:
@@ -50,13 +57,15 @@ def up(
 
     The stages are hosts, provision, model, image, deploy and smoke; then the report is written. A stage whose
     product is there and unchanged does nothing. What you bring along (machines, a cluster, a registry, a
-    SavedModel) is not made. After a failure the same command goes on from where it stopped.
+    SavedModel) is not made. After a failure the same command goes on from where it stopped. Of several models
+    each is deployed and proved by itself, and a deployment that the settings do not name any more is removed.
 
     \b
     slipway up
     slipway up --from deploy --set deploy.replicas=5
     """
-    return run_chain(Session(config, set_, verbose=verbose), "up", first=start, as_json=json)
+    session = Session(config, set_, verbose=verbose)
+    return run_chain(session, "up", first=start, only=model, as_json=json)
 
 
 def plan(config: Config = None, set_: Set = None, json: Json = False, verbose: Verbose = False) -> int:
@@ -69,13 +78,16 @@ def plan(config: Config = None, set_: Set = None, json: Json = False, verbose: V
     session = Session(config, set_, verbose=verbose)
     with session.owning("plan") as ctx:
         steps = pipeline.plan(ctx, session.settings)
-    count = sum(len(lines) for _, lines in steps)
+    count = sum(len(lines) for *_, lines in steps)
 
     def lines() -> list[str]:
-        out = [f"{name}: {line}" for name, each in steps for line in each]
+        out = [f"{label_of(name, model)}: {line}" for name, model, each in steps for line in each]
         return [*out, f"{count} changes" if count else "nothing would change"]
 
-    show({"changes": count, "stages": [{"name": name, "plan": each} for name, each in steps]}, json, lines)
+    stages = [
+        {"name": name, **({"model": model} if model else {}), "plan": each} for name, model, each in steps
+    ]
+    show({"changes": count, "stages": stages}, json, lines)
     return 0
 
 

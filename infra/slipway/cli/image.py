@@ -9,19 +9,21 @@ from typing import Annotated
 import typer
 
 from slipway.cli.chain import run_chain
-from slipway.cli.options import Config, Json, Set, Verbose
+from slipway.cli.options import Config, Json, Model, Set, Verbose
 from slipway.cli.printing import show
 from slipway.cli.session import Session
 from slipway.core.errors import UsageError
 
 
-def build(config: Config = None, set_: Set = None, json: Json = False, verbose: Verbose = False) -> int:
+def build(
+    config: Config = None, set_: Set = None, model: Model = "", json: Json = False, verbose: Verbose = False
+) -> int:
     """Build, try, push and sign the serving image.
 
     Does nothing when the registry has it already.
     """
     session = Session(config, set_, verbose=verbose)
-    return run_chain(session, "image build", first="image", last="image", as_json=json)
+    return run_chain(session, "image build", first="image", last="image", only=model, as_json=json)
 
 
 def verify(
@@ -40,6 +42,7 @@ def verify(
     offline: Annotated[
         bool, typer.Option("--offline", help="Ask no registry: read the state folder or an OCI layout.")
     ] = False,
+    model: Model = "",
     config: Config = None,
     set_: Set = None,
     json: Json = False,
@@ -55,11 +58,12 @@ def verify(
     from slipway.image import origin, reference, signing
 
     session = Session(config, set_)
+    name, settings = ("", session.settings) if image and not model else session.one(model)
     with session.looking("image verify") as ctx:
-        public = signing.public_key(key) if key is not None else signing.kept_key(ctx.state, session.settings)
+        public = signing.public_key(key) if key is not None else signing.kept_key(ctx.state, settings)
         if public is None:
             raise UsageError("there is no key to check with", action="name the signer's: --key cosign.pub")
-        store, where, digest = reference.resolve(ctx, session.settings, image, offline=offline)
+        store, where, digest = reference.resolve(ctx.of(name), settings, image, offline=offline)
         proved = origin.verify(store, where, digest, public)
 
     def lines() -> list[str]:

@@ -8,12 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from slipway.cli.options import Config, Json, Set
+from slipway.cli.options import Config, Json, Model, Set
 from slipway.cli.printing import show
 from slipway.cli.session import Session
 from slipway.core.errors import EnvironmentFault, UsageError
 from slipway.core.schema import Settings, leaves
-from slipway.settings.sources import variable, without_login
+from slipway.core.types import label_of
+from slipway.settings.sources import model_and_key, variable, without_login
 
 
 def status(config: Config = None, set_: Set = None, json: Json = False) -> int:
@@ -43,16 +44,20 @@ def doctor(config: Config = None, set_: Set = None, json: Json = False) -> int:
     return 0 if all(check.ok or not check.needed for check in checks) else 3
 
 
-def env(config: Config = None, set_: Set = None, json: Json = False) -> int:
+def env(config: Config = None, set_: Set = None, model: Model = "", json: Json = False) -> int:
     """Print the variables kubectl and pulumi need in a shell.
 
-    KUBECONFIG, PATH and PULUMI_*, as export lines: eval "$(slipway env)"
+    KUBECONFIG, PATH and PULUMI_*, as export lines: eval "$(slipway env)". Of several models each has a stack
+    of its own: PULUMI_STACK is only told with --model.
     """
     from slipway.deploy.stage import env as variables_of
 
     session = Session(config, set_)
+    each = session.settings.each(model)
     with session.making_what_is_missing("env") as ctx:
-        variables = variables_of(ctx, session.settings)
+        variables = variables_of(ctx.of(each[0][0]), each[0][1])
+    if len(each) > 1:
+        del variables["PULUMI_STACK"]
     show(
         variables,
         json,
@@ -81,19 +86,22 @@ def settings(
     session = Session(config, set_)
 
     def value(key: str) -> Any:
-        section, name = key.split(".")
-        found = getattr(getattr(session.settings, section), name)
+        model, leaf = model_and_key(key)
+        section, name = leaf.split(".")
+        found = getattr(getattr(session.settings.of(model), section), name)
         return without_login(found) if isinstance(found, str) else found
 
+    fields = leaves()
+    own = [key for key in session.sources if key.startswith("models.")]  # what is a model's own
     rows = [
         {
             "key": key,
             "value": value(key),
             "source": session.sources[key].where if key in session.sources else "default",
-            "variable": variable(key),
-            "meaning": info.description,
+            "variable": variable(key) if key in fields else None,
+            "meaning": fields[model_and_key(key)[1]].description,
         }
-        for key, info in leaves().items()
+        for key in (*fields, *own)
     ]
 
     def lines() -> list[str]:
@@ -111,8 +119,8 @@ def report(config: Config = None, set_: Set = None, json: Json = False) -> int:
     try:
         document = json_module.loads((latest / "run.json").read_text(encoding="utf-8"))
         lines = [
-            f"{stage['name']:<10} {stage['status']:<10} {stage['seconds']:7.1f} s  "
-            f"{(stage['reason'].splitlines() or [''])[0]}"
+            f"{label_of(stage['name'], stage.get('model', '')):<10} {stage['status']:<10} "
+            f"{stage['seconds']:7.1f} s  {(stage['reason'].splitlines() or [''])[0]}"
             for stage in document["stages"]
         ]
         ok = bool(document["ok"])

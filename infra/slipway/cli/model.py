@@ -9,26 +9,30 @@ from typing import Annotated
 import typer
 
 from slipway.cli.chain import run_chain
-from slipway.cli.options import Config, Json, Set, Verbose
+from slipway.cli.options import Config, Json, Model, Set, Verbose
 from slipway.cli.printing import show
 from slipway.cli.session import Session
 from slipway.core.errors import UsageError
+from slipway.core.schema import Settings
 from slipway.settings.read import read
 
 
-def train(config: Config = None, set_: Set = None, json: Json = False, verbose: Verbose = False) -> int:
+def train(
+    config: Config = None, set_: Set = None, model: Model = "", json: Json = False, verbose: Verbose = False
+) -> int:
     """Train the model and export its next version.
 
     Does nothing when recipe, data and the newest version are unchanged.
     """
     session = Session(config, set_, verbose=verbose)
-    given = session.settings.model.weights
-    if given is not None:
-        raise UsageError(
-            f"model.weights brings {given}, so nothing would be trained",
-            action="`slipway model export` exports it; leave model.weights out to train",
-        )
-    return run_chain(session, "model train", first="model", last="model", as_json=json)
+    for name, settings in session.settings.each(model):
+        if settings.model.weights is not None:
+            raise UsageError(
+                f"model.weights brings {settings.model.weights}, so nothing would be trained"
+                + (f" for {name}" if name else ""),
+                action="`slipway model export` exports it; leave model.weights out to train",
+            )
+    return run_chain(session, "model train", first="model", last="model", only=model, as_json=json)
 
 
 def export(
@@ -41,6 +45,7 @@ def export(
             "file; setting model.weights for this run.",
         ),
     ] = None,
+    model: Model = "",
     config: Config = None,
     set_: Set = None,
     json: Json = False,
@@ -53,13 +58,21 @@ def export(
     """
     flags = [*(set_ or []), *([f"model.weights={from_}"] if from_ is not None else [])]
     session = Session(config, flags, verbose=verbose)
-    code = run_chain(session, "model export", first="model", last="model", as_json=json)
-    lasting = from_ is None or read(replace(session.request, flags=tuple(set_ or ())))[0].model.weights
+    if from_ is not None:
+        session.one(model)  # weights are one model's
+    code = run_chain(session, "model export", first="model", last="model", only=model, as_json=json)
+    lasting = from_ is None or _asked_again(session, set_, model).model.weights
     if not lasting and code == 0:
-        session.console.line(
-            f"`slipway up` trains again unless slipway.yaml says `model: {{weights: {from_}}}`"
-        )
+        says = f"model: {{weights: {from_}}}"
+        says = f"models: {{{model}: {{{says}}}}}" if session.settings.models else says
+        session.console.line(f"`slipway up` trains again unless slipway.yaml says `{says}`")
     return code
+
+
+def _asked_again(session: Session, set_: list[str] | None, model: str) -> Settings:
+    """What the next run has as settings of this model, without the flags of this one."""
+    settings, _ = read(replace(session.request, flags=tuple(set_ or ())))
+    return settings.each(model)[0][1]
 
 
 def inspect(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from slipway.cli.options import Config, Json, Set
+from slipway.cli.options import Config, Json, Model, Set
 from slipway.cli.printing import show
 from slipway.cli.session import Session
 from slipway.core.errors import UsageError
@@ -35,6 +35,7 @@ def save(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="The file to write.")],
     variable: Variables = None,
     rename: Rename = None,
+    model: Model = "",
     config: Config = None,
     set_: Set = None,
     json: Json = False,
@@ -48,10 +49,11 @@ def save(
     from slipway.model.mnist import saved_files
 
     session = Session(config, set_)
+    name, settings = session.one(model)
     with session.owning("model save") as ctx:
-        images = stage.images(ctx, session.settings)
+        images = stage.images(ctx.of(name), settings)
         saved = saved_files.save(
-            stage.weights(ctx, session.settings, images),
+            stage.weights(ctx.of(name), settings, images),
             path,
             images=len(images.train.labels),
             variables=variable or (),
@@ -81,6 +83,7 @@ def restore(
     to: Annotated[
         Path | None, typer.Option("--to", metavar="FILE", help="Save the result to this file.")
     ] = None,
+    model: Model = "",
     config: Config = None,
     set_: Set = None,
     json: Json = False,
@@ -93,11 +96,12 @@ def restore(
     from slipway.model.mnist import saved_files
 
     session = Session(config, set_)
+    name, settings = session.one(model)
     with session.owning("model restore") as ctx:
         outcome = saved_files.restore(
             path,
-            stage.recipe(session.settings),
-            stage.images(ctx, session.settings),
+            stage.recipe(settings),
+            stage.images(ctx.of(name), settings),
             variables=variable or (),
             rename=_renames(rename),
             architecture=architecture,

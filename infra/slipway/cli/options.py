@@ -21,5 +21,9 @@ Set = Annotated[
         help="Set one key, e.g. hosts.workers=3. Wins over file and environment; may be repeated.",
     ),
 ]
+Model = Annotated[
+    str,
+    typer.Option("--model", metavar="NAME", help="Of several models (models in slipway.yaml) only this one."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show every task and command as it happens.")]

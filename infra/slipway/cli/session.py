@@ -10,8 +10,10 @@ from pathlib import Path
 from slipway.core import project
 from slipway.core.console import Console
 from slipway.core.context import Context
+from slipway.core.errors import UsageError
 from slipway.core.lock import held
 from slipway.core.ownership import require_own, require_own_target, require_own_tree
+from slipway.core.schema import Settings
 from slipway.core.state import State, cache_home
 from slipway.settings.read import Request, read
 
@@ -42,6 +44,16 @@ class Session:
         ):
             if path is not None:  # both may name programs that run here
                 require_own_target(what, path)
+
+    def one(self, model: str) -> tuple[str, Settings]:
+        """(name, settings) of the model that a verb is about. Raises UsageError where several could be."""
+        each = self.settings.each(model)
+        if len(each) > 1:
+            raise UsageError(
+                f"there are {len(each)} models",
+                action=f"name one: --model {' or '.join(self.settings.models)}",
+            )
+        return each[0]
 
     @contextmanager
     def reporting(self, verb: str) -> Iterator[Context]:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from slipway.cli.chain import run_chain
-from slipway.cli.options import Config, Json, Set, Verbose
+from slipway.cli.options import Config, Json, Model, Set, Verbose
 from slipway.cli.session import Session
 from slipway.core.errors import UsageError
 
@@ -67,6 +67,7 @@ Concurrency = Annotated[
 def smoke(
     config: Config = None,
     set_: Set = None,
+    model: Model = "",
     server: Server = "",
     requests: Requests = None,
     work_dir: WorkDir = None,
@@ -97,19 +98,19 @@ def smoke(
         "smoke.requests": requests,
         "smoke.num_tests": num_tests,
         "smoke.concurrency": concurrency,
-        "model.name": model_name,
     }
     flags = [*(set_ or []), *(f"{key}={value}" for key, value in given.items() if value is not None)]
     session = Session(config, flags, verbose=verbose)
     if server:
         from slipway_client.client import Tls
 
-        from slipway.cli.any_server import prove, questions  # numpy and gRPC: not for --help
+        from slipway.cli.any_server import about, prove, questions  # numpy and gRPC: not for --help
 
         spoken: Literal["grpc", "rest"] = "rest" if transport == "rest" else "grpc"
         trust = Tls(ca_file) if tls or ca_file else None
-        asked = questions(session, server, work_dir, signature)
-        return prove(session, server, asked, spoken, trust, as_json=json)
+        subject = about(session, model, model_name)
+        asked = questions(subject, server, work_dir, signature)
+        return prove(session, subject, server, asked, spoken, trust, as_json=json)
     alone = {
         "--work-dir": work_dir,
         "--transport": transport != "grpc",
@@ -122,4 +123,6 @@ def smoke(
         raise UsageError(
             f"{', '.join(useless)}: only with --server", action="name the server, HOST:PORT, with --server"
         )
-    return run_chain(session, "smoke", first="smoke", last="smoke", as_json=json)
+    if requests is not None:
+        session.one(model)  # they are about one
+    return run_chain(session, "smoke", first="smoke", last="smoke", only=model, as_json=json)

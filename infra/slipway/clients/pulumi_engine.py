@@ -111,6 +111,21 @@ class Engine:
         with self._errors("stack rm"):
             self._open().workspace.remove_stack(self.stack, force=True, preserve_config=True)
 
+    def rename(self, name: str) -> None:
+        """Call the stack otherwise, with its configuration; its resources stay as they are.
+
+        A stack of that name that holds nothing, as one that was only looked at, makes room. One that was
+        renamed before a run was killed stays so.
+        """
+        with self._errors("stack rename"):
+            workspace = self._workspace()
+            there = {one.name for one in workspace.list_stacks()}
+            if self.stack in there:
+                if name in there:
+                    workspace.remove_stack(name)
+                self._open().rename(name, on_output=self._output)
+            self.stack = name
+
     def resources(self) -> set[Resource]:
         """What the stack's state lists, finished or begun."""
         done, begun = self._state()
@@ -130,6 +145,14 @@ class Engine:
             self.stack,
             work_dir=str(self.project),
             opts=automation.LocalWorkspaceOptions(env_vars=self.variables, pulumi_command=self._command),
+        )
+
+    def _workspace(self) -> Any:
+        """The project, without a look at a stack, which would make it where there is none."""
+        from pulumi import automation
+
+        return automation.LocalWorkspace(
+            work_dir=str(self.project), env_vars=self.variables, pulumi_command=self._command
         )
 
     @functools.cached_property

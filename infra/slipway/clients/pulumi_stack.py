@@ -24,12 +24,16 @@ from slipway.core.user_files import printable, text_of
 PROGRAM = project.folder() / "stacks"  # the folder with __main__.py; Pulumi.yaml lies above it
 
 
-def stack_name(project: Path, state: Path) -> str:
-    """`lab` if project and state folder lie in one another, else a name made from the folder's path."""
+def stack_name(project: Path, state: Path, model: str = "") -> str:
+    """`lab` if project and state folder lie in one another, else a name made from the folder's path.
+
+    model: of several the one whose stack it is, which the name ends with.
+    """
     home, held = project.resolve(), state.resolve()
-    if held.parent == home or home.is_relative_to(held):
-        return "lab"
-    return f"lab-{hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:8]}"
+    name = "lab"
+    if held.parent != home and not home.is_relative_to(held):
+        name += f"-{hashlib.sha256(str(held).encode()).hexdigest()[:8]}"
+    return f"{name}-{model}" if model else name
 
 
 def stack_file(project: Path, stack: str) -> Path:

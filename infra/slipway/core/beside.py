@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -17,17 +18,20 @@ _PATIENCE = 15  # seconds; a download or another run's lock is left to the end o
 
 
 @contextlib.contextmanager
-def preparing(ctx: Context, settings: Settings, stages: Sequence[Stage]) -> Iterator[None]:
-    """Have the wanted stages prepare, one after the other, in a thread that ends with the block."""
+def preparing(ctx: Context, each: Sequence[tuple[str, Settings]], stages: Sequence[Stage]) -> Iterator[None]:
+    """Have the wanted stages prepare, one after the other, in a thread that ends with the block.
+
+    each: (name, settings) of every model, whose settings decide what is wanted.
+    """
     over = threading.Event()
 
     def prepare() -> None:
         with process.cancellable(over):
-            for stage in stages:
+            for stage, (model, settings) in itertools.product(stages, each):
                 if over.is_set() or not isinstance(stage, HasPrepare) or unwanted(stage, settings):
                     continue
                 try:
-                    stage.prepare(ctx, settings)
+                    stage.prepare(ctx.of(model), settings)
                 except process.Cancelled:
                     return
                 except Exception as error:  # noqa: BLE001  # the stage itself meets it again, and tells it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from slipway_client.logins import without_logins
@@ -24,6 +24,12 @@ class Context:
     project: Path
     cache: Path = field(default_factory=cache_home)
     emit: Emit = silent
+
+    def of(self, model: str) -> Context:
+        """The same for one of several models: its part of the state folder and of the run's."""
+        if not model:
+            return self
+        return replace(self, state=self.state.of(model), run=self.run / "models" / model)
 
     def evidence(self, name: str) -> Path:
         """A file of this run's folder for evidence; its parent exists."""

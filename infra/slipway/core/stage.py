@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from slipway.core.context import Context
 from slipway.core.evidence import Reading
-from slipway.core.types import Outcome
+from slipway.core.types import SHARED, Outcome
 
 
 class Stage(Protocol):
@@ -58,6 +58,11 @@ def produces(stage: Stage) -> type:
     return kind
 
 
+def is_shared(stage: Stage) -> bool:
+    """Whether a stage is run once, however many models there are."""
+    return produces(stage) in SHARED
+
+
 @runtime_checkable
 class HasShouldRun(Protocol):
     def should_run(self, settings: Any) -> str:
@@ -100,4 +105,14 @@ class HasCollect(Protocol):
 class HasRemove(Protocol):
     def remove(self, ctx: Context, settings: Any) -> list[str]:
         """Take away what `run` made, also after a run that was killed; one line per thing removed."""
+        ...
+
+
+@runtime_checkable
+class HasLeft(Protocol):
+    def left(self, ctx: Context, settings: Any) -> Sequence[tuple[str, Stage]]:
+        """What `run` made for models that the settings do not name any more.
+
+        (model, a stage that takes away what is its own): it is run like any other, for that model.
+        """
         ...

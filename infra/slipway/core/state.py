@@ -9,14 +9,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
 from slipway.core import ownership
 from slipway.core.errors import EnvironmentFault
-from slipway.core.types import MADE_BY, Cluster, Hosts, dump, load
+from slipway.core.types import MADE_BY, SHARED, Cluster, Hosts, dump, load
 
 T = TypeVar("T")
 
@@ -29,9 +29,33 @@ CACHED: tuple[str, ...] = (*get_args(Cached), "bench", "tests")  # the last two 
 
 @dataclass(frozen=True)
 class State:
-    """`.slipway/` beside slipway.yaml. Files with secrets are 0600, the folder 0700."""
+    """`.slipway/` beside slipway.yaml. Files with secrets are 0600, the folder 0700.
+
+    model: of several the one whose values, image and deployment are meant; empty where there is one.
+    """
 
     root: Path
+    model: str = ""
+
+    def of(self, model: str) -> State:
+        """The same folder, as one of several models has it; empty for what no model of several has."""
+        return replace(self, model=model)
+
+    @property
+    def kept_models(self) -> tuple[str, ...]:
+        """The models, of several, that something is kept of; also those that the settings do not name now."""
+        folder = self.by_model
+        return tuple(sorted(path.name for path in folder.iterdir())) if folder.is_dir() else ()
+
+    @property
+    def by_model(self) -> Path:
+        """A folder for each of several models: its own values, image and deployment."""
+        return self.root / "by-model"
+
+    @property
+    def own(self) -> Path:
+        """Where the values, image and deployment of this model lie."""
+        return self.by_model / self.model if self.model else self.root
 
     @property
     def inventory(self) -> Path:
@@ -61,12 +85,12 @@ class State:
     @property
     def image(self) -> Path:
         """The serving image's build context, and in layout/ its manifest and what is signed about it."""
-        return self.root / "image"
+        return self.own / "image"
 
     @property
     def values(self) -> Path:
-        """The last value of each stage but the hosts', a file each."""
-        return self.root / "values"
+        """The last value of each stage but the hosts', a file each; of several models that model's own."""
+        return self.own / "values"
 
     @property
     def signing(self) -> Path:
@@ -80,7 +104,7 @@ class State:
     @property
     def deployed(self) -> Path:
         """What was deployed last: its namespace, and whether by engine or render."""
-        return self.root / "deployed.json"
+        return self.own / "deployed.json"
 
     @property
     def bin(self) -> Path:
@@ -112,6 +136,8 @@ class State:
         Two levels down, where slipway's own files are: further down hosts' files have users of their own.
         """
         ownership.require_own_tree("the state folder", self.root, depth=2)
+        if self.kept_models:
+            ownership.require_own_tree("the state folder", self.by_model, depth=3)
 
     # -- the last value of each stage, for `--from STAGE` and the verbs that run one stage ---------------
 
@@ -143,18 +169,30 @@ class State:
 
     def _value(self, kind: type) -> Path:
         """Where the last value of a type lies; the hosts' backends keep theirs beside their machines."""
-        return self.hosts / "hosts.json" if kind is Hosts else self.values / f"{MADE_BY[kind]}.json"
+        if kind is Hosts:
+            return self.hosts / "hosts.json"
+        return (self.of("") if kind in SHARED else self).values / f"{MADE_BY[kind]}.json"
 
     @property
     def made(self) -> tuple[Path, ...]:
         """All that the stages put here. What else lies in the folder is somebody's own."""
         files = (self.inventory, self.kubeconfig, self.deployed)
         folders = (self.hosts, self.values, self.ssh, self.registry, self.models, self.image, self.signing)
-        return (*files, *folders, self.pulumi, self.bin)
+        return (*files, *folders, self.pulumi, self.bin, self.by_model)
 
     def clear(self) -> list[str]:
         """Remove what the stages made; reports, logs and the lock stay. Returns a line for each thing."""
         return [line for path in self.made for line in remove(path)]
+
+    def clear_model(self) -> list[str]:
+        """Remove what is kept of this model alone. Returns a line for each thing."""
+        if not self.model:
+            values = [self._value(kind) for kind in MADE_BY if kind not in SHARED]
+            return [line for path in (*values, self.image, self.deployed) for line in remove(path)]
+        removed = remove(self.own)
+        with suppress(OSError):  # another model's is there
+            self.own.parent.rmdir()
+        return removed
 
     def clear_reports(self) -> list[str]:
         """Remove reports and logs, and the folder with its lock when nothing else is in it.

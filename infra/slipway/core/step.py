@@ -17,7 +17,7 @@ from slipway.core.evidence import MISSING, Evidence, gather
 from slipway.core.faults import explained
 from slipway.core.schema import Settings
 from slipway.core.stage import HasCollect, HasProvided, HasShouldRun, Stage, name_of, needs, produces
-from slipway.core.types import MADE_BY, Result, Status, Values
+from slipway.core.types import MADE_BY, Result, Status, Values, label_of
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def earlier_step(ctx: Context, settings: Settings, stage: Stage, values: Values)
         return run_stage(ctx, settings, stage, values)
     value = ctx.state.kept(produces(stage))
     why = "taken from the last run" if value is not None else "no value yet"
-    return Step(Result(name_of(stage), "not_run", why, 0.0), value)
+    return Step(Result(name_of(stage), "not_run", why, 0.0, model=ctx.state.model), value)
 
 
 def unwanted(stage: Stage, settings: Settings) -> str:
@@ -46,7 +46,8 @@ def unwanted(stage: Stage, settings: Settings) -> str:
 
 def run_stage(ctx: Context, settings: Settings, stage: Stage, values: Values) -> Step:
     """Run one stage, whatever comes of it."""
-    name, begin = name_of(stage), time.monotonic()
+    name, model, begin = name_of(stage), ctx.state.model, time.monotonic()
+    label = label_of(name, model)
     value: object = None
     error: SlipwayError | None = None
     code, changed = 0, 0
@@ -57,14 +58,14 @@ def run_stage(ctx: Context, settings: Settings, stage: Stage, values: Values) ->
             value, reason = (outcome.value, f"{why}: {outcome.summary}") if outcome else (None, why)
             status = "not_run"
         else:
-            ctx.emit(StageStarted(name, stage.title))
+            ctx.emit(StageStarted(label, stage.title))
             outcome = stage.run(ctx, **arguments(stage, settings, values))
             value, changed, reason = outcome.value, outcome.changed, outcome.summary
             status = "changed" if changed else "unchanged"
         if value is not None:
             ctx.state.keep(value)
     except KeyboardInterrupt:
-        error = SlipwayError(f"interrupted during {name}", action="the same command goes on from here")
+        error = SlipwayError(f"interrupted during {label}", action="the same command goes on from here")
         reason, code = "interrupted", INTERRUPTED
     except Exception as failure:  # noqa: BLE001  # whatever it is: told, and the run's report is written
         error = told(ctx, name, failure)
@@ -73,9 +74,9 @@ def run_stage(ctx: Context, settings: Settings, stage: Stage, values: Values) ->
         value = failure.value if isinstance(failure, GateFailed) else None  # a failed proof is still one
     seconds = time.monotonic() - begin
     reason = without_logins(reason)
-    ctx.emit(StageFinished(name, status, seconds, reason.splitlines()[0] if reason else ""))
+    ctx.emit(StageFinished(label, status, seconds, reason.splitlines()[0] if reason else ""))
     evidence = tuple(str(path) for path in error.evidence) if error else ()
-    return Step(Result(name, status, reason, seconds, changed, evidence), value, error, code)
+    return Step(Result(name, status, reason, seconds, changed, evidence, model=model), value, error, code)
 
 
 def told(ctx: Context, name: str, failure: Exception) -> SlipwayError:

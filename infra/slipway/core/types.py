@@ -252,7 +252,10 @@ class Proof:
 
 @dataclass(frozen=True)
 class Result:
-    """How one stage went. evidence_seconds: how long collecting it took, after the stage had failed."""
+    """How one stage went. evidence_seconds: how long collecting it took, after the stage had failed.
+
+    model: of several the one it was run for; empty for a stage that is run once.
+    """
 
     name: str
     status: Status
@@ -261,11 +264,25 @@ class Result:
     changed: int = 0
     evidence: tuple[str, ...] = ()
     evidence_seconds: float = 0.0
+    model: str = ""
+
+    @property
+    def label(self) -> str:
+        """The stage, and its model where there are several."""
+        return label_of(self.name, self.model)
+
+
+def label_of(stage: str, model: str) -> str:
+    """What a stage is called where people read of it; model is empty where there is one only."""
+    return f"{stage} {model}" if model else stage
 
 
 @dataclass(frozen=True)
 class Values:
-    """What the stages handed on; None for a stage the run did not get to."""
+    """What the stages handed on; None for a stage the run did not get to.
+
+    models: where there are several, by name what was made for each; hosts and cluster are then only here.
+    """
 
     hosts: Hosts | None = None
     cluster: Cluster | None = None
@@ -273,6 +290,12 @@ class Values:
     image: ImageRef | None = None
     endpoints: Endpoints | None = None
     proof: Proof | None = None
+    models: dict[str, Values] = field(default_factory=dict)
+
+    @property
+    def each(self) -> tuple[tuple[str, Values], ...]:
+        """(name, what was made for it) of each of several models; else these values, without a name."""
+        return tuple(self.models.items()) or (("", self),)
 
     def of(self, kind: type[T]) -> T | None:
         """The value of this type, None if no stage has made it."""
@@ -296,6 +319,8 @@ MADE_BY: dict[type, str] = {
     Endpoints: "deploy",
     Proof: "smoke",
 }
+# What there is once, however many models: the other values are each model's own
+SHARED: tuple[type, ...] = (Hosts, Cluster)
 _FIELDS: dict[type, str] = {
     Hosts: "hosts",
     Cluster: "cluster",

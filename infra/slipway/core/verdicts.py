@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slipway.core.types import Gate, Proof, ReplicaProof
+from slipway.core.types import Gate, Proof, ReplicaProof, Values
 
 
 def complaints(replica: ReplicaProof) -> list[str]:
@@ -45,6 +45,19 @@ def gate_note(gate: Gate) -> str:
 def which(proof: Proof, whole: Proof) -> str:
     """Which of several models a proof is of, to go before what is said of it; nothing where there is one."""
     return f"model {proof.model}: " if whole.beside else ""
+
+
+def proofs(values: Values) -> list[tuple[Proof, str]]:
+    """Each model's proof with whose it is, in words that tell them apart; none needed for a single one.
+
+    A model beside another in one server goes by both names where there are several servers.
+    """
+    out = []
+    for name, made in values.each:
+        for one in made.proof.each if made.proof else ():
+            alone = name if one is made.proof else f"{one.model} beside {name}"
+            out.append((one, alone if name else one.model if made.proof and made.proof.beside else ""))
+    return out
 
 
 def failed_gates(proof: Proof) -> list[str]:

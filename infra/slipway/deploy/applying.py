@@ -16,17 +16,20 @@ from slipway.deploy.differences import Key, compare, key_of, without_marks
 from slipway.deploy.ownership import FIELD_MANAGER, manager
 from slipway.deploy.pull_secret import login
 
-# The ConfigMap that remembers which objects an apply made, so that the next one can remove what is gone
-APPLYSET = "slipway-applyset"
 _MADE_BY = {"app.kubernetes.io/managed-by": FIELD_MANAGER}
 
 
 class Applier:
-    """Manifests in one namespace of one cluster."""
+    """Manifests in one namespace of one cluster.
 
-    def __init__(self, kubectl: Kubectl, namespace: str) -> None:
+    applyset: the ConfigMap that remembers which objects an apply made, so that the next one can remove what
+    is gone. Each model has its own.
+    """
+
+    def __init__(self, kubectl: Kubectl, namespace: str, applyset: str) -> None:
         self.kubectl = kubectl
         self.namespace = namespace
+        self.applyset = applyset
 
     def ensure_namespace(self) -> list[Change]:
         """Make the namespace unless it exists; an existing one is left as it is."""
@@ -81,7 +84,7 @@ class Applier:
 
     def members(self) -> set[Key]:
         """Objects that earlier applies of our set made and that still exist."""
-        parent = self.kubectl.find("configmap", APPLYSET, namespace=self.namespace)
+        parent = self.kubectl.find("configmap", self.applyset, namespace=self.namespace)
         if parent is None:
             return set()
         notes = parent["metadata"].get("annotations", {})
@@ -121,7 +124,7 @@ class Applier:
                 _counted(manifests, before),
                 field_manager=FIELD_MANAGER,
                 force=True,
-                applyset=f"configmaps/{APPLYSET}",
+                applyset=f"configmaps/{self.applyset}",
                 namespace=self.namespace,
             )
         except KubectlError as error:
@@ -151,7 +154,7 @@ class Applier:
         wanted = {(item["kind"], item["metadata"]["name"]) for item in kept}
         gone = sorted((kind, name) for kind, _, name in self.members() if (kind, name) not in wanted)
         changes = [self.delete(kind, name) for kind, name in gone]
-        self.delete("ConfigMap", APPLYSET)
+        self.delete("ConfigMap", self.applyset)
         return changes
 
     def delete(self, kind: str, name: str) -> Change:
@@ -159,19 +162,23 @@ class Applier:
         self.kubectl.run(["delete", kind, name, "-n", self.namespace, "--ignore-not-found"], timeout=180)
         return Change("remove", kind, name)
 
-    def remove(self) -> list[Change]:
-        """Take away what `apply` and `ensure_*` made, and the namespace if it was made here."""
+    def remove(self, *, alone: bool) -> list[Change]:
+        """Take away what `apply` made, and what `remove_rest` does."""
         changes = [self.delete(kind, name) for kind, _, name in sorted(self.members())]
-        return changes + self.remove_rest()
+        return changes + self.remove_rest(alone=alone)
 
-    def remove_rest(self) -> list[Change]:
-        """Take away what `ensure_*` made and the memory of `apply`."""
+    def remove_rest(self, *, alone: bool) -> list[Change]:
+        """Take away the memory of `apply` and what `ensure_*` made, the namespace if it was made here.
+
+        alone: nothing else of ours is in the namespace; else that and the login in it stay.
+        """
         changes = []
-        for kind, name in (("Secret", PULL_SECRET), ("ConfigMap", APPLYSET)):
+        login = [("Secret", PULL_SECRET)] if alone else []
+        for kind, name in (*login, ("ConfigMap", self.applyset)):
             held = self.kubectl.find(kind, name, namespace=self.namespace)
             if held is not None and (kind == "ConfigMap" or manager(held) == FIELD_MANAGER):
                 changes.append(self.delete(kind, name))
-        space = self.kubectl.find("namespace", self.namespace)
+        space = self.kubectl.find("namespace", self.namespace) if alone else None
         if space is not None and _MADE_BY.items() <= space["metadata"].get("labels", {}).items():
             self.kubectl.run(["delete", "namespace", self.namespace, "--ignore-not-found"], timeout=180)
             changes.append(Change("remove", "Namespace", self.namespace))

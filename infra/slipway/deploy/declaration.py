@@ -13,9 +13,9 @@ from slipway.core.registries import brought, in_use
 from slipway.core.schema import Settings
 from slipway.core.state import link_atomically
 from slipway.core.types import Cluster, ImageRef, Registry
-from slipway.deploy import stack_inputs
+from slipway.deploy import deployed, stack_inputs
 from slipway.deploy.applying import Applier
-from slipway.deploy.engine import project_of
+from slipway.deploy.engine import project_of, stack_of
 from slipway.deploy.way import Way
 
 
@@ -50,7 +50,7 @@ def declare(ctx: Context, settings: Settings, cluster: Cluster, image: ImageRef)
     )
     kubectl = Kubectl.of(cluster)
     link_atomically(ctx.state.bin / "kubectl", cluster.kubectl)
-    return Declared(kubectl, registry, config, rendered, Applier(kubectl, namespace))
+    return Declared(kubectl, registry, config, rendered, Applier(kubectl, namespace, deployed.applyset(ctx)))
 
 
 def configure(ctx: Context, declared: Declared, by: Way, *, preview: bool = False) -> Path | None:
@@ -59,9 +59,8 @@ def configure(ctx: Context, declared: Declared, by: Way, *, preview: bool = Fals
     A preview writes it into the state folder instead, because it may change nothing else. Returns the
     file, or None if the project lies elsewhere and render needs no file.
     """
-    project = project_of(ctx)
-    stack = pulumi_stack.stack_name(project, ctx.state.root)
-    if by != "engine" and stack != "lab":
+    project, stack = project_of(ctx), stack_of(ctx)
+    if by != "engine" and pulumi_stack.stack_name(project, ctx.state.root) != "lab":
         return None
     # With the engine this stage waits itself: it tells why a pod does not start, and a wait that is
     # killed leaves nothing pending in Pulumi's state.

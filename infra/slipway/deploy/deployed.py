@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+from slipway_stacks.outputs import Names
 
 from slipway.clients import pulumi_stack
 from slipway.clients.kubectl import Kubectl
 from slipway.core.context import Context
 from slipway.core.errors import DeployError, EnvironmentFault
 from slipway.core.state import write_atomically
-from slipway.deploy.engine import project_of
+from slipway.deploy.engine import project_of, stack_of
 from slipway.deploy.way import Way
+
+APPLYSET = "slipway-applyset"
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """What this state folder deployed last."""
+    """What this state folder deployed last. backend: where Pulumi keeps its state, if not in this folder."""
 
     namespace: str
     by: Way
     deployment: str = "mnist-deployment"  # what every one was called before names followed the model's
+    backend: str | None = None
 
 
 def remember(ctx: Context, earlier: Earlier) -> None:
@@ -38,10 +43,21 @@ def remembered(ctx: Context) -> Earlier | None:
         return None
 
 
+def places(ctx: Context) -> list[Context]:
+    """Where this state folder remembers a deployment: that of a single model, and of each of several."""
+    every = [replace(ctx, state=ctx.state.of(name)) for name in ("", *ctx.state.kept_models)]
+    return [place for place in every if remembered(place) is not None]
+
+
+def applyset(ctx: Context) -> str:
+    """The ConfigMap that remembers which objects an apply of this model made."""
+    model = ctx.state.model
+    return f"{APPLYSET}-{Names(model).stem}" if model else APPLYSET
+
+
 def forget(ctx: Context) -> list[str]:
     """Drop the memory and the stack's configuration file. Returns a line for each file removed."""
-    project = project_of(ctx)
-    stack = pulumi_stack.stack_name(project, ctx.state.root)
+    project, stack = project_of(ctx), stack_of(ctx)
     removed = []
     if (project / "Pulumi.yaml").is_file():
         file = pulumi_stack.stack_file(project, stack)
@@ -57,11 +73,12 @@ def refuse_leaving(ctx: Context, kubectl: Kubectl, namespace: str) -> None:
     earlier = remembered(ctx)
     if earlier is None or earlier.namespace == namespace:
         return
+    option = f" --model {ctx.state.model}" if ctx.state.model else ""
     if kubectl.find("deployment", earlier.deployment, namespace=earlier.namespace) is not None:
         raise DeployError(
             f"{earlier.deployment} runs in namespace {earlier.namespace}; deploying to {namespace} "
             "would leave it there",
-            action="take it away first: `slipway destroy`",
+            action=f"take it away first: `slipway destroy{option}`",
         )
 
 

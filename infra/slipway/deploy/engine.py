@@ -70,11 +70,10 @@ def engine_of(ctx: Context, settings: Settings, kubectl: Kubectl) -> Engine | No
     """Pulumi's engine for this state folder and cluster; None while no CLI was put there."""
     if not _kept(ctx).exists():
         return None
-    folder = project_of(ctx)
-    stack = pulumi_stack.stack_name(folder, ctx.state.root)
+    stack = stack_of(ctx)
     return Engine(
         ctx.state.root,
-        folder,
+        project_of(ctx),
         stack,
         _environment(ctx, settings, kubectl.kubeconfig, stack),
         on_line=lambda line: ctx.emit(Detail(line)),
@@ -93,10 +92,14 @@ def project_of(ctx: Context) -> Path:
     return pulumi_stack.copy_project(found, ctx.state.pulumi / "project")
 
 
+def stack_of(ctx: Context) -> str:
+    """The stack of this state folder; of several models each has its own."""
+    return pulumi_stack.stack_name(project_of(ctx), ctx.state.root, ctx.state.model)
+
+
 def variables(ctx: Context, settings: Settings, kubeconfig: Path) -> dict[str, str]:
     """What a shell needs for kubectl and `pulumi up` at the project's root."""
-    stack = pulumi_stack.stack_name(project_of(ctx), ctx.state.root)
-    return _environment(ctx, settings, kubeconfig, stack)
+    return _environment(ctx, settings, kubeconfig, stack_of(ctx))
 
 
 def _environment(ctx: Context, settings: Settings, kubeconfig: Path, stack: str) -> dict[str, str]:

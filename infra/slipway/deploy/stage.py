@@ -13,14 +13,14 @@ from slipway.clients.kubectl import Change, Kubectl, Manifest
 from slipway.clients.pulumi_engine import Engine
 from slipway.core import retry
 from slipway.core.context import Context
-from slipway.core.errors import EnvironmentFault, Timeout
+from slipway.core.errors import Timeout
 from slipway.core.events import Note
 from slipway.core.evidence import Reading
 from slipway.core.schema import Settings
+from slipway.core.stage import Stage
 from slipway.core.types import Cluster, Endpoints, ImageRef, Outcome
-from slipway.deploy import deployed, evidence, takeover, watching
+from slipway.deploy import deployed, evidence, leaving, takeover, watching
 from slipway.deploy.apis import refuse_unknown, without_effect
-from slipway.deploy.applying import Applier
 from slipway.deploy.declaration import Declared, configure, declare
 from slipway.deploy.deployed import Earlier
 from slipway.deploy.differences import Key
@@ -58,12 +58,14 @@ class Deploy:
         engine = engine_of(ctx, settings, declared.kubectl)
         if engine is not None:
             engine.unlock()
+        names = outputs.Names(image.model_name)
+        if (place := leaving.before(ctx, settings, declared.namespace, names)) is not None:
+            leaving.pass_on(ctx, settings, place, declared.kubectl, declared.rendered.manifests)
         refuse_strangers(declared.namespace, held, engine)
         changes = declared.applier.ensure_namespace()
         if declared.login is not None:
             changes += declared.applier.ensure_pull_secret(declared.login)
-        names = outputs.Names(image.model_name)
-        deployed.remember(ctx, Earlier(declared.namespace, way, names.deployment))
+        deployed.remember(ctx, Earlier(declared.namespace, way, names.deployment, settings.deploy.backend))
         configure(ctx, declared, way)
         changes += _apply(ctx, declared, engine, way, held)
         count = len(changes)
@@ -90,7 +92,10 @@ class Deploy:
             return [f"deploy the model server: what changes is known once {missing} exists"]
         declared = declare(ctx, settings, cluster, image)
         refuse_unknown(declared.kubectl, declared.rendered.manifests)
+        names = outputs.Names(image.model_name)
+        ctx = leaving.before(ctx, settings, declared.namespace, names) or ctx  # what is there is asked
         applier, manifests = declared.applier, declared.rendered.manifests
+        applier.applyset = deployed.applyset(ctx)
         held = applier.held(manifests)
         fresh = applier.namespace_is_missing()
         changes = [Change("create", "Namespace", declared.namespace)] if fresh else []
@@ -110,6 +115,10 @@ class Deploy:
             changes += applier.plan(manifests, held)
         return [change.line() for change in changes]
 
+    def left(self, ctx: Context, settings: Settings) -> list[tuple[str, Stage]]:
+        """Each deployment of a model that the settings do not name any more, to be taken away."""
+        return [(place.state.model, leaving.TakeAway()) for place in leaving.gone(ctx, settings)]
+
     def collect(self, ctx: Context) -> Sequence[Reading]:
         """Objects, events, descriptions and pod logs of the namespace that was deployed to."""
         cluster, earlier = ctx.state.kept(Cluster), deployed.remembered(ctx)
@@ -123,14 +132,8 @@ class Deploy:
         kubeconfig = settings.cluster.kubeconfig
         if kubeconfig is not None and deployed.remembered(ctx) is not None:
             kubectl = deployed.kubectl_for(ctx, kubeconfig, settings.cluster.context)
-            removed = _take_away(ctx, settings, kubectl)
+            removed = leaving.take_away(ctx, settings, kubectl)
         return removed + deployed.forget(ctx)
-
-
-def destroy(ctx: Context, settings: Settings, cluster: Cluster) -> list[str]:
-    """Remove what `run` made: objects, pull secret, the namespace where it was made here; one line each."""
-    kubectl = Kubectl.of(cluster)
-    return _take_away(ctx, settings, kubectl) if deployed.remembered(ctx) is not None else []
 
 
 def _apply(
@@ -167,25 +170,6 @@ def _endpoints(kubectl: Kubectl, namespace: str, names: outputs.Names, way: Way)
         return retry.wait_for(f"{names.service} lists every replica", attempt, timeout=LISTED_SECONDS)
     except Timeout:
         return listed[-1]
-
-
-def _take_away(ctx: Context, settings: Settings, kubectl: Kubectl) -> list[str]:
-    earlier = deployed.remembered(ctx)
-    assert earlier is not None  # both callers asked
-    applier = Applier(kubectl, earlier.namespace)
-    if earlier.by == "engine":
-        engine = engine_of(ctx, settings, kubectl)
-        if engine is None:
-            raise EnvironmentFault(
-                "the deployment was made by Pulumi's engine, which is not in the state folder any more",
-                action="`slipway deploy` brings it there; then repeat this",
-            )
-        engine.unlock()
-        changes = engine.destroy() + applier.remove_rest()
-    else:
-        changes = applier.remove()
-    deployed.forget(ctx)
-    return [change.line() for change in changes]
 
 
 def env(ctx: Context, settings: Settings) -> dict[str, str]:

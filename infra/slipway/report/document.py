@@ -10,8 +10,8 @@ from slipway.core.types import Result, Values
 
 
 def proven(results: Iterable[Result], values: Values) -> bool:
-    """Whether this run proved its deployment: it did what was asked, and the smoke stage's gates held."""
-    return values.proof is not None and done(results, values)
+    """Whether this run proved its deployments: it did what was asked, and the smoke stage's gates held."""
+    return all(one.proof is not None for _, one in values.each) and done(results, values)
 
 
 def done(results: Iterable[Result], values: Values) -> bool:
@@ -22,16 +22,36 @@ def done(results: Iterable[Result], values: Values) -> bool:
     statuses = [result.status for result in results]
     if "failed" in statuses or not set(statuses) & {"changed", "unchanged"}:
         return False
-    return values.proof is None or values.proof.ok
+    return all(one.proof is None or one.proof.ok for _, one in values.each)
 
 
 def document(results: tuple[Result, ...], values: Values, versions: Mapping[str, str]) -> dict[str, Any]:
-    """run.json as data: ok, stages, versions and, per host, what the play did to it."""
-    return {
+    """run.json as data: ok, stages, versions and, per host, what the play did to it.
+
+    Of several models each stage says whose it is, and `models` what came of each.
+    """
+    out = {
         "ok": done(results, values),
-        "stages": [asdict(result) for result in results],
+        "stages": [
+            {key: value for key, value in asdict(result).items() if key != "model" or value}
+            for result in results
+        ],
         "versions": dict(versions),
         "hosts": hosts(values),
+    }
+    if values.models:
+        out["models"] = {name: _model(one) for name, one in values.models.items()}
+    return out
+
+
+def _model(values: Values) -> dict[str, Any]:
+    """What came of one of several models: its image, where it answers, whether that is proven."""
+    endpoints, image = values.endpoints, values.image
+    return {
+        "proven": values.proof is not None and values.proof.ok,
+        "image": image.reference if image else None,
+        "namespace": endpoints.namespace if endpoints else None,
+        "service": endpoints.service if endpoints else None,
     }
 
 

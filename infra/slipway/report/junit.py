@@ -6,7 +6,7 @@ import re
 from xml.etree import ElementTree as ET
 
 from slipway.core.types import Gate, Proof, ReplicaProof, Result, Values
-from slipway.core.verdicts import complaints, gate_line, gate_note, place, replica_lines
+from slipway.core.verdicts import complaints, gate_line, gate_note, place, proofs, replica_lines
 
 # Terminal colours first (their escape character alone is illegal too), then what XML 1.0 cannot hold.
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
@@ -17,11 +17,10 @@ def junit(results: tuple[Result, ...], values: Values) -> str:
     """The whole run as one `testsuites` document."""
     root = ET.Element("testsuites", name="slipway")
     _suite(root, "stages", [_stage(result) for result in results])
-    if values.proof is not None:
-        for proof in values.proof.each:
-            of = f" of {proof.model}" if values.proof.beside else ""
-            _suite(root, f"gates{of}", [_gate(gate, proof) for gate in proof.gates])
-            _suite(root, f"replicas{of}", [_replica(replica, proof) for replica in proof.replicas])
+    for proof, whose in proofs(values):
+        of = f" of {whose}" if whose else ""
+        _suite(root, f"gates{of}", [_gate(gate, proof) for gate in proof.gates])
+        _suite(root, f"replicas{of}", [_replica(replica, proof) for replica in proof.replicas])
     _count(root, list(root.iter("testcase")))
     ET.indent(root)
     return f'<?xml version="1.0" encoding="utf-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
@@ -33,7 +32,7 @@ def clean(text: str) -> str:
 
 
 def _stage(result: Result) -> ET.Element:
-    case = _case("stages", result.name, result.seconds)
+    case = _case("stages", result.label, result.seconds)
     if result.status == "failed":
         _failure(case, result.reason.splitlines()[0] if result.reason else "failed", result.reason)
     elif result.status == "not_run":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from slipway.core.types import Proof, Result, Values
-from slipway.core.verdicts import complaints, failed_gates, verdict
+from slipway.core.verdicts import complaints, failed_gates, proofs, verdict
 from slipway.report import document
 from slipway.report.junit import clean
 
@@ -42,10 +42,11 @@ def page(run_dir: Path, results: tuple[Result, ...], values: Values, versions: M
         total=sum(result.seconds + result.evidence_seconds for result in results),
         hosts=document.hosts(values),
         values=values,
-        proofs=_proofs(values.proof),
+        proofs=_proofs(values),
+        deployed=[(name, one) for name, one in values.each if one.model or one.image or one.endpoints],
         versions=dict(versions),
         files=_files(run_dir, results),
-        evidence={result.name: [link(run_dir, path) for path in result.evidence] for result in results},
+        evidence={result.label: [link(run_dir, path) for path in result.evidence] for result in results},
     )
 
 
@@ -67,18 +68,22 @@ def _template() -> Template:
 
 def headline(results: tuple[Result, ...], values: Values) -> str:
     """The outcome in one sentence."""
-    proof = values.proof
     failed = next((result for result in results if result.status == "failed"), None)
-    if proof is not None and not proof.ok:
-        bad = failed_gates(proof)
-        return f"The deployment does not answer as it must: {', '.join(bad) or 'not proven'}"
+    for name, one in values.each:
+        if one.proof is not None and not one.proof.ok:
+            bad = failed_gates(one.proof)
+            which = f"The deployment of {name}" if name else "The deployment"
+            return f"{which} does not answer as it must: {', '.join(bad) or 'not proven'}"
     if failed is not None:
-        return f"Failed in stage {failed.name}"
-    if proof is None:
-        ran = [result.name for result in results if result.status in ("changed", "unchanged")]
+        return f"Failed in stage {failed.label}"
+    held = [proof for proof, _ in proofs(values)]
+    if any(one.proof is None for _, one in values.each):
+        ran = [result.label for result in results if result.status in ("changed", "unchanged")]
         return f"Done: {', '.join(ran)}. Nothing is proven, for smoke did not run" if ran else "Nothing ran"
-    models = f" for each of {len(proof.each)} models" if proof.beside else ""
-    return f"Proven: {len(proof.replicas)} of {len(proof.replicas)} replicas answer correctly{models}"
+    count = sum(len(one.proof.replicas) for _, one in values.each if one.proof)
+    what = "of their models" if values.models else "models"
+    models = f" for each of {len(held)} {what}" if len(held) > 1 else ""
+    return f"Proven: {count} of {count} replicas answer correctly{models}"
 
 
 def duration(seconds: float) -> str:
@@ -108,9 +113,9 @@ def link(run_dir: Path, evidence: str) -> Link:
 
 def _files(run_dir: Path, results: tuple[Result, ...]) -> list[Link]:
     names = ["run.json", "junit.xml"]
-    if (run_dir / "smoke.json").exists():
-        names.insert(1, "smoke.json")
-    links = {name: Link(name, f"./{name}") for name in names}
+    made = [*run_dir.glob("smoke.json"), *sorted(run_dir.glob("models/*/smoke.json"))]
+    names[1:1] = [str(path.relative_to(run_dir)) for path in made]
+    links = {name: Link(name, f"./{quote(name)}") for name in names}
     for result in results:
         for path in result.evidence:
             found = link(run_dir, path)
@@ -118,18 +123,16 @@ def _files(run_dir: Path, results: tuple[Result, ...]) -> list[Link]:
     return list(links.values())
 
 
-def _proofs(proof: Proof | None) -> list[dict[str, Any]]:
+def _proofs(values: Values) -> list[dict[str, Any]]:
     """The proof of each model; of, mark: what headings and anchors add where there are several."""
-    if proof is None:
-        return []
     return [
         {
             "proof": one,
             "replicas": _replicas(one),
-            "of": f" of {one.model}" if proof.beside else "",
+            "of": f" of {whose}" if whose else "",
             "mark": f"-{number}" if number else "",
         }
-        for number, one in enumerate(proof.each)
+        for number, (one, whose) in enumerate(proofs(values))
     ]
 
 

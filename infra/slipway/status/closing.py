@@ -4,29 +4,34 @@ from __future__ import annotations
 
 from slipway.core.context import Context
 from slipway.core.types import Result, Run
-from slipway.core.verdicts import gate_note, which
+from slipway.core.verdicts import gate_note, proofs
 
 
 def closing_lines(run: Run, ctx: Context) -> list[str]:
     """The outcome of a run for people; the same facts are in its run.json."""
     out = _deployed(run) + _proved(run) + _times(run.results)
-    if run.ok and run.values.proof is not None and _nothing_changed(run):
+    if run.ok and _all_proved(run) and _nothing_changed(run):
         out.append(_unchanged(run))
     out.append(f"report:   {ctx.state.runs / 'latest' / 'index.html'}")
     return out + [f"next:     {line}" for line in _next(run)]
 
 
+def _all_proved(run: Run) -> bool:
+    return all(made.proof is not None for _, made in run.values.each)
+
+
 def _deployed(run: Run) -> list[str]:
-    endpoints, image, cluster = run.values.endpoints, run.values.image, run.values.cluster
-    out = []
-    if endpoints is not None and image is not None:
-        nodes = sorted({replica.node for replica in endpoints.replicas})
-        out.append(
-            f"deployed: {endpoints.deployment} in namespace {endpoints.namespace}, "
-            f"{len(endpoints.replicas)} replicas "
-            f"on {', '.join(nodes)}, behind {endpoints.service}:{endpoints.grpc_port}"
-        )
-        out.append(f"image:    {image.reference}")
+    out, cluster = [], run.values.cluster
+    for _, made in run.values.each:
+        endpoints, image = made.endpoints, made.image
+        if endpoints is not None and image is not None:
+            nodes = sorted({replica.node for replica in endpoints.replicas})
+            out.append(
+                f"deployed: {endpoints.deployment} in namespace {endpoints.namespace}, "
+                f"{len(endpoints.replicas)} replicas "
+                f"on {', '.join(nodes)}, behind {endpoints.service}:{endpoints.grpc_port}"
+            )
+            out.append(f"image:    {image.reference}")
     if cluster is not None:
         versions = sorted({node.version for node in cluster.nodes})
         out.append(f"cluster:  {cluster.api}, {len(cluster.nodes)} nodes, Kubernetes {', '.join(versions)}")
@@ -34,31 +39,33 @@ def _deployed(run: Run) -> list[str]:
 
 
 def _proved(run: Run) -> list[str]:
-    proof, model = run.values.proof, run.values.model
+    several = len(proofs(run.values)) > 1
     out = []
-    if proof is not None:
-        for one in proof.each:
-            right = f"{one.requests} requests, {one.errors} errors, {one.differences} differences"
-            rate = f", error rate {100 * (1 - one.accuracy):.1f} %" if one.accuracy is not None else ""
-            held = all(gate.ok for gate in one.gates) if proof.beside else proof.ok
-            out.append(
-                f"{'proved:  ' if held else 'NOT proved:'} {which(one, proof)}"
-                f"{len(one.replicas)} replicas, {right}{rate}"
-            )
-            out += [
-                f"{'but:':<9} {gate.name}: {gate_note(gate)}"
-                for gate in one.gates
-                if gate.ok and gate.verdict
-            ]
-    if model is not None and model.accuracy is not None:
+    for one, whose in proofs(run.values):
+        right = f"{one.requests} requests, {one.errors} errors, {one.differences} differences"
+        rate = f", error rate {100 * (1 - one.accuracy):.1f} %" if one.accuracy is not None else ""
+        held = all(gate.ok for gate in one.gates) if several else one.ok
         out.append(
-            f"model:    {model.name} version {model.version}, accuracy {model.accuracy:.3f} on {model.data}"
+            f"{'proved:  ' if held else 'NOT proved:'} {f'model {whose}: ' if whose else ''}"
+            f"{len(one.replicas)} replicas, {right}{rate}"
         )
+        out += [
+            f"{'but:':<9} {gate.name}: {gate_note(gate)}" for gate in one.gates if gate.ok and gate.verdict
+        ]
+    if out:  # else nobody asked for a proof
+        out += [f"NOT proved: model {name}" for name, made in run.values.models.items() if not made.proof]
+    for _, made in run.values.each:
+        model = made.model
+        if model is not None and model.accuracy is not None:
+            out.append(
+                f"model:    {model.name} version {model.version}, accuracy {model.accuracy:.3f} "
+                f"on {model.data}"
+            )
     return out
 
 
 def _times(results: tuple[Result, ...]) -> list[str]:
-    ran = [f"{result.name} {result.seconds:.1f} s" for result in results if result.status != "not_run"]
+    ran = [f"{result.label} {result.seconds:.1f} s" for result in results if result.status != "not_run"]
     collecting = sum(result.evidence_seconds for result in results)
     if collecting:
         ran.append(f"evidence {collecting:.1f} s")
@@ -68,7 +75,7 @@ def _times(results: tuple[Result, ...]) -> list[str]:
 
 def _nothing_changed(run: Run) -> bool:
     """Whether the chain was gone through to the deployment and found as it should be."""
-    deployed = any(result.name == "deploy" and result.status == "unchanged" for result in run.results)
+    deployed = {result.status for result in run.results if result.name == "deploy"} == {"unchanged"}
     return deployed and all(result.changed == 0 for result in run.results)
 
 
@@ -80,10 +87,10 @@ def _unchanged(run: Run) -> str:
 
 
 def _next(run: Run) -> list[str]:
-    endpoints = run.values.endpoints
-    if run.ok and run.values.proof is not None and endpoints is not None:
+    spaces = dict.fromkeys(made.endpoints.namespace for _, made in run.values.each if made.endpoints)
+    if run.ok and _all_proved(run) and spaces:
         return [
-            f'eval "$(slipway env)" && kubectl get pods -n {endpoints.namespace} -o wide',
+            *(f'eval "$(slipway env)" && kubectl get pods -n {space} -o wide' for space in spaces),
             "slipway smoke",
             "slipway down",
         ]

@@ -80,7 +80,7 @@ def examine(ctx: Context, settings: Settings) -> list[Check]:
             needed=False,
             cost=(
                 "deploy.by: engine gets it first, and builds it for minutes where there is no release"
-                if settings.deploy.by == "engine"
+                if any(one.deploy.by == "engine" for _, one in settings.each())
                 else "deployed with kubectl instead, so there is no state, preview or stack of Pulumi's"
             ),
             action="https://www.pulumi.com/docs/iac/download-install/",
@@ -202,7 +202,8 @@ def _training(settings: Settings) -> Check:
         else "the extra `train` is there"
     )
     cost = "no model can be trained or exported, saved or restored here; model.path brings one"
-    return Check("training", not missing, settings.model.path is None, found, extras.command("train"), cost)
+    needed = any(one.model.path is None for _, one in settings.each())
+    return Check("training", not missing, needed, found, extras.command("train"), cost)
 
 
 def _nodes(cluster: Cluster) -> Check:

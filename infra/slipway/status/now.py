@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from slipway.clients import nodes
@@ -12,7 +13,7 @@ from slipway.clients.kubectl import Kubectl
 from slipway.clients.pods import why_not_ready
 from slipway.core.context import Context
 from slipway.core.errors import SlipwayError
-from slipway.core.types import Cluster, Endpoints
+from slipway.core.types import Cluster, Endpoints, label_of
 from slipway.hosts.backends import made_here
 from slipway.status import certificates
 from slipway.status.apt_keys import NEVER
@@ -29,24 +30,29 @@ def status_of(ctx: Context) -> tuple[dict[str, Any], list[str]]:
         "certificates": [],
         "last_run": _last_run(ctx),
     }
-    cluster, endpoints = ctx.state.kept(Cluster), ctx.state.kept(Endpoints)
+    cluster = ctx.state.kept(Cluster)
     if cluster is not None:
         kubectl = Kubectl.of(cluster)
         document["nodes"] = _ask(lambda: _nodes(kubectl))
         document["certificates"] = _certificates(ctx)
-        if endpoints is not None:
-            document["replicas"] = _ask(lambda: _replicas(kubectl, endpoints))
+        for name in ("", *ctx.state.kept_models):
+            if (endpoints := ctx.state.of(name).kept(Endpoints)) is not None:
+                document["replicas"] += _ask(partial(_replicas, kubectl, endpoints, name))
     lines = []
     for kind in ("hosts", "nodes", "replicas", "certificates"):
         rows = document[kind]
         lines.append(f"{kind}:" if rows else f"{kind}: none")
         lines += [
-            f"  {row['name']:<40} {row['state']}" + (f": {row['detail']}" if row.get("detail") else "")
+            f"  {_called(row):<40} {row['state']}" + (f": {row['detail']}" if row.get("detail") else "")
             for row in rows
         ]
     last = document["last_run"]
     lines.append(f"last run: {last['outcome']} ({last['when']})" if last else "last run: none")
     return document, lines
+
+
+def _called(row: dict[str, str]) -> str:
+    return f"{row['model']}: {row['name']}" if "model" in row else row["name"]
 
 
 def _ask(question: Callable[[], Rows]) -> Rows:
@@ -68,19 +74,20 @@ def _nodes(kubectl: Kubectl) -> Rows:
     return out
 
 
-def _replicas(kubectl: Kubectl, endpoints: Endpoints) -> Rows:
+def _replicas(kubectl: Kubectl, endpoints: Endpoints, model: str) -> Rows:
+    """The pods of a deployment. model: whose it is, where there are several."""
+    whose = {"model": model} if model else {}
     deployment = kubectl.find("deployment", endpoints.deployment, namespace=endpoints.namespace)
     if deployment is None:
-        return [{"name": endpoints.deployment, "state": "gone"}]
+        return [{**whose, "name": endpoints.deployment, "state": "gone"}]
     labels = deployment["spec"]["selector"]["matchLabels"]
     selector = ",".join(f"{key}={value}" for key, value in labels.items())
     out = []
     for pod in kubectl.get("pods", namespace=endpoints.namespace, selector=selector)["items"]:
         reason = why_not_ready(pod)
         state = f"not ready: {reason}" if reason else "ready"
-        out.append(
-            {"name": pod["metadata"]["name"], "state": f"{state} on {pod['spec'].get('nodeName', 'no node')}"}
-        )
+        place = pod["spec"].get("nodeName", "no node")
+        out.append({**whose, "name": pod["metadata"]["name"], "state": f"{state} on {place}"})
     return out
 
 
@@ -108,7 +115,11 @@ def _last_run(ctx: Context) -> dict[str, str] | None:
         return None
     if latest is None or document is None:
         return None
-    failed = [stage["name"] for stage in document["stages"] if stage["status"] == "failed"]
+    failed = [
+        label_of(stage["name"], stage.get("model", ""))
+        for stage in document["stages"]
+        if stage["status"] == "failed"
+    ]
     return {
         "when": latest.name,
         "outcome": "ok" if document["ok"] else f"failed at {', '.join(failed) or 'no stage: nothing ran'}",

@@ -45,7 +45,7 @@ def test_it_is_done_while_the_block_goes_on_and_one_failure_stops_no_other(
 
     unwanted = {"should_run": lambda self, settings: "brought along"}
     stages = [stage("provision", fails, **unwanted), stage("image", fails), stage("deploy", works)]
-    with preparing(ctx, Settings(), stages):
+    with preparing(ctx, Settings().each(), stages):
         assert done.wait(LONG)
     assert said == [Detail("image could not prepare: no space")]
 
@@ -63,7 +63,10 @@ def test_what_is_not_done_at_the_end_is_not_begun_and_not_waited_for(
     def never(self: object, ctx: Context, settings: Settings) -> None:
         later.set()
 
-    with pytest.raises(KeyError), preparing(ctx, Settings(), [stage("image", waits), stage("deploy", never)]):
+    with (
+        pytest.raises(KeyError),
+        preparing(ctx, Settings().each(), [stage("image", waits), stage("deploy", never)]),
+    ):
         assert begun.wait(LONG)
         raise KeyError
     go_on.set()

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from slipway.core.errors import EnvironmentFault
-from slipway.core.state import cache_home, create_once, link_atomically, write_atomically
+from slipway.core.state import State, cache_home, create_once, link_atomically, write_atomically
+from slipway.core.types import Cluster, ExportedModel, Hosts, ImageRef
 
 
 def test_writing_tells_whether_anything_changed(tmp_path: Path) -> None:
@@ -123,3 +124,61 @@ def test_what_a_person_put_there_is_neither_lost_nor_used(
     assert str(one) in refused.value.what
     assert "move it" in refused.value.action
     assert theirs.read_text() == "theirs"
+
+
+CLUSTER = Cluster(Path("k"), Path("kubectl"), "", (), None)
+
+
+def exported(name: str) -> ExportedModel:
+    return ExportedModel(Path("m"), name, 1, "00", Path("r"))
+
+
+def test_one_of_several_models_has_its_own_values_and_shares_the_cluster(tmp_path: Path) -> None:
+    state = State(tmp_path / ".slipway")
+    one, other = state.of("one"), state.of("other")
+    for value in (Hosts("ssh", ()), CLUSTER, exported("alone")):
+        state.keep(value)
+    one.keep(exported("one"))
+    assert (one.kept(Hosts), one.kept(Cluster)) == (state.kept(Hosts), CLUSTER)
+    assert [each.kept(ExportedModel) for each in (state, one, other)] == [
+        exported("alone"),
+        exported("one"),
+        None,
+    ]
+    assert state.kept_models == other.kept_models == ("one",)
+    assert (one.models, one.pulumi, one.runs) == (state.models, state.pulumi, state.runs)
+    assert (
+        len({state.image, one.image, other.image}) == len({state.deployed, one.deployed, other.deployed}) == 3
+    )
+    assert one.of("") == state
+
+
+def test_what_is_kept_of_one_model_goes_alone(tmp_path: Path) -> None:
+    state = State(tmp_path / ".slipway")
+    state.keep(CLUSTER)
+    for name in ("", "one", "other"):
+        state.of(name).keep(exported(name))
+        state.of(name).image.mkdir()
+        state.of(name).deployed.write_text("{}")
+    assert state.of("one").clear_model() == [f"folder {state.by_model / 'one'}"]
+    assert state.of("one").clear_model() == []
+    assert state.kept_models == ("other",)
+    assert state.clear_model() == [
+        f"file {state.values / 'model.json'}",
+        f"folder {state.image}",
+        f"file {state.deployed}",
+    ]
+    assert (state.kept(Cluster), state.kept(ImageRef)) == (CLUSTER, None)
+    assert state.of("other").kept(ExportedModel) == exported("other")
+    state.of("other").clear_model()
+    assert not state.by_model.exists()
+
+
+def test_what_somebody_else_can_write_of_a_model_is_not_read(tmp_path: Path) -> None:
+    state = State(tmp_path / ".slipway")
+    state.of("one").keep(exported("one"))
+    state.require_own()
+    file = state.of("one").values / "model.json"
+    file.chmod(0o666)
+    with pytest.raises(EnvironmentFault, match=r"model\.json can be written by everybody"):
+        state.require_own()

@@ -182,7 +182,7 @@ def test_the_login_is_written_once_and_again_when_it_changes(tmp_path: Path) -> 
     password.write_text("one\n")
     registry = Registry("r.lab:5000", "me", password)
     cluster = Secrets()
-    applier = Applier(cluster, "serving")  # type: ignore[arg-type]  # a stand-in
+    applier = Applier(cluster, "serving", "set")  # type: ignore[arg-type]  # a stand-in
     assert [change.line() for change in applier.ensure_pull_secret(registry)] == [
         f"create Secret {PULL_SECRET}"
     ]

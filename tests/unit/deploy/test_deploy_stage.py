@@ -22,7 +22,7 @@ from slipway.core.evidence import Reading
 from slipway.core.schema import Settings
 from slipway.core.state import State
 from slipway.core.types import Cluster, Endpoints, ImageRef, Replica
-from slipway.deploy import deployed, evidence
+from slipway.deploy import deployed, evidence, leaving
 from slipway.deploy import stage as deploy_stage
 from slipway.deploy.declaration import Declared, configure
 from slipway.deploy.deployed import Earlier
@@ -317,7 +317,7 @@ class Fresh(Nowhere):
     def plan(self, manifests: Any, _: object) -> list[Change]:
         return [Change("create", item["kind"], item["metadata"]["name"]) for item in manifests]
 
-    def remove_rest(self) -> list[Change]:
+    def remove_rest(self, *, alone: bool) -> list[Change]:
         return [Change("remove", "Namespace", "serving")]
 
 
@@ -352,19 +352,19 @@ def test_what_the_engine_made_it_takes_away_and_the_rest_goes_too(
     ctx: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = Changing()
-    monkeypatch.setattr(deploy_stage, "Applier", Fresh)
-    monkeypatch.setattr(deploy_stage, "engine_of", lambda *_: None)
+    monkeypatch.setattr(leaving, "Applier", Fresh)
+    monkeypatch.setattr(leaving, "engine_of", lambda *_: None)
     deployed.remember(ctx, Earlier("serving", "engine"))
     with pytest.raises(EnvironmentFault, match="made by Pulumi") as refused:
-        deploy_stage.destroy(ctx, settings(), CLUSTER)
+        leaving.destroy(ctx, settings(), CLUSTER)
     assert refused.value.action
-    monkeypatch.setattr(deploy_stage, "engine_of", lambda *_: engine)
-    assert deploy_stage.destroy(ctx, settings(), CLUSTER) == [
+    monkeypatch.setattr(leaving, "engine_of", lambda *_: engine)
+    assert leaving.destroy(ctx, settings(), CLUSTER) == [
         "remove Deployment mnist-deployment",
         "remove Namespace serving",
     ]
     assert engine.asked == ["unlock", "destroy"]
-    assert deploy_stage.destroy(ctx, settings(), CLUSTER) == []  # nothing is remembered any more
+    assert leaving.destroy(ctx, settings(), CLUSTER) == []  # nothing is remembered any more
 
 
 @pytest.mark.parametrize(("seconds", "listed"), [(60.0, 3), (0.0, 1)])

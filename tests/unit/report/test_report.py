@@ -193,6 +193,56 @@ def test_each_model_of_a_server_has_its_part(tmp_path: Path) -> None:
     assert "Replicas of" not in "".join(alone.text)
 
 
+def several(**models: Values) -> tuple[tuple[Result, ...], Values]:
+    """A run of several models: the cluster once, the rest for each."""
+    each = tuple(replace(result, model=name) for name in models for result in results()[2:])
+    own = {name: replace(one, hosts=None, cluster=None) for name, one in models.items()}
+    return (*results()[:2], *each), Values(values().hosts, values().cluster, models=own)
+
+
+def test_each_of_several_models_has_its_part(tmp_path: Path) -> None:
+    good = values().having(replace(values().proof, model="mnist"))  # type: ignore[type-var]  # there is one
+    beside = replace(proof(replica("pod-c", "worker-1")), model="letters")
+    digits = replace(proof(replica("pod-c", "worker-1")), model="digits", beside=(beside,))
+    (tmp_path / "models" / "mnist").mkdir(parents=True)
+    (tmp_path / "models" / "mnist" / "smoke.json").write_text("{}")
+    run, junit, page = files(tmp_path, *several(mnist=good, digits=values().having(digits)), VERSIONS)
+    assert run["ok"] is True
+    assert {name: told["proven"] for name, told in run["models"].items()} == {"mnist": True, "digits": True}
+    assert run["models"]["mnist"]["service"] == "mnist-service"
+    assert {stage.get("model", "") for stage in run["stages"]} == {"", "mnist", "digits"}
+    assert [host["name"] for host in run["hosts"]] == ["cp"]
+    assert [suite.get("name") for suite in junit.iter("testsuite")] == [
+        "stages",
+        *("gates of mnist", "replicas of mnist", "gates of digits", "replicas of digits"),
+        *("gates of letters beside digits", "replicas of letters beside digits"),
+    ]
+    assert "smoke digits" in {case.get("name") for case in junit.iter("testcase")}
+    text = "".join(page.text)
+    assert "Proven: 3 of 3 replicas answer correctly for each of 3 of their models" in text
+    for wanted in ("deploy mnist", "Replicas of mnist", "Gates of digits", "What is deployed of digits"):
+        assert wanted in text, wanted
+    assert len(page.ids) == len(set(page.ids))
+    assert ("a", "href", "./models/mnist/smoke.json") in page.attributes
+
+
+def test_several_models_are_proven_when_each_is(tmp_path: Path) -> None:
+    bad = values().having(proof(replica("pod-a", "worker-1", errors=3), ok=False))
+    run, _, page = files(tmp_path, *several(mnist=values(), digits=bad), VERSIONS)
+    assert run["ok"] is False
+    assert run["models"]["digits"]["proven"] is False
+    assert "The deployment of digits does not answer as it must: errors" in "".join(page.text)
+    unproved = replace(values(), proof=None)
+    run, _, page = files(tmp_path, *several(mnist=values(), digits=unproved), VERSIONS)
+    assert run["models"]["digits"] == {
+        "proven": False,
+        "image": "10.77.0.2:5000/slipway/mnist@sha256:" + "c" * 64,
+        "namespace": "serving",
+        "service": "mnist-service",
+    }
+    assert "Nothing is proven" in "".join(page.text)
+
+
 def test_run_json_says_what_the_play_did_to_each_host(tmp_path: Path) -> None:
     run, _, _ = files(tmp_path, results(), values(), VERSIONS)
     (host,) = run["hosts"]

@@ -94,6 +94,43 @@ def test_each_model_of_a_server_is_told(ctx: Context) -> None:
     ]
 
 
+def several(*results: Result, **models: Values) -> Run:
+    """SAME for several models."""
+    own = {name: replace(one, hosts=None, cluster=None) for name, one in models.items()}
+    each = tuple(replace(result, model=name) for name in models for result in SAME.results[2:])
+    return Run(True, (*SAME.results[:2], *each, *results), Values(HOSTS, CLUSTER, models=own), {})
+
+
+def test_each_of_several_models_is_told(ctx: Context) -> None:
+    other = replace(ENDPOINTS, namespace="other", deployment="digits-deployment", service="digits-service")
+    digits = VALUES.having(other).having(replace(PROOF, model="digits"))
+    lines = closing_lines(several(mnist=VALUES, digits=digits), ctx)
+    assert [line.partition(" in ")[0] for line in lines if line.startswith("deployed")] == [
+        "deployed: mnist-deployment",
+        "deployed: digits-deployment",
+    ]
+    assert [line.partition(" replicas")[0] for line in lines if "proved" in line] == [
+        "proved:   model mnist: 2",
+        "proved:   model digits: 2",
+    ]
+    assert sum(line.startswith("cluster:") for line in lines) == 1
+    assert any("deploy mnist 1.5 s" in line and "smoke digits 1.5 s" in line for line in lines)
+    assert any(line.startswith("nothing changed") for line in lines)
+    assert [line for line in lines if "kubectl get pods" in line] == [
+        f'next:     eval "$(slipway env)" && kubectl get pods -n {space} -o wide'
+        for space in ("serving", "other")
+    ]
+
+
+def test_a_model_that_was_not_proved_is_named(ctx: Context) -> None:
+    failed = several(mnist=VALUES, digits=replace(VALUES, proof=None))
+    lines = closing_lines(replace(failed, ok=False), ctx)
+    assert "NOT proved: model digits" in lines
+    assert any(line.startswith("proved:   model mnist") for line in lines)
+    gone = Result("deploy", "changed", "9 objects removed", 2.0, changed=9, model="old")
+    assert not any(line.startswith("nothing changed") for line in closing_lines(several(gone, a=VALUES), ctx))
+
+
 def test_a_second_run_says_that_nothing_changed(ctx: Context) -> None:
     assert "nothing changed: 0 changed tasks on 1 hosts, same image digest, same pods" in closing_lines(
         SAME, ctx

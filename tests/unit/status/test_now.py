@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,19 @@ def test_each_host_node_and_replica_has_its_state(up: Context) -> None:
         f"  {'cp':<40} running: control_plane",
         f"  {'worker-1':<40} stopped",
     ]
+
+
+def test_replicas_of_several_models_are_told_by_their_names(up: Context) -> None:
+    up.state.forget(Endpoints)
+    up.state.of("mnist").keep(ENDPOINTS)
+    up.state.of("old").keep(replace(ENDPOINTS, deployment="old-deployment"))
+    document, lines = now.status_of(up)
+    assert [(row["model"], row["name"], row["state"]) for row in document["replicas"]] == [
+        ("mnist", "pod-a", "ready on worker-1"),
+        ("mnist", "pod-b", "not ready: Unschedulable on no node"),
+        ("old", "old-deployment", "gone"),
+    ]
+    assert f"  {'mnist: pod-a':<40} ready on worker-1" in lines
 
 
 def test_a_cluster_that_does_not_answer_hides_nothing_else(
