@@ -154,6 +154,77 @@ def test_a_model_with_warm_up_requests_only(lab: Project, guest: Project, tmp_pa
         guest.configure(before)
 
 
+def deployments(lab: Project) -> dict[str, str]:
+    """Name -> UID of what is deployed in the guest's namespace; what goes lingers until its pods have left."""
+    found = lab.get("deployments", "-n", "guest")["items"]
+    return {
+        item["metadata"]["name"]: item["metadata"]["uid"]
+        for item in found
+        if "deletionTimestamp" not in item["metadata"]
+    }
+
+
+def test_two_models_each_deployed_and_proved(lab: Project, guest: Project, half_plus_two: Path) -> None:
+    """In place of the single model before: that is taken away, for the settings do not name it any more."""
+    settings = yaml.safe_load((guest.root / "slipway.yaml").read_text())
+    del settings["model"], settings["image"]["repository"]
+    settings["deploy"]["replicas"] = 1
+    exported = str(Path(lab.value("model")["path"]).parent)
+    settings["models"] = {
+        "half_plus_two": {"model": {"path": str(half_plus_two)}, "smoke": settings.pop("smoke")},
+        "mnist": {"model": {"path": exported}, "deploy": {"replicas": 2}},
+    }
+    guest.configure(yaml.safe_dump(settings))
+    done = guest.run("up")
+    assert done.code == 0, done.err[-5000:]
+    half, mnist = Names("half_plus_two"), Names("mnist")
+    assert set(deployments(lab)) == {half.deployment, mnist.deployment}
+    assert {name: told["proven"] for name, told in guest.report()["models"].items()} == {
+        "half_plus_two": True,
+        "mnist": True,
+    }
+    for name, replicas in (("half_plus_two", 1), ("mnist", 2)):
+        smoke = guest.report(f"models/{name}/smoke.json")
+        assert (smoke["ok"], smoke["differences"], len(smoke["replicas"])) == (True, 0, replicas)
+    repositories = {
+        item["spec"]["template"]["spec"]["containers"][0]["image"].partition("/")[2].partition("@")[0]
+        for item in lab.get("deployments", "-n", "guest")["items"]
+    }
+    assert repositories == {f"slipway/{half.stem}", "slipway/mnist"}
+    assert "proved:   model half_plus_two: 1 replicas" in done.err
+    assert "proved:   model mnist: 2 replicas" in done.err
+
+    proved = guest.run("smoke", "--model", "half_plus_two")
+    assert proved.code == 0, proved.err[-3000:]
+    assert list(guest.report()["models"]) == ["half_plus_two"]
+    rows = guest.run("status", "--json").document()["replicas"]
+    assert sorted((row["model"], row["state"].partition(" ")[0]) for row in rows) == [
+        ("half_plus_two", "ready"),
+        *[("mnist", "ready")] * 2,
+    ]
+
+
+def test_a_model_that_is_taken_out_goes_and_no_other(lab: Project, guest: Project) -> None:
+    before = deployments(lab)
+    settings = yaml.safe_load((guest.root / "slipway.yaml").read_text())
+    del settings["models"]["mnist"]
+    guest.configure(yaml.safe_dump(settings))
+    assert "mnist: take away mnist-deployment" in guest.run("preview").out
+    done = guest.run("up")
+    assert done.code == 0, done.err[-5000:]
+    half = Names("half_plus_two")
+    assert deployments(lab) == {half.deployment: before[half.deployment]}
+    mine = {"app": half.server}.items()
+    left = lab.get("services,pods,poddisruptionbudgets,networkpolicies", "-n", "guest")["items"]
+    assert all(
+        mine <= item["metadata"]["labels"].items() or "deletionTimestamp" in item["metadata"] for item in left
+    )
+    assert lab.get("secret", "registry-login", "-n", "guest")
+    (gone,) = [stage for stage in guest.report()["stages"] if stage.get("model") == "mnist"]
+    assert (gone["name"], gone["status"]) == ("deploy", "changed")
+    assert {row["model"] for row in guest.run("status", "--json").document()["replicas"]} == {"half_plus_two"}
+
+
 def test_down_of_a_guest_takes_its_deployment_and_nothing_else(lab: Project, guest: Project) -> None:
     done = guest.run("down")
     assert done.code == 0, done.err
