@@ -6,7 +6,6 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from slipway_client import messages
@@ -80,9 +79,6 @@ def test_messages_in_one_another_are_followed_as_far_as_the_parser_goes() -> Non
 
     flat = memory_of(nested(0), messages.TensorProto)
     assert memory_of(nested(40), messages.TensorProto) > flat + 40 * 2 * 96
-    messages.TensorProto.FromString(nested(49))
-    with pytest.raises(DecodeError):
-        messages.TensorProto.FromString(nested(60))
 
 
 @settings(deadline=None)  # a busy machine is no fault
