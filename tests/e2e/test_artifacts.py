@@ -60,7 +60,7 @@ def test_archives_hold_the_images_kubeadm_lists(built: KubernetesArtifacts) -> N
     ).stdout.split()
     every_node, control_plane = (names(path) for path in built.images)
     assert sorted(every_node + control_plane) == sorted(
-        [*listed, built.flannel_image, built.network_policy_image]
+        [*listed, built.flannel_image, built.network_policy_image, built.metrics_server_image]
     )
     assert built.worker_images == built.images[:1]
     assert {name.rpartition("/")[2].partition(":")[0] for name in every_node} == {
@@ -69,6 +69,7 @@ def test_archives_hold_the_images_kubeadm_lists(built: KubernetesArtifacts) -> N
         "pause",
         "flanneld",
         "netpol",
+        "metrics-server",
     }
     assert built.sandbox_image in every_node
     assert any(name.startswith("registry.k8s.io/etcd:") for name in control_plane)

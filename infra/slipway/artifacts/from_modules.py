@@ -21,6 +21,7 @@ from slipway.core.schema import Settings
 HERE = Path(__file__).parent / "modules"
 FLANNEL = "slipway.local/flanneld:v0.28.10"
 NETWORK_POLICY = "slipway.local/netpol:v0.8.0"
+METRICS_SERVER = "slipway.local/metrics-server:v0.8.0"
 NODE_BINARIES = ("kubelet", "kubeadm", "kubectl")
 _ROOT_PACKAGES = ("catatonit", "iptables")
 # python3-venv brings the pip that installs the serving image's wheels; libstdc++6 is what they load
@@ -82,6 +83,13 @@ TOOLS = (
     Tool("coredns", "1.14.2", {".": "coredns"}),
     Tool("flanneld", "0.28.10", {".": "flanneld"}),
     Tool("netpol", "0.8.0", {".": "netpol"}),
+    # its version is a variable of client-go, as Kubernetes' own is: hence a build apart from theirs
+    Tool(
+        "metrics-server",
+        "0.8.0",
+        {"sigs.k8s.io/metrics-server/cmd/metrics-server": "metrics-server"},
+        "-s -w -X k8s.io/client-go/pkg/version.gitVersion=v0.8.0",
+    ),
 )
 
 
@@ -113,7 +121,8 @@ def kubernetes(ctx: Context, settings: Settings, *, network: bool) -> Kubernetes
     arch = machine.architecture()
     tools = {tool.name: tool.key() for tool in TOOLS}
     root_key = cache.key_of(arch, debian.recipe(), *_ROOT_PACKAGES)
-    key = cache.key_of(kubernetes_images.recipe(), FLANNEL, NETWORK_POLICY, root_key, *tools.values())
+    names = (FLANNEL, NETWORK_POLICY, METRICS_SERVER)
+    key = cache.key_of(kubernetes_images.recipe(), *names, root_key, *tools.values())
 
     def make(folder: Path) -> None:
         made = programs(ctx, *tools)
@@ -133,6 +142,7 @@ def kubernetes(ctx: Context, settings: Settings, *, network: bool) -> Kubernetes
                 wanted=wanted,
                 flannel=FLANNEL,
                 network_policy=NETWORK_POLICY,
+                metrics_server=METRICS_SERVER,
                 programs=made,
                 root=root,
                 arch=arch,
@@ -155,6 +165,7 @@ def kubernetes(ctx: Context, settings: Settings, *, network: bool) -> Kubernetes
         worker_images=(images / kubernetes_images.EVERY_NODE,),
         flannel_image=FLANNEL,
         network_policy_image=NETWORK_POLICY,
+        metrics_server_image=METRICS_SERVER,
         sandbox_image=wanted.of("pause"),
     )
 

@@ -16,6 +16,7 @@ NODE_BINARIES = ("kubelet", "kubeadm", "kubectl")
 SANDBOX_IMAGE = "registry.k8s.io/pause:3.10.2"
 FLANNEL = "ghcr.io/flannel-io/flannel:v0.28.10"
 NETWORK_POLICY = "registry.k8s.io/networking/kube-network-policies"
+METRICS_SERVER = "registry.k8s.io/metrics-server/metrics-server"
 # kubeadm names its images by tag and takes no digest; flannel's is in no public list
 BY_TAG = "nodes pull Kubernetes' and flannel's images by tag, not by digest: their registries are trusted"
 _NODES_PULL_FROM = ("https://registry.k8s.io/v2/", "https://ghcr.io/v2/")
@@ -30,6 +31,7 @@ def kubernetes(ctx: Context, *, network: bool) -> KubernetesArtifacts | None:
     """
     rows = [pins.row(name).pinned() for name in NODE_BINARIES]
     policy = pins.row("kube-network-policies-image").pinned()
+    metrics = pins.row("metrics-server-image").pinned()
     key = cache.key_of(*(row.sha256 for row in rows))
     name = f"kubernetes-{KUBERNETES}-release"
     folder = cache.find(ctx, name, key)
@@ -56,6 +58,7 @@ def kubernetes(ctx: Context, *, network: bool) -> KubernetesArtifacts | None:
         worker_images=(),
         flannel_image=FLANNEL,
         network_policy_image=f"{NETWORK_POLICY}@sha256:{policy.sha256}",
+        metrics_server_image=f"{METRICS_SERVER}@sha256:{metrics.sha256}",
         sandbox_image=SANDBOX_IMAGE,
     )
 

@@ -83,6 +83,7 @@ def write(
     wanted: Wanted,
     flannel: str,
     network_policy: str,
+    metrics_server: str,
     programs: Mapping[str, Path],
     root: Path,
     arch: str,
@@ -139,6 +140,12 @@ def write(
             ("/usr/bin/netpol",),
         ),
         oci.Image(wanted.of("coredns"), (base, coredns), ("/coredns",), user=f"{NONROOT}:{NONROOT}"),
+        oci.Image(
+            metrics_server,
+            (base, program("metrics-server", "/metrics-server")),
+            ("/metrics-server",),
+            user=f"{NONROOT}:{NONROOT}",
+        ),
         # -P: do nothing but reap children and end on a signal, what a pod's sandbox is for
         oci.Image(wanted.of("pause"), (base, pause), ("/catatonit", "-P"), user="65535:65535"),
     ]

@@ -20,7 +20,7 @@ class KubernetesArtifacts:
     binaries: folder with kubelet, kubeadm and kubectl. kubectl: the client for this machine.
     images: archives for `ctr -n k8s.io images import`, all of them; worker_images: those a node without a
     control plane needs. Both empty: nodes pull from registry.k8s.io.
-    flannel_image, network_policy_image, sandbox_image: full names.
+    flannel_image, network_policy_image, metrics_server_image, sandbox_image: full names.
     """
 
     source: SourceName
@@ -31,6 +31,7 @@ class KubernetesArtifacts:
     worker_images: tuple[Path, ...]
     flannel_image: str
     network_policy_image: str
+    metrics_server_image: str
     sandbox_image: str
 
 

@@ -120,6 +120,7 @@ def write(tmp_path: Path, debian: Path) -> dict[str, dict[str, object]]:
         "coredns",
         "flanneld",
         "netpol",
+        "metrics-server",
     ):
         programs[name] = tmp_path / name
         programs[name].write_bytes(name.encode())
@@ -131,6 +132,7 @@ def write(tmp_path: Path, debian: Path) -> dict[str, dict[str, object]]:
         wanted=WANTED,
         flannel="slipway.local/flanneld:v0",
         network_policy="slipway.local/netpol:v0",
+        metrics_server="slipway.local/metrics-server:v0",
         programs=programs,
         root=debian,
         arch="amd64",
@@ -163,8 +165,10 @@ def test_each_image_starts_its_program_and_root_is_shared(tmp_path: Path) -> Non
         "registry.k8s.io/etcd:4": ["/usr/local/bin/etcd"],
         "slipway.local/flanneld:v0": ["/usr/local/bin/flanneld"],
         "slipway.local/netpol:v0": ["/usr/bin/netpol"],
+        "slipway.local/metrics-server:v0": ["/metrics-server"],
     }
-    assert images["registry.k8s.io/coredns/coredns:v2"]["User"] == "65532:65532"
+    for name in ("registry.k8s.io/coredns/coredns:v2", "slipway.local/metrics-server:v0"):
+        assert images[name]["User"] == "65532:65532"
     proxy, flannel = images["registry.k8s.io/kube-proxy:v1"], images["slipway.local/flanneld:v0"]
     assert images["slipway.local/netpol:v0"]["layers"][0] == proxy["layers"][0]  # type: ignore[index]  # as below
     assert proxy["layers"][:2] == flannel["layers"][:2]  # type: ignore[index]  # lists of blob names
@@ -174,6 +178,7 @@ def test_each_image_starts_its_program_and_root_is_shared(tmp_path: Path) -> Non
         "registry.k8s.io/kube-proxy:v1",
         "registry.k8s.io/pause:3",
         "slipway.local/flanneld:v0",
+        "slipway.local/metrics-server:v0",
         "slipway.local/netpol:v0",
     ]
 

@@ -26,6 +26,7 @@ def test_versions_are_those_of_go_mod(tool: from_modules.Tool) -> None:
         "coredns": "github.com/coredns/coredns",
         "flanneld": "github.com/flannel-io/flannel",
         "netpol": "sigs.k8s.io/kube-network-policies",
+        "metrics-server": "sigs.k8s.io/metrics-server",
     }[tool.name]
     found = re.search(rf"^\s*(?:require )?{re.escape(module)} v(\S+)", text, re.MULTILINE)
     assert found is not None
@@ -43,6 +44,13 @@ def test_the_image_of_network_policies_is_named_by_its_version() -> None:
     netpol = next(tool for tool in from_modules.TOOLS if tool.name == "netpol")
     assert from_modules.NETWORK_POLICY.endswith(f":v{netpol.version}")
     assert pins.row("kube-network-policies-image").version == netpol.version
+
+
+def test_the_image_of_metrics_server_is_named_by_its_version_and_the_program_tells_it() -> None:
+    metrics = next(tool for tool in from_modules.TOOLS if tool.name == "metrics-server")
+    assert from_modules.METRICS_SERVER.endswith(f":v{metrics.version}")
+    assert pins.row("metrics-server-image").version == metrics.version
+    assert f"gitVersion=v{metrics.version}" in metrics.ldflags
 
 
 def test_kubernetes_is_stamped_in_both_places() -> None:

@@ -22,7 +22,7 @@ def settings(*sources: str) -> Settings:
 
 
 BUILT = KubernetesArtifacts(
-    "modules", "1.36.3", Path("bin"), Path("bin/kubectl"), (Path("a"),), (Path("a"),), "f", "n", "s"
+    "modules", "1.36.3", Path("bin"), Path("bin/kubectl"), (Path("a"),), (Path("a"),), "f", "n", "m", "s"
 )
 
 

@@ -55,6 +55,7 @@ class Lab:
             worker_images=(tmp_path / "every.tar",),
             flannel_image="flannel:1",
             network_policy_image="netpol:1",
+            metrics_server_image="metrics:1",
             sandbox_image="pause:3",
         )
         monkeypatch.setattr(artifacts, "kubernetes", lambda ctx, settings: self.found)
