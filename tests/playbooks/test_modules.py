@@ -6,6 +6,7 @@ import base64
 import hashlib
 import importlib.util
 import io
+import ipaddress
 import json
 import os
 import struct
@@ -16,6 +17,10 @@ from typing import Any, ClassVar
 
 import pytest
 from ansible.errors import AnsibleFilterError
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 PLUGINS = (
     Path(__file__).parents[2].joinpath("playbooks/collections/ansible_collections/slipway/serving/plugins")
@@ -35,6 +40,7 @@ openpgp_key = load("modules/openpgp_key.py")
 containerd_images = load("modules/containerd_images.py")
 netfilter_chains = load("modules/netfilter_chains.py")
 archive_images = load("filter/archive_images.py").archive_images
+kubelet_requests = load("filter/kubelet_requests.py").kubelet_requests
 short_disks = load("filter/short_disks.py").short_disks
 clashing_networks = load("filter/clashing_networks.py").clashing_networks
 waiting_nodes = load("filter/waiting_nodes.py").waiting_nodes
@@ -128,6 +134,12 @@ class TestHostFacts:
         report = json.dumps({"certificates": entries, "certificateAuthorities": [entry("ca", 3650)]})
         assert host_facts.days_left(report) == {"apiserver": 365.0, "admin.conf": -2.0}
         assert host_facts.days_left("") == {}, "kubeadm could not tell"
+
+    def test_days_until_a_served_certificate_ends(self) -> None:
+        now = 1795629600.0  # 2026-11-25 18:00 UTC
+        assert host_facts.days_until("notAfter=Nov 28 06:00:00 2026 GMT\n", now) == 2.5
+        assert host_facts.days_until("notAfter=Nov  1 18:00:00 2026 GMT\n", now) == -24.0
+        assert host_facts.days_until("", now) is None, "it could not be read"
 
     def test_what_is_trusted_is_told_file_by_file(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -493,3 +505,110 @@ class TestWaitingPods:
         )
         assert waiting_pods(said) == ["slow: containers with unready status", "new: Pending"]
         assert waiting_pods(said, "b") == ["new: Pending"]
+
+
+class TestKubeletRequests:
+    """What is approved gives its holder the right to be taken for that name: each thing is wrong once."""
+
+    OWN: ClassVar[list[x509.GeneralName]] = [
+        x509.DNSName("worker-1"),
+        x509.IPAddress(ipaddress.ip_address("10.77.0.3")),
+    ]
+
+    @staticmethod
+    def signed(
+        names: list[x509.GeneralName],
+        common: str = "system:node:worker-1",
+        organization: str = "system:nodes",
+    ) -> bytes:
+        subject = [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization),
+            x509.NameAttribute(NameOID.COMMON_NAME, common),
+        ]
+        asked = x509.CertificateSigningRequestBuilder().subject_name(x509.Name(subject))
+        if names:
+            asked = asked.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        made = asked.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+        return made.public_bytes(serialization.Encoding.PEM)
+
+    @classmethod
+    def request(
+        cls, name: str = "csr-1", *, pem: bytes | None = None, status: Any = None, **spec: Any
+    ) -> Any:
+        made = {
+            "signerName": "kubernetes.io/kubelet-serving",
+            "username": "system:node:worker-1",
+            "groups": ["system:nodes", "system:authenticated"],
+            "usages": ["digital signature", "server auth"],
+            "request": base64.b64encode(pem or cls.signed(cls.OWN)).decode(),
+        }
+        return {"metadata": {"name": name}, "spec": made | spec, "status": status or {}}
+
+    @staticmethod
+    def judged(*items: Any) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = kubelet_requests(answer(*items), "worker-1", "10.77.0.3")
+        return found
+
+    def test_its_own_name_and_address_are_approved(self) -> None:
+        old = self.request("csr-2", usages=["digital signature", "key encipherment", "server auth"])
+        address = self.request("csr-3", pem=self.signed(self.OWN[1:]))
+        assert self.judged(self.request(), old, address) == {
+            "sound": ["csr-1", "csr-2", "csr-3"],
+            "unsound": [],
+        }
+
+    def test_what_is_judged_already_or_is_no_business_of_this_node_is_passed_over(self) -> None:
+        others = (
+            self.request(status={"conditions": [{"type": "Approved", "status": "True"}]}),
+            self.request(status={"conditions": [{"type": "Denied", "status": "True"}]}),
+            self.request(signerName="kubernetes.io/kube-apiserver-client-kubelet"),
+            self.request(username="system:node:worker-2"),
+            self.request(username="kubernetes-admin"),
+        )
+        assert self.judged(*others) == {"sound": [], "unsound": []}
+
+    @pytest.mark.parametrize(
+        ("wrong", "told"),
+        [
+            ({"names": [*OWN, x509.DNSName("cp")]}, "it is for cp; expected 10.77.0.3 and worker-1 alone"),
+            ({"names": [x509.IPAddress(ipaddress.ip_address("10.77.0.2"))]}, "it is for 10.77.0.2; expected"),
+            ({"names": [*OWN, x509.UniformResourceIdentifier("worker-1")]}, "UniformResourceIdentifier"),
+            ({"names": [x509.RFC822Name("worker-1")]}, "RFC822Name"),
+            ({"names": []}, "it names no host and no address"),
+            ({"common": "system:node:worker-2"}, "its subject is CN=system:node:worker-2,O=system:nodes"),
+            ({"organization": "system:masters"}, "its subject is CN=system:node:worker-1,O=system:masters"),
+            ({"groups": ["system:authenticated"]}, "whoever made it is not in group system:nodes"),
+            (
+                {"usages": ["client auth", "server auth"]},
+                "it is for client auth, server auth; expected server auth",
+            ),
+            ({"usages": ["digital signature"]}, "it is for digital signature; expected server auth"),
+            ({"usages": []}, "it is for no use"),
+            ({"request": base64.b64encode(b"no request").decode()}, "it cannot be read"),
+            ({"request": "%"}, "it cannot be read"),
+        ],
+    )
+    def test_what_asks_for_more_is_told_and_not_approved(self, wrong: dict[str, Any], told: str) -> None:
+        made = {key: wrong.pop(key) for key in ("names", "common", "organization") if key in wrong}
+        pem = self.signed(**{"names": self.OWN, **made})
+        (sentence,) = self.judged(self.request(pem=pem, **wrong))["unsound"]
+        assert sentence.startswith("request csr-1 of the kubelet of worker-1 is not approved: ")
+        assert told in sentence
+
+    def test_a_request_somebody_altered_is_not_approved(self) -> None:
+        other = ec.generate_private_key(ec.SECP256R1()).public_key()
+        point = (serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+        made = x509.load_pem_x509_csr(self.signed(self.OWN))
+        key = made.public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        forged = made.public_bytes(serialization.Encoding.DER).replace(
+            key.public_bytes(*point), other.public_bytes(*point)
+        )
+        pem = b"-----BEGIN CERTIFICATE REQUEST-----\n" + base64.encodebytes(forged)
+        pem += b"-----END CERTIFICATE REQUEST-----\n"
+        (sentence,) = self.judged(self.request(pem=pem))["unsound"]
+        assert "it is not signed with the key that it is for" in sentence
+
+    def test_an_address_that_is_none_is_an_error(self) -> None:
+        with pytest.raises(AnsibleFilterError, match=r"cp\.lan is not an address of worker-1"):
+            kubelet_requests(answer(), "worker-1", "cp.lan")

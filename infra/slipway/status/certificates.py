@@ -40,6 +40,10 @@ for name in admin controller-manager scheduler; do
 done
 file=/var/lib/kubelet/pki/kubelet-client-current.pem
 if [ -f "$file" ]; then show "kubelet" <"$file"; fi
+file=/var/lib/kubelet/pki/kubelet-server-current.pem
+if [ -f "$file" ]; then show "kubelet-server" <"$file"; fi
+file=/etc/kubernetes/metrics-server/tls.crt
+if [ -f "$file" ]; then show "metrics-server" <"$file"; fi
 for name in ca server; do
   file=/etc/docker/registry/tls/$name.crt
   if [ -f "$file" ]; then show "registry $name" <"$file"; fi
@@ -66,7 +70,7 @@ class Ending:
 
     @property
     def group(self) -> str:
-        """kubernetes, kubelet or registry; of apt's keys each is its own."""
+        """kubernetes, kubelet, kubelet-server, metrics-server or registry; of apt's keys each is its own."""
         return self.name if self.name.startswith("apt ") else self.name.split()[0]
 
     @property

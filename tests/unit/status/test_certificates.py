@@ -71,7 +71,7 @@ def printed() -> dict[str, str]:
         + "# registry server\n"
         + pem(after(800))
         + "# kubernetes empty\n",
-        "worker-1": "# kubelet\n" + pem(after(200)) + pem(after(100)),
+        "worker-1": "# kubelet\n" + pem(after(200)) + pem(after(100)) + "# kubelet-server\n" + pem(after(95)),
     }
 
 
@@ -123,7 +123,12 @@ def test_every_certificate_is_read_and_of_a_chain_the_one_that_ends_first(
         ("kubernetes ca", after(3649)),
         ("registry server", after(800)),
     ]
-    assert [ending.ends for ending in certificates.parse("w", printed["worker-1"], PROJECT)] == [after(100)]
+    assert [
+        (ending.name, ending.ends) for ending in certificates.parse("w", printed["worker-1"], PROJECT)
+    ] == [
+        ("kubelet", after(100)),
+        ("kubelet-server", after(95)),
+    ]
 
 
 def test_the_first_of_each_kind_is_shown_and_authorities_apart(printed: dict[str, str]) -> None:
@@ -154,6 +159,9 @@ def test_the_time_left_in_words(days: float, words: str) -> None:
         ("kubernetes etcd/ca", 89, "kubeadm renews no authority"),
         ("kubelet", 89, ""),  # it renews its own about then
         ("kubelet", 29, "look at its journal"),
+        ("kubelet-server", 91, ""),
+        ("kubelet-server", 89, "`slipway provision` renews it"),  # nobody else approves what it asks for
+        ("metrics-server", 89, "`slipway provision` renews it"),
     ],
 )
 def test_what_to_do_follows_from_whose_it_is(name: str, days: float, told: str) -> None:
@@ -164,11 +172,12 @@ def test_what_to_do_follows_from_whose_it_is(name: str, days: float, told: str) 
 def test_status_shows_them_and_which_host_does_not_tell(ctx: Context) -> None:
     rows = status_of(ctx)[0]["certificates"]
     lines = status_of(ctx)[1]
-    assert [row["name"] for row in rows][:4] == [
+    assert [row["name"] for row in rows][:5] == [
         "cp: kubernetes admin.conf",
         "cp: kubernetes ca",
         "cp: registry server",
         "worker-1: kubelet",
+        "worker-1: kubelet-server",
     ]
     assert rows[-1] == {"name": "worker-2", "state": "not known: no SSH"}
     line = next(line for line in lines if "admin.conf" in line)
@@ -184,7 +193,7 @@ def test_doctor_names_the_one_that_ends_first_and_what_to_do(ctx: Context, print
     printed["cp"] = "# kubernetes apiserver\n" + pem(after(-1))
     assert check().needed
     printed["cp"] = "# kubernetes apiserver\n" + pem(after(364))
-    assert check().ok and "kubelet of worker-1" in check().found
+    assert check().ok and "kubelet-server of worker-1" in check().found
 
 
 def packet(tag: int, body: bytes) -> bytes:

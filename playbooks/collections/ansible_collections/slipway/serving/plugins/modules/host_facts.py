@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
+import time
 from collections.abc import Callable
 from pathlib import Path
 from shutil import which
@@ -64,6 +66,11 @@ ansible_facts:
           description: Certificate of a control plane, by kubeadm's name, to the days until it ends.
           type: dict
         renewing: {description: Whether a renewal of these certificates was cut short., type: bool}
+        server_certificates:
+          description: >-
+            The days until what the kubelet and metrics-server serve with ends, by their names. What the
+            cluster has not signed for a kubelet is left out.
+          type: dict
 """
 
 
@@ -88,6 +95,10 @@ CONTROL_PLANE_FILES = (
     "api-server/authentication.yml",
     "kubeadm-components.yml",
 )
+SERVER_CERTIFICATES = {
+    "kubelet": "/var/lib/kubelet/pki/kubelet-server-current.pem",
+    "metrics-server": "/etc/kubernetes/metrics-server/tls.crt",
+}
 DAY = 24 * 60 * 60
 
 
@@ -183,6 +194,12 @@ def days_left(report: str) -> dict[str, float]:
     }
 
 
+def days_until(printed: str, now: float) -> float | None:
+    """Days until a certificate ends, of what `openssl x509 -noout -enddate` prints; None without one."""
+    said, _, end = printed.strip().partition("=")
+    return round((ssl.cert_time_to_seconds(end) - now) / DAY, 1) if said == "notAfter" else None
+
+
 def facts(run: Callable[[list[str]], str]) -> dict[str, Any]:
     """run: the output of a program, empty when it fails."""
     lists = Path("/var/lib/apt/lists")
@@ -192,6 +209,12 @@ def facts(run: Callable[[list[str]], str]) -> dict[str, Any]:
     settings = {str(KUBERNETES / name): read(str(KUBERNETES / name)) for name in CONTROL_PLANE_FILES}
     # with its configuration in hand kubeadm need not ask the cluster, which may be down
     ends = ["kubeadm", "certs", "check-expiration", "--config", str(KUBERNETES / "kubeadm-init.yml")]
+    read_end = ["openssl", "x509", "-noout", "-enddate", "-in"]
+    served = {
+        name: days_until(run([*read_end, path]), time.time())
+        for name, path in SERVER_CERTIFICATES.items()
+        if Path(path).exists()
+    }
     return {
         "cgroup": "v2" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "v1",
         "lowers_oom_score": lowers_oom_score(Path("/proc/self/oom_score_adj")),
@@ -212,6 +235,7 @@ def facts(run: Callable[[list[str]], str]) -> dict[str, Any]:
         "super_admin": (KUBERNETES / "super-admin.conf").exists(),
         "certificates": days_left(run([*ends, "--output", "json"])) if control_plane else {},
         "renewing": (KUBERNETES / "renewal-unfinished").exists(),
+        "server_certificates": {name: days for name, days in served.items() if days is not None},
     }
 
 
