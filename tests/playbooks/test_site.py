@@ -280,6 +280,86 @@ def test_every_kubelet_is_set_as_the_benchmark_asks(lab: Lab) -> None:
         assert config["streamingConnectionIdleTimeout"] != "0s"
 
 
+# HOST CA PORT -> the names in the certificate that a server shows, once it is verified
+SHOWN = """
+import json, socket, ssl, sys
+host, ca, port = sys.argv[1:]
+context = ssl.create_default_context(cafile=ca)
+with socket.create_connection((host, int(port)), 20) as plain, context.wrap_socket(plain, server_hostname=host) as secure:
+    print(json.dumps(sorted(value for _, value in secure.getpeercert()["subjectAltName"])))
+"""
+
+
+def test_kubelets_serve_with_what_the_cluster_signed_for_them_and_are_verified(lab: Lab) -> None:
+    assert lab.flags()["kube-apiserver"]["kubelet-certificate-authority"] == "/etc/kubernetes/pki/ca.crt"
+    for host in lab.hosts.hosts:
+        told = lab.python("cp", SHOWN, host.address, "/etc/kubernetes/pki/ca.crt", "10250")
+        assert json.loads(told) == sorted([host.address, host.name])
+
+
+def test_a_request_for_another_nodes_name_stays_open(lab: Lab) -> None:
+    """Made as the kubelet of worker-1, for the control plane's address."""
+    cp, worker = lab.hosts.hosts
+    subject, names = f"/O=system:nodes/CN=system:node:{worker.name}", f"subjectAltName=IP:{cp.address}"
+    pem = lab.on(
+        "worker-1",
+        "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout /dev/null"
+        f" -subj {subject} -addext {names} 2>/dev/null",
+    )
+    asked = {
+        "apiVersion": "certificates.k8s.io/v1",
+        "kind": "CertificateSigningRequest",
+        "metadata": {"name": "another"},
+        "spec": {
+            "request": base64.b64encode(pem.encode()).decode(),
+            "signerName": "kubernetes.io/kubelet-serving",
+            "usages": ["digital signature", "server auth"],
+        },
+    }
+    lab.on("cp", f"cat >/run/asked.json <<'END'\n{json.dumps(asked)}\nEND\n")
+    lab.on(
+        "cp",
+        "kubectl --kubeconfig /etc/kubernetes/admin.conf create --filename /run/asked.json"
+        f" --as system:node:{worker.name} --as-group system:nodes",
+    )
+    again = Provision().run(lab.ctx, SETTINGS, lab.hosts)
+    assert again.changed == 0, [play.changed_tasks for play in again.value.plays.values()]
+    log = (lab.ctx.run / "site.log").read_text()
+    told = "request another of the kubelet of worker-1 is not approved: it is for"
+    assert f"{told} {cp.address}; expected {worker.address} and worker-1 alone" in log
+    assert "certificate" not in lab.get("certificatesigningrequests", "another")["status"]
+    lab.kubectl("delete", "certificatesigningrequests", "another")
+
+
+def test_metrics_server_measures_every_node_and_may_nothing_else(lab: Lab) -> None:
+    measured = lab.get("nodes.metrics.k8s.io")["items"]
+    assert {item["metadata"]["name"] for item in measured} == {host.name for host in lab.hosts.hosts}
+    assert "kube-proxy" in lab.kubectl("top", "pods", "--namespace", "kube-system")
+    service = lab.get("apiservice", "v1beta1.metrics.k8s.io")["spec"]
+    assert service["caBundle"] and not service.get("insecureSkipTLSVerify")
+    (pod,) = lab.get("pods", "--namespace", "kube-system", "--selector", "k8s-app=metrics-server")["items"]
+    (container,) = pod["spec"]["containers"]
+    assert not [word for word in container["args"] if "insecure" in word]
+    assert container["resources"]["limits"]["memory"] == "256Mi"
+    process_of = "$(pgrep --exact metrics-server)"
+    where = pod["spec"]["nodeName"]
+    fields = dict(line.split(":", 1) for line in lab.on(where, f"cat /proc/{process_of}/status").splitlines())
+    assert int(fields["CapEff"], 16) == int(fields["CapBnd"], 16) == 0
+    assert fields["Uid"].split() == ["65532"] * 4
+    assert fields["NoNewPrivs"].strip() == "1"
+    assert fields["Seccomp"].strip() == "2"
+    mounts = lab.on(where, f"cat /proc/{process_of}/mounts").splitlines()
+    root = next(line.split() for line in mounts if line.split()[1] == "/")
+    assert "ro" in root[3].split(",")
+    folder = "/etc/kubernetes/metrics-server"
+    modes = lab.on("cp", f"stat --format '%a %n' {folder} {folder}/tls.key {folder}/secret.yml")
+    assert [line.split()[0] for line in modes.splitlines()] == ["700", "600", "600"]
+    asks = "kubectl --kubeconfig /etc/kubernetes/admin.conf --as system:serviceaccount:kube-system:metrics-server"
+    for what, said in (("get nodes/metrics", "yes"), ("get nodes/proxy", "no"), ("get secrets", "no")):
+        answer = lab.on("cp", f"{asks} auth can-i {what} --all-namespaces 2>/dev/null || true")
+        assert answer.strip() == said, what
+
+
 def test_flannel_keeps_one_capability_and_writes_nowhere(lab: Lab) -> None:
     for host in lab.hosts.hosts:
         fields = dict(
@@ -415,6 +495,29 @@ def test_certificates_that_end_soon_are_renewed_and_what_reads_them_started_anew
             != old["status"]["containerStatuses"][0]["containerID"]
         )
     assert [row["detail"] for row in status_of(lab.ctx)[0]["certificates"]] == [""] * len(rows)
+    assert lab.play("verify.yml").changed == 0
+    again = Provision().run(lab.ctx, SETTINGS, lab.hosts)
+    assert again.changed == 0, [play.changed_tasks for play in again.value.plays.values()]
+
+
+def test_what_kubelets_and_metrics_server_serve_with_is_renewed_in_time(lab: Lab) -> None:
+    def serials() -> dict[str, str]:
+        kubelet = "openssl x509 -noout -serial -in /var/lib/kubelet/pki/kubelet-server-current.pem"
+        found = {host.name: lab.on(host.name, kubelet) for host in lab.hosts.hosts}
+        return found | {
+            "": lab.on("cp", f"{kubelet.rpartition(' ')[0]} /etc/kubernetes/metrics-server/tls.crt")
+        }
+
+    before = serials()
+    days = {"kubernetes_node_renew_days": 400, "metrics_server_renew_days": 900}
+    renewed = lab.play("kubernetes.yml", **days, metrics_server_certificate_days=901)
+    tasks = {change.task for change in renewed.changes}
+    assert {
+        "kubernetes_node : Approve what it may be called",
+        "metrics_server : Make its certificate",
+    } <= tasks
+    after = serials()
+    assert all(after[name] != before[name] for name in before), (before, after)
     assert lab.play("verify.yml").changed == 0
     again = Provision().run(lab.ctx, SETTINGS, lab.hosts)
     assert again.changed == 0, [play.changed_tasks for play in again.value.plays.values()]

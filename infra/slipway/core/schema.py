@@ -124,6 +124,11 @@ class ClusterSettings(Section):
     network_policy: bool | None = Field(
         None, description="enforce NetworkPolicies in the cluster slipway sets up; the role's default is true"
     )
+    metrics_server: bool | None = Field(
+        None,
+        description="measure pods and nodes in the cluster slipway sets up, which autoscaling needs; "
+        "the role's default is true",
+    )
 
 
 class DockerSettings(Section):

@@ -48,7 +48,7 @@ def without_effect(kubectl: Kubectl, manifests: Sequence[Manifest]) -> list[str]
         return []
     return [
         f"nothing in the cluster measures pods ({_MEASUREMENTS}), so the autoscaler will leave the count of "
-        "replicas as it is; metrics-server does"
+        "replicas as it is; metrics-server does (cluster.metrics_server, where slipway sets up the cluster)"
     ]
 
 

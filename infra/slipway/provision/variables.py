@@ -52,6 +52,7 @@ def for_all(
         "control_plane_kubeconfig_path": str(ctx.state.kubeconfig.absolute()),
         "cni_flannel_image": found.flannel_image,
         "network_policy_image": found.network_policy_image,
+        "metrics_server_image": found.metrics_server_image,
     }
     if found.source == "modules":  # flannel built here takes what it needs from its surroundings
         out["cni_flannel_args"] = []
@@ -73,6 +74,7 @@ def for_all(
         "control_plane_pod_subnet": settings.cluster.pod_subnet,
         "control_plane_service_subnet": settings.cluster.service_subnet,
         "network_policy_enabled": settings.cluster.network_policy,
+        "metrics_server_enabled": settings.cluster.metrics_server,
         "docker_source": settings.docker.source,
     }
     return out | {name: value for name, value in asked.items() if value is not None}

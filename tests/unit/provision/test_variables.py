@@ -21,8 +21,20 @@ FOUND = KubernetesArtifacts(
     worker_images=(),
     flannel_image="flannel:1",
     network_policy_image="netpol:1",
+    metrics_server_image="metrics:1",
     sandbox_image="pause:3",
 )
+
+
+@pytest.mark.parametrize("asked", [None, True, False])
+def test_whether_pods_are_measured_is_the_roles_to_say_unless_somebody_asked(
+    asked: bool | None, tmp_path: Path
+) -> None:
+    ctx = Context(State(tmp_path / ".slipway"), tmp_path / "run", tmp_path)
+    settings = Settings.model_validate({"cluster": {"metrics_server": asked}})
+    found = variables.for_all(ctx, settings, Hosts("ssh", ()), FOUND, None)
+    assert found.get("metrics_server_enabled") is asked
+    assert found["metrics_server_image"] == "metrics:1"
 
 
 def told(backend: str, tmp_path: Path, login: Registry | None = None) -> dict[str, object]:
