@@ -154,12 +154,11 @@ def test_a_model_with_warm_up_requests_only(lab: Project, guest: Project, tmp_pa
         guest.configure(before)
 
 
-def deployments(lab: Project) -> dict[str, str]:
-    """Name -> UID of what is deployed in the guest's namespace; what goes lingers until its pods have left."""
-    found = lab.get("deployments", "-n", "guest")["items"]
+def deployments(lab: Project) -> dict[str, Any]:
+    """What is deployed in the guest's namespace, by name; what goes lingers until its pods have left."""
     return {
-        item["metadata"]["name"]: item["metadata"]["uid"]
-        for item in found
+        item["metadata"]["name"]: item
+        for item in lab.get("deployments", "-n", "guest")["items"]
         if "deletionTimestamp" not in item["metadata"]
     }
 
@@ -188,7 +187,7 @@ def test_two_models_each_deployed_and_proved(lab: Project, guest: Project, half_
         assert (smoke["ok"], smoke["differences"], len(smoke["replicas"])) == (True, 0, replicas)
     repositories = {
         item["spec"]["template"]["spec"]["containers"][0]["image"].partition("/")[2].partition("@")[0]
-        for item in lab.get("deployments", "-n", "guest")["items"]
+        for item in deployments(lab).values()
     }
     assert repositories == {f"slipway/{half.stem}", "slipway/mnist"}
     assert "proved:   model half_plus_two: 1 replicas" in done.err
@@ -213,7 +212,9 @@ def test_a_model_that_is_taken_out_goes_and_no_other(lab: Project, guest: Projec
     done = guest.run("up")
     assert done.code == 0, done.err[-5000:]
     half = Names("half_plus_two")
-    assert deployments(lab) == {half.deployment: before[half.deployment]}
+    after = deployments(lab)
+    assert list(after) == [half.deployment]
+    assert after[half.deployment]["metadata"]["uid"] == before[half.deployment]["metadata"]["uid"]
     mine = {"app": half.server}.items()
     left = lab.get("services,pods,poddisruptionbudgets,networkpolicies", "-n", "guest")["items"]
     assert all(
