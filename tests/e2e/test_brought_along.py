@@ -193,15 +193,6 @@ def test_two_models_each_deployed_and_proved(lab: Project, guest: Project, half_
     assert "proved:   model half_plus_two: 1 replicas" in done.err
     assert "proved:   model mnist: 2 replicas" in done.err
 
-    proved = guest.run("smoke", "--model", "half_plus_two")
-    assert proved.code == 0, proved.err[-3000:]
-    assert list(guest.report()["models"]) == ["half_plus_two"]
-    rows = guest.run("status", "--json").document()["replicas"]
-    assert sorted((row["model"], row["state"].partition(" ")[0]) for row in rows) == [
-        ("half_plus_two", "ready"),
-        *[("mnist", "ready")] * 2,
-    ]
-
 
 def test_a_model_that_is_taken_out_goes_and_no_other(lab: Project, guest: Project) -> None:
     before = deployments(lab)
