@@ -7,7 +7,6 @@ import json
 import os
 import stat
 import subprocess
-import sys
 import tarfile
 import time
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ import pytest
 from slipway.clients import ssh
 from slipway.core.types import Hosts, load
 
-from tests.canaries import holds, what_others_can_read
+from tests.canaries import here, holds, what_others_can_read
 from tests.e2e.conftest import Project, new_project
 from tests.e2e.test_chain import pods
 
@@ -221,12 +220,6 @@ def test_no_secret_is_in_a_file_that_others_read(lab: Project) -> None:
                 return connection.run(argv, input=text, timeout=120).stdout
 
             assert what_others_can_read(there, secrets, since) == [], host.name
-
-    def here(argv: list[str], text: str) -> str:
-        done = subprocess.run(
-            [sys.executable, *argv[1:]], input=text, check=True, capture_output=True, text=True, timeout=300
-        )
-        return done.stdout
 
     assert what_others_can_read(here, secrets, since, ["/etc", "/run", "/tmp", "/var"]) == []
     # pytest's folders are closed to others, a user's project need not be: its files by their own permissions

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.e2e.asking_pod import asking_pod
 from tests.e2e.conftest import Project
 
 pytestmark = pytest.mark.lab
@@ -18,36 +17,6 @@ NAME = "slipway-test-loading"
 LEAST, MOST = 3, 5
 # Low, for the lab's load is small beside what a busy machine lets a replica have
 SCALING = {"max_replicas": MOST, "target_cpu": 20, "scale_down_seconds": 0}
-
-
-def loading(lab: Project) -> list[dict[str, Any]]:
-    """The pod that loads the Service, with the rights the namespace grants."""
-    image = lab.value("image")
-    metadata = {"name": NAME, "namespace": "serving"}
-    container = {
-        "name": "loading",
-        "image": f"{image['repository']}@{image['digest']}",
-        "command": ["python3", "/loading/loading.py", "mnist-service:8500", image["model_name"]],
-        "env": [
-            {"name": "PYTHONPATH", "value": "/opt/slipway"},
-            {"name": "GRPC_DNS_RESOLVER", "value": "native"},
-        ],
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-        "volumeMounts": [{"name": "loading", "mountPath": "/loading"}],
-    }
-    spec = {
-        "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": 0,
-        "imagePullSecrets": [{"name": "registry-login"}],
-        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [container],
-        "volumes": [{"name": "loading", "configMap": {"name": NAME}}],
-    }
-    script = (Path(__file__).parent / "loading.py").read_text()
-    return [
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"loading.py": script}},
-        {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec},
-    ]
 
 
 def until(lab: Project, holds: Callable[[], bool], seconds: float, what: str) -> None:
@@ -77,8 +46,7 @@ def scaled(lab: Project) -> Iterator[Project]:
         done = lab.run("deploy", *words, limit=300)
         assert done.code == 0, done.err[-4000:]
         assert "nothing in the cluster measures pods" not in done.err
-        items = {"kind": "List", "apiVersion": "v1", "items": loading(lab)}
-        lab.kubectl("apply", "-f", "-", input=json.dumps(items))
+        lab.kubectl("apply", "-f", "-", input=json.dumps(asking_pod(lab, NAME, "loading")))
         lab.kubectl("wait", "-n", "serving", "--for=condition=Ready", f"pod/{NAME}", "--timeout=120s")
         yield lab
     finally:

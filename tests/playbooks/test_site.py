@@ -9,7 +9,6 @@ import base64
 import json
 import secrets
 import shlex
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +31,7 @@ from slipway.hosts.stage import MakeHosts, take_down
 from slipway.provision.stage import Provision
 from slipway.status.now import status_of
 
-from tests.canaries import holds, what_others_can_read
+from tests.canaries import here, holds, what_others_can_read
 from tests.lab_traces import traces
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1500)]
@@ -198,9 +197,6 @@ def test_no_login_is_in_a_file_that_others_read_or_in_what_the_cluster_tells(lab
             connection.run(["sh", "-c", "cat >/srv/seen && chmod 644 /srv/seen"], input=f"x{PROXY_PASSWORD}")
             assert what_others_can_read(run, logins, since) == [("/srv/seen", "proxy")]
             connection.run(["rm", "/srv/seen"])
-
-    def here(argv: list[str], text: str) -> str:
-        return process.run([sys.executable, *argv[1:]], input=text, timeout=300).stdout
 
     places = ["/etc", "/run", "/tmp", "/var", str(lab.ctx.state.root)]
     assert what_others_can_read(here, logins, since, places) == []
