@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from slipway.clients.endpoints import find_endpoints
 from slipway.clients.pulumi_engine import Resource
+from slipway.core import process
 from slipway.core.errors import DeployError
 from slipway.core.retry import Pending, wait_for
 from slipway.deploy import leaving
@@ -218,7 +219,10 @@ def goes_on(desk: Desk, point: str, sign: signal.Signals) -> None:
 
 
 def no_engine_runs(desk: Desk) -> None:
-    """Raise Pending while a program of this state folder is left."""
+    """Raise Pending while a program of this state folder is left, or whoever holds its stack's lock."""
+    for file in (desk.ctx.state.pulumi / "backend" / ".pulumi" / "locks").rglob("*.json"):
+        if process.lives(json.loads(file.read_text())["pid"]):
+            raise Pending(f"{file} is held")
     mine = str(desk.folder).encode()
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

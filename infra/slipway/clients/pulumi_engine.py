@@ -230,8 +230,7 @@ class Engine:
                     tail=str(error),
                     action="wait for the other `pulumi` to end; if there is no other one, remove that file",
                 ) from error
-            dead = not Path(f"/proc/{lock.get('pid')}").exists()
-            if lock.get("hostname") == socket.gethostname() and dead:
+            if lock.get("hostname") == socket.gethostname() and not process.lives(lock.get("pid")):
                 file.unlink()
                 count += 1
         return count

@@ -169,6 +169,14 @@ def running(
         end_group(child)
 
 
+def lives(pid: int) -> bool:
+    """Whether a process of this machine runs. One that has ended and was not reaped yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (OSError, IndexError):
+        return False
+
+
 def end_group(child: subprocess.Popen[str], grace: float = 5.0) -> None:
     """End a program that `run` or a caller started in its own session, children included."""
     if child.poll() is not None:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from slipway.core import process
+
 _BESIDE = ".export-"  # no number, so no server takes it for a version
 
 
@@ -50,7 +52,7 @@ def beside(folder: Path) -> Iterator[Path]:
 
 
 def _alive(pid: str) -> bool:
-    return pid.isdigit() and Path("/proc", pid).exists()
+    return pid.isdigit() and process.lives(int(pid))
 
 
 def into_place(target: Path, folder: Path) -> Path:

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from slipway.clients import pulumi_engine, pulumi_stack
 from slipway.clients.kubectl import Change
 from slipway.clients.pulumi_engine import Engine
+from slipway.core import process
 from slipway.core.errors import DeployError, EnvironmentFault, SlipwayError
 
 
@@ -54,13 +56,23 @@ def test_a_plugin_beside_the_cli_counts(cli: Path) -> None:
 def test_only_locks_of_the_dead_are_removed(cli: Path, tmp_path: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
+    unreaped = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
+    assert unreaped.stdout is not None
+    unreaped.stdout.read()  # to its end; nobody waits for it yet
+    while process.lives(unreaped.pid):
+        time.sleep(0.001)
     folder = tmp_path / "backend" / ".pulumi" / "locks" / "organization" / "slipway" / "lab"
     folder.mkdir(parents=True)
     here = socket.gethostname()
-    for name, pid, host in (("dead", gone.pid, here), ("alive", os.getpid(), here), ("far", gone.pid, "far")):
+    for name, pid, host in (
+        *(("dead", gone.pid, here), ("unreaped", unreaped.pid, here)),
+        *(("alive", os.getpid(), here), ("far", gone.pid, "far")),
+    ):
         (folder / f"{name}.json").write_text(json.dumps({"pid": pid, "hostname": host, "username": "x"}))
-    assert engine(cli, {"PULUMI_BACKEND_URL": f"file://{tmp_path / 'backend'}"}).unlock() == 1
+    assert engine(cli, {"PULUMI_BACKEND_URL": f"file://{tmp_path / 'backend'}"}).unlock() == 2
+    assert Path(f"/proc/{unreaped.pid}").exists()
     assert sorted(path.stem for path in folder.iterdir()) == ["alive", "far"]
+    unreaped.communicate()
 
 
 def test_a_lock_cut_short_is_told_by_name(cli: Path, tmp_path: Path) -> None:
