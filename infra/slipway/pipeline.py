@@ -27,7 +27,9 @@ from slipway.provision.stage import Provision
 from slipway.report import write as report
 from slipway.smoke.stage import Smoke
 
-STAGES: tuple[Stage, ...] = (MakeHosts(), Provision(), ExportModel(), BuildImage(), Deploy(), Smoke())
+# what of later stages is in a host made here from the start
+HOSTS = MakeHosts(bakers=(Provision(),))
+STAGES: tuple[Stage, ...] = (HOSTS, Provision(), ExportModel(), BuildImage(), Deploy(), Smoke())
 
 
 @dataclass(frozen=True)

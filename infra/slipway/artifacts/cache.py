@@ -130,7 +130,8 @@ def clear(ctx: Context) -> list[str]:
         raise EnvironmentFault(
             f"something is mounted in the cache: {mounts[0]}", action=f"umount {mounts[0]}, and repeat this"
         )
-    locks = [*(ctx.cache / "artifacts").glob(".*.lock"), ctx.cache / "roots"]
+    made = [ctx.cache / name for name in ("artifacts", "roots")]
+    locks = [*(lock for folder in made for lock in folder.glob(".*.lock")), ctx.cache / "roots"]
     with ExitStack() as stack:
         for lock in filter(Path.exists, locks):
             try:

@@ -93,6 +93,7 @@ _group(
     "Make, list, enter and remove the machines.",
     up=hosts.up,
     down=hosts.down,
+    bake=hosts.bake,
     list=hosts.list_,
     ssh=hosts.ssh,
 )

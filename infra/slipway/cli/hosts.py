@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -36,6 +37,43 @@ def down(config: Config = None, set_: Set = None, json: Json = False, verbose: V
     with session.owning("hosts down") as ctx:
         removed = take_down(ctx)
     show_removed(removed, json)
+    return 0
+
+
+def bake(
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            metavar="FILE",
+            help="Write the root to this tar as well; compressed where it is named .tar.gz or the like.",
+        ),
+    ] = None,
+    config: Config = None,
+    set_: Set = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> int:
+    """Bake the root that machines made here start from.
+
+    Packages, programs and images are in it, and nothing of any one machine. `up` bakes it by itself where
+    there is none yet; here it is made ahead of time, or for elsewhere: a tar of it is what LXD, a container
+    or the disk of a virtual machine is made from.
+    """
+    from slipway.hosts.nspawn.golden import pack
+    from slipway.pipeline import HOSTS
+
+    session = Session(config, set_, verbose=verbose)
+    with session.owning("hosts bake") as ctx:
+        root, made = HOSTS.bake(ctx, session.settings)
+        if output is not None:
+            pack(root, output)
+    told = output or root
+    show(
+        {"root": str(root), "made": made, "output": str(output) if output else None},
+        json,
+        lambda: [str(told)],
+    )
     return 0
 
 

@@ -73,6 +73,11 @@ class HostsSettings(Section):
         None, description="backend ssh: an Ansible inventory (YAML) of existing machines"
     )
     workers: int = Field(2, ge=0, le=20, description="backend nspawn: worker nodes beside the control plane")
+    golden: bool = Field(
+        True,
+        description="backend nspawn: make hosts from a root with packages, engines and images in it, which "
+        "the first `up` bakes once; false: from a bare one",
+    )
     suite: Suite | None = Field(
         None,
         description="backend nspawn: Debian or Ubuntu suite of the hosts; trixie where this machine runs "

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from slipway.core.context import Context
 from slipway.core.evidence import Reading
-from slipway.core.types import SHARED, Outcome
+from slipway.core.types import SHARED, Hosts, Outcome
 
 
 class Stage(Protocol):
@@ -84,6 +84,20 @@ class HasPrepare(Protocol):
 
         `run` finds it there, or gets it itself: what this raises is told by `run`.
         """
+        ...
+
+
+@runtime_checkable
+class HasBake(Protocol):
+    def bake_key(self, ctx: Context, settings: Any) -> str:
+        """What decides what `bake` puts into a root: the same key, the same root.
+
+        What that is made from may be fetched or built for it.
+        """
+        ...
+
+    def bake(self, ctx: Context, settings: Any, hosts: Hosts) -> None:
+        """Put into these hosts what every host of such settings has, whoever it is. Their disk is kept."""
         ...
 
 

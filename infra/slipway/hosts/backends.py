@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from slipway.core.context import Context
 from slipway.core.schema import Settings
+from slipway.core.stage import HasBake
 from slipway.core.types import Hosts
 from slipway.hosts.base import Backend
 
 __all__ = ["Backend", "backend", "every", "made_here"]
 
 
-def backend(settings: Settings) -> Backend:
-    """The backend these settings ask for."""
-    return _named(settings.hosts.backend)
+def backend(settings: Settings, bakers: Sequence[HasBake] = ()) -> Backend:
+    """The backend these settings ask for. bakers: what is put into the root of hosts that are made here."""
+    return _named(settings.hosts.backend, bakers)
 
 
 def made_here(ctx: Context) -> Backend:
@@ -29,11 +32,11 @@ def every() -> tuple[Backend, ...]:
     return _named("nspawn"), _named("ssh")
 
 
-def _named(name: str) -> Backend:
+def _named(name: str, bakers: Sequence[HasBake] = ()) -> Backend:
     if name == "ssh":
         from slipway.hosts.existing import Existing
 
         return Existing()
     from slipway.hosts.nspawn.backend import Nspawn
 
-    return Nspawn()
+    return Nspawn(bakers=bakers)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -52,6 +52,13 @@ class Backend(Protocol):
     def down(self, ctx: Context) -> list[str]: ...
     def status(self, ctx: Context) -> tuple[HostStatus, ...]: ...
     def collect(self, ctx: Context, hosts: Hosts | None) -> Sequence[Reading]: ...
+
+
+@runtime_checkable
+class Bakes(Protocol):
+    """A backend whose hosts start from a root that stages have worked on."""
+
+    def bake(self, ctx: Context, settings: Settings) -> tuple[Path, int]: ...
 
 
 @dataclass(frozen=True)

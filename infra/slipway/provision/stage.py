@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from slipway import artifacts
+from slipway.artifacts.cache import digest_of, sha256_of
 from slipway.clients import ansible_play
 from slipway.clients.ansible_play import Played
 from slipway.clients.kubectl import Kubectl
@@ -22,7 +23,7 @@ from slipway.core.evidence import Reading
 from slipway.core.schema import Settings
 from slipway.core.state import link_atomically, write_atomically
 from slipway.core.types import Cluster, Hosts, Outcome
-from slipway.provision import reading, variables
+from slipway.provision import baking, reading, variables
 from slipway.provision.leaving import forget_nodes
 
 
@@ -79,6 +80,19 @@ class Provision:
         text = f"{len(cluster.nodes)} nodes ready on {versions}, {played.changed} tasks changed"
         return Outcome(cluster, played.changed + forgotten, text)
 
+    def bake_key(self, ctx: Context, settings: Settings) -> str:
+        """Programs, images, the roles that install them, and where Docker comes from."""
+        found = artifacts.kubernetes(ctx, settings)
+        programs = sorted(path for path in found.binaries.iterdir() if path.is_file())
+        made_of = [sha256_of(path) for path in (*programs, *found.images)]
+        return digest_of(
+            baking.recipe(ctx.project / "playbooks"), found.version, str(settings.docker.source), *made_of
+        )
+
+    def bake(self, ctx: Context, settings: Settings, hosts: Hosts) -> None:
+        """Install packages, programs and images. Raises ProvisionError with task and log."""
+        play(ctx, settings, hosts, playbook="bake")
+
     def collect(self, ctx: Context) -> Sequence[Reading]:
         """Journals of the units this stage sets up, from every host."""
         hosts = ctx.state.kept(Hosts)
@@ -104,12 +118,13 @@ def play(
     settings: Settings,
     hosts: Hosts,
     *,
+    playbook: str = "site",
     check: bool = False,
     diff: bool = False,
     tags: str = "",
     limit: str = "",
 ) -> Played:
-    """Write the inventory, secrets and client that site.yml and people need, then run site.yml.
+    """Write the inventory, secrets and client that playbooks and people need, then run a playbook.
 
     check changes no host; the inventory is written all the same, since the dry run reads it.
     """
@@ -126,9 +141,9 @@ def play(
     )
     write_atomically(ctx.state.inventory, text, 0o600)
     return ansible_play.play(
-        ctx.project / "playbooks" / "site.yml",
+        ctx.project / "playbooks" / f"{playbook}.yml",
         ctx.state.inventory,
-        ctx.evidence("site-check.log" if check else "site.log"),
+        ctx.evidence(f"{playbook}-check.log" if check else f"{playbook}.log"),
         check=check,
         diff=diff,
         tags=tags,

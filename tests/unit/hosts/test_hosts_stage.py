@@ -3,8 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from slipway import pipeline
 from slipway.cli import app
 from slipway.core.context import Context
+from slipway.core.errors import UsageError
 from slipway.core.evidence import Reading
 from slipway.core.schema import Settings
 from slipway.core.state import State
@@ -44,7 +46,7 @@ class Recorder:
 
 def test_the_stage_asks_the_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = Recorder()
-    monkeypatch.setattr(hosts_stage, "backend", lambda settings: recorder)
+    monkeypatch.setattr(hosts_stage, "backend", lambda settings, bakers: recorder)
     monkeypatch.setattr(hosts_stage, "made_here", lambda ctx: recorder)
     monkeypatch.setattr(hosts_stage, "every", lambda: (recorder,))
     ctx = Context(State(tmp_path), tmp_path, tmp_path)
@@ -54,6 +56,14 @@ def test_the_stage_asks_the_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert stage.collect(ctx) == [READING]
     assert hosts_stage.take_down(ctx) == ["bridge"]
     assert recorder.asked == ["plan", "up", "collect None", "down"]
+
+
+def test_only_hosts_that_are_made_here_have_a_root_to_bake(tmp_path: Path) -> None:
+    inventory = tmp_path / "inventory.yml"
+    inventory.write_text("all: {hosts: {one: {ansible_host: 192.0.2.1}}}")
+    settings = Settings.model_validate({"hosts": {"backend": "ssh", "inventory": inventory}})
+    with pytest.raises(UsageError, match=r"hosts.backend is ssh"):
+        pipeline.HOSTS.bake(Context(State(tmp_path), tmp_path, tmp_path), settings)
 
 
 def test_an_existing_cluster_needs_no_hosts(tmp_path: Path) -> None:
@@ -75,7 +85,7 @@ def test_going_down_takes_the_lab_too_after_the_settings_went_from_nspawn_to_ssh
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     recorder = Recorder()
-    monkeypatch.setattr(backend, "Nspawn", lambda: recorder)
+    monkeypatch.setattr(backend, "Nspawn", lambda **_: recorder)
     (tmp_path / "inventory.yml").write_text("all: {hosts: {one: {ansible_host: 192.0.2.1}}}")
     (tmp_path / "slipway.yaml").write_text("hosts: {backend: ssh, inventory: inventory.yml}")
     base.record(State(tmp_path / ".slipway"), Hosts(last, (MACHINE,)))  # whose `up` was the last one

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from slipway.clients import ssh
 from slipway.core.context import Context
-from slipway.core.errors import EnvironmentFault, HostError
+from slipway.core.errors import EnvironmentFault, HostError, SlipwayError
 from slipway.core.events import Note
 from slipway.core.evidence import Reading
 from slipway.core.schema import Settings
+from slipway.core.stage import HasBake
 from slipway.core.state import write_atomically
 from slipway.core.types import Host, Hosts, Outcome
 from slipway.hosts import base
@@ -21,6 +23,7 @@ from slipway.hosts.leaving import drain
 from slipway.hosts.nspawn import (
     cgroups,
     controller,
+    golden,
     host_files,
     inherit,
     kernel_modules,
@@ -33,6 +36,7 @@ from slipway.hosts.nspawn.design import design
 from slipway.hosts.nspawn.labs import Lab, LabHost, Records, lab_name
 
 HOST_DISK_BYTES = 3_000_000_000  # engine, images and Kubernetes on one host
+OFF_SECONDS = 30.0
 
 
 class Nspawn:
@@ -40,8 +44,10 @@ class Nspawn:
 
     name = "nspawn"
 
-    def __init__(self, records: Records | None = None) -> None:
+    def __init__(self, records: Records | None = None, bakers: Sequence[HasBake] = ()) -> None:
+        """bakers: what is put into the root before hosts are made from it; without any they are bare."""
         self.records = records or Records()
+        self.bakers = bakers
 
     # -- what would change ------------------------------------------------------------------------
 
@@ -59,6 +65,11 @@ class Nspawn:
             lines.append(f"install with apt: {' '.join(missing)}")
         if to_make and not _root(ctx, settings, site).is_dir():
             lines.append(f"make the hosts' root ({site.suite}) in {ctx.cache / 'roots'}")
+        if to_make and _golden(settings, self.bakers):
+            lines.append(
+                f"make hosts from a root with packages, engines and images in it, which is baked in "
+                f"{ctx.cache / 'roots'} where there is none yet (hosts.golden: false makes bare ones)"
+            )
         if not network.link_exists(lab.bridge):
             lines.append(f"make bridge {lab.bridge} with {lab.gateway} of {lab.subnet}, MTU {lab.mtu}")
         refuse = network.refused(network.addresses())
@@ -102,13 +113,7 @@ class Nspawn:
             changed += 1
         before, lab = self._claim(ctx, settings, site)
         if _to_make(ctx, lab):
-            root, made = roots.ensure(
-                ctx.cache,
-                site,
-                ctx.emit,
-                refresh_days=settings.artifacts.refresh_days,
-                in_use={host.root for other in self.records.all() for host in other.hosts},
-            )
+            root, made = self._make_root(ctx, settings, site)
             changed += made
             lab = _with_root(ctx, lab, root)
         surplus = _surplus(before, lab)
@@ -132,6 +137,44 @@ class Nspawn:
         _write_hosts_files(hosts)
         summary = f"{len(hosts.hosts)} hosts in {lab.subnet} ({lab.suite}, {lab.bridge})"
         return Outcome(hosts, changed, summary if changed else f"{summary}, unchanged")
+
+    def bake(self, ctx: Context, settings: Settings) -> tuple[Path, int]:
+        """The golden root that hosts of these settings are made from, and how much had to be made for it.
+
+        Raises EnvironmentFault where hosts cannot be made, else what baking raises.
+        """
+        controller.need_linux()
+        controller.need_root()
+        site = inherit.site(settings.site, settings.hosts.suite)
+        if missing := controller.missing(site):
+            controller.install(missing, ctx.emit)
+        return self._make_root(ctx, settings, site)
+
+    def _make_root(self, ctx: Context, settings: Settings, site: inherit.Site) -> tuple[Path, int]:
+        """The root of hosts that are not made yet, and how many had to be made for it."""
+        in_use = {host.root for lab in self.records.all() for host in lab.hosts}
+        refresh = settings.artifacts.refresh_days
+        root, made = roots.ensure(ctx.cache, site, ctx.emit, refresh_days=refresh, in_use=in_use)
+        if not _golden(settings, self.bakers):
+            return root, int(made)
+        recipe = golden.Recipe(root, self.bakers, Nspawn(self.records))
+        root, baked = golden.ensure(ctx, settings, recipe, in_use=in_use)
+        return root, made + baked
+
+    def power_off(self, ctx: Context) -> list[Path]:
+        """Switch the hosts off as machines are, so that what runs there closes its files.
+
+        Returns each host's folder.
+        """
+        lab, hosts = self._recorded(ctx), ctx.state.kept(Hosts)
+        assert lab is not None and hosts is not None  # they were up a moment ago
+        for host in hosts.hosts:
+            # the connection may end before the word is answered
+            with suppress(SlipwayError), ssh.connect(host, hosts.identity) as connection:
+                connection.run(["systemctl", "poweroff"], check=False, timeout=OFF_SECONDS)
+        for made in lab.hosts:
+            running.wait_for_end(made, _folder(ctx, made))
+        return [_folder(ctx, made) for made in lab.hosts]
 
     def _claim(self, ctx: Context, settings: Settings, site: inherit.Site) -> tuple[Lab | None, Lab]:
         """The lab as it was recorded and as it shall be.
@@ -295,6 +338,10 @@ def _surplus(before: Lab | None, lab: Lab) -> list[LabHost]:
 def _root(ctx: Context, settings: Settings, site: inherit.Site) -> Path:
     """The root that hosts not made yet get; it may have to be made first."""
     return roots.path(ctx.cache, site, settings.artifacts.refresh_days)
+
+
+def _golden(settings: Settings, bakers: Sequence[HasBake]) -> bool:
+    return settings.hosts.golden and bool(bakers)
 
 
 def _with_root(ctx: Context, lab: Lab, root: Path) -> Lab:

@@ -15,7 +15,7 @@ from slipway.core.schema import POD_NETWORK, SERVICE_NETWORK, ClusterSettings, S
 from slipway.core.types import Host
 from slipway.hosts import base
 from slipway.hosts.base import KeyPair
-from slipway.hosts.nspawn import kernel_modules
+from slipway.hosts.nspawn import kernel_modules, volumes
 from slipway.hosts.nspawn.inherit import Site
 from slipway.hosts.nspawn.labs import Lab, LabHost
 from slipway.hosts.nspawn.launch import VOLUMES
@@ -48,16 +48,17 @@ def prepare(ctx: Context, settings: Settings, lab: Lab, host: LabHost, site: Sit
     upper = base.private_folder(folder) / "upper"
     upper.mkdir(mode=0o755)
     for volume in VOLUMES:
-        (folder / "volumes" / volume).mkdir(parents=True)
+        volumes.lay(host.root / "var/lib" / volume, folder / "volumes" / volume)
     key = base.key_pair(ctx.state.ssh, f"host_{host.name}")
     login = base.key_pair(ctx.state.ssh, base.identity(ctx.state).name).public
-    for file in [
+    files = [
         *_names_and_keys(lab, host, site, key, login),
         *_kernel(),
         *_apt(site),
         *_pip(site),
         *_proxies(lab, site, settings.cluster),
-    ]:
+    ]
+    for file in files:
         path = upper / file.name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(file.mode)  # before the content: what is in it is never there for others to read
@@ -65,7 +66,12 @@ def prepare(ctx: Context, settings: Settings, lab: Lab, host: LabHost, site: Sit
         path.write_bytes(file.content.encode() if isinstance(file.content, str) else file.content)
     (upper / "root").chmod(0o700)
     (upper / "root/.ssh").chmod(0o700)
-    (folder / "made").write_text("")
+    (folder / "made").write_text("".join(f"{file.name}\n" for file in files))
+
+
+def given(folder: Path) -> tuple[str, ...]:
+    """The files a host was given, as File.name."""
+    return tuple((folder / "made").read_text().split())
 
 
 def hosts_file(hosts: Iterable[Host | LabHost]) -> str:

@@ -98,7 +98,7 @@ def path(cache: Path, site: Site, refresh_days: int, now: datetime | None = None
     An older one keeps its name, because labs may run on it.
     """
     newest = _newest(cache, site)
-    if newest is None or not (_damage(newest) or _made(newest) < _oldest(refresh_days, now)):
+    if newest is None or not (damage(newest) or made(newest) < _oldest(refresh_days, now)):
         return newest or cache / "roots" / key(site)
     day = f"{key(site)}.{now or datetime.now(UTC):%Y%m%d}"
     names = itertools.chain([day], (f"{day}-{number:02}" for number in itertools.count(2)))
@@ -125,7 +125,7 @@ def ensure(
         if root.is_dir():
             return root, False
         before = _newest(cache, site)
-        wrong = _damage(before) if before is not None else ""
+        wrong = damage(before) if before is not None else ""
         why = f" ({wrong or f'older than {refresh_days} days'})" if before is not None else ", once"
         emit(Note(f"making the root of the hosts ({site.suite}){why}: about a minute"))
         try:
@@ -133,7 +133,7 @@ def ensure(
         except EnvironmentFault as error:
             if before is None or wrong:
                 raise
-            emit(Note(f"{error.what}; the root of {_made(before):%Y-%m-%d} is used"))
+            emit(Note(f"{error.what}; the root of {made(before):%Y-%m-%d} is used"))
             return before, False
         for old in folder.glob(f"{key(site)}*"):
             if old != root and old not in in_use:
@@ -149,12 +149,17 @@ def _make(site: Site, root: Path, emit: Emit) -> None:
     with events.progress(emit, f"host root {site.suite}"):
         _build(site, partial, emit)
         _finish(site, partial)
-        files, size = _extent(partial)
-        mark = {"made": datetime.now(UTC).isoformat(), "files": files, "bytes": size}
-        _write(partial / _MARK, json.dumps(mark) + "\n")
-        # dpkg wrote without syncing: after a power cut a renamed root would be there and its files empty
-        process.run(["sync", "--file-system", partial])
-        partial.rename(root)
+        keep(partial, root)
+
+
+def keep(partial: Path, root: Path) -> None:
+    """Give a root that is whole its name, and note when it was made and how large it is."""
+    files, size = _extent(partial)
+    mark = {"made": datetime.now(UTC).isoformat(), "files": files, "bytes": size}
+    _write(partial / _MARK, json.dumps(mark) + "\n")
+    # dpkg wrote without syncing: after a power cut a renamed root would be there and its files empty
+    process.run(["sync", "--file-system", partial])
+    partial.rename(root)
 
 
 def _newest(cache: Path, site: Site) -> Path | None:
@@ -175,12 +180,13 @@ def _mark(root: Path) -> dict[str, Any]:
         return {}
 
 
-def _made(root: Path) -> datetime:
+def made(root: Path) -> datetime:
+    """When a root was made; long ago if it does not say."""
     made = _mark(root).get("made")
     return made if isinstance(made, datetime) else datetime.min.replace(tzinfo=UTC)
 
 
-def _damage(root: Path) -> str:
+def damage(root: Path) -> str:
     """What is wrong with a root, "" if it is as it was when it was made."""
     mark = _mark(root)
     if not mark:

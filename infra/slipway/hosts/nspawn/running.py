@@ -19,6 +19,7 @@ from slipway.hosts.nspawn.labs import LabHost
 from slipway.hosts.nspawn.launch import DEVICES, Launch, service_argv, supervised_argv
 
 BOOT_SECONDS = 90.0
+OFF_SECONDS = 90.0
 _ANEW = "read its console log; `slipway down` and up again makes it anew"
 
 
@@ -79,6 +80,16 @@ def wait_for_ssh(host: LabHost, folder: Path) -> None:
         where=host.name,
         action=_ANEW,
     )
+
+
+def wait_for_end(host: LabHost, folder: Path) -> None:
+    """Wait for a host that was switched off. Raises Timeout with the last lines of its console."""
+
+    def attempt() -> None:
+        if is_running(host, folder):
+            raise Pending(base.tail(folder / "console.log", 20) or "no console output")
+
+    wait_for("its end", attempt, timeout=OFF_SECONDS, interval=0.1, where=host.name)
 
 
 def answers(address: str) -> bool:
