@@ -114,7 +114,7 @@ def wanted(ctx: Context, settings: Settings, cluster: Cluster, model: ExportedMo
     """Name the image by all that decides its content. The base image is made when it is not cached."""
     base = artifacts.base_image(ctx, settings)
     server = settings.image.server
-    runtime = build_context.runtime_tag(base.reference, build_context.LOCK, server, platform.machine())
+    runtime = _runtime_tag(base, settings)
     code = own_wheels.files(server)
     tag = build_context.server_tag(runtime, server, code, model)
     inputs = Inputs(
@@ -247,15 +247,32 @@ def make(ctx: Context, want: Wanted, docker: Docker) -> str:
     return digest
 
 
-def _runtime(ctx: Context, want: Wanted, docker: Docker, daemon: Daemon) -> None:
-    server = want.settings.image.server
-    packed = cache_folder(ctx.cache, "image") / f"{want.runtime}.tar.gz"
+def prepare(ctx: Context, settings: Settings) -> None:
+    """Get what needs neither host, registry nor model: the base image and the packages in their context."""
+    base = artifacts.base_image(ctx, settings)
+    _packages(ctx, settings, base, _runtime_tag(base, settings))
+
+
+def _runtime_tag(base: artifacts.BaseImage, settings: Settings) -> str:
+    return build_context.runtime_tag(
+        base.reference, build_context.LOCK, settings.image.server, platform.machine()
+    )
+
+
+def _packages(ctx: Context, settings: Settings, base: artifacts.BaseImage, runtime: str) -> Path:
+    """The context of base and packages; a new one where it is not cached."""
+    packed = cache_folder(ctx.cache, "image") / f"{runtime}.tar.gz"
     ownership.require_own("the image's cached packages", packed)
     if not packed.is_file():
         with _timed(ctx, "", "the image's packages are unpacked and cut down"):
-            wheels = artifacts.wheels(ctx, build_context.LOCK, want.base.python)
-            build_context.write_runtime(packed, wheels, server)
+            wheels = artifacts.wheels(ctx, build_context.LOCK, base.python)
+            build_context.write_runtime(packed, wheels, settings.image.server)
         _keep_newest(packed.parent)
+    return packed
+
+
+def _runtime(ctx: Context, want: Wanted, docker: Docker, daemon: Daemon) -> None:
+    packed = _packages(ctx, want.settings, want.base, want.runtime)
     if want.base.archive is not None and not docker.has(want.base.reference):
         with _timed(ctx, docker.where, f"base image {want.base.reference} is imported"):
             docker.import_root(want.base.archive, want.base.reference)

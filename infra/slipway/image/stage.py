@@ -15,6 +15,12 @@ class BuildImage:
 
     title: ClassVar[str] = "Build, check and push the serving image"
 
+    def prepare(self, ctx: Context, settings: Settings) -> None:
+        """Have the base image and the cut-down packages ready, which needs no host."""
+        from slipway.image import build
+
+        build.prepare(ctx, settings)
+
     def run(
         self, ctx: Context, settings: Settings, hosts: Hosts | None, cluster: Cluster, model: ExportedModel
     ) -> Outcome[ImageRef]:

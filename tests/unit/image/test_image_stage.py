@@ -181,6 +181,24 @@ def test_an_image_is_built_checked_and_only_then_pushed(scene: Scene) -> None:
     assert outcome.changed == 1 and "800 MB" in outcome.summary
 
 
+def test_packages_are_prepared_without_a_host_and_made_once(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Path] = []
+
+    def write(out: Path, wheels: Path, server: str) -> None:
+        written.append(out)
+        _touch(out)
+
+    monkeypatch.setattr(build_context, "write_runtime", write)
+    BuildImage().prepare(scene.ctx, Settings())
+    assert (len(written), scene.docker.done) == (1, [])
+    BuildImage().prepare(scene.ctx, Settings())
+    scene.run()
+    assert len(written) == 1
+    assert "build slipway.local/runtime network=none" in scene.docker.done
+
+
 def test_the_same_image_in_the_registry_is_left_alone(scene: Scene) -> None:
     made = scene.run().value
     scene.docker.done.clear()
