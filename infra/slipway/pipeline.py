@@ -28,7 +28,7 @@ from slipway.report import write as report
 from slipway.smoke.stage import Smoke
 
 # what of later stages is in a host made here from the start
-HOSTS = MakeHosts(bakers=(Provision(),))
+HOSTS = MakeHosts(bakers=(Provision(), BuildImage()))
 STAGES: tuple[Stage, ...] = (HOSTS, Provision(), ExportModel(), BuildImage(), Deploy(), Smoke())
 
 

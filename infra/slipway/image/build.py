@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import platform
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from slipway import artifacts
 from slipway.artifacts import machine, pins
 from slipway.artifacts.cache import sha256_of
-from slipway.artifacts.oci import EPOCH
 from slipway.clients import registry as registries
 from slipway.clients import ssh
 from slipway.clients.docker import Daemon, Docker
 from slipway.clients.shell import Here
-from slipway.core import ownership, project
+from slipway.core import project
 from slipway.core.context import Context
 from slipway.core.errors import ImageError, UsageError
 from slipway.core.events import Detail, Note
 from slipway.core.registries import in_use
 from slipway.core.schema import Settings
-from slipway.core.state import cache_folder
 from slipway.core.types import Cluster, ExportedModel, Hosts, ImageRef, Registry, Servable
 from slipway.image import build_context, origin, own_wheels, signing
+from slipway.image import runtime as runtimes
 from slipway.image.bill import LISTING, Material
 from slipway.image.provenance import Inputs
+from slipway.image.runtime import Runtime, arguments, timed
 from slipway.image.trial import run_and_ask
 
 BESIDE = "slipway.models.beside"  # label: what the image serves beside its model
@@ -39,8 +36,7 @@ class Wanted:
 
     registry: Registry
     repository: str
-    base: artifacts.BaseImage
-    runtime: str
+    runtime: Runtime
     tag: str
     model: ExportedModel
     code: Mapping[str, bytes] = field(repr=False)
@@ -50,11 +46,6 @@ class Wanted:
     @property
     def name(self) -> str:
         return f"{self.registry.address}/{self.repository}:{self.tag}"
-
-    @property
-    def runtime_image(self) -> str:
-        """A local name under a registry that does not exist, so Docker never tries to pull it."""
-        return f"slipway.local/runtime:{self.runtime[:32]}"
 
     @property
     def local_image(self) -> str:
@@ -112,11 +103,10 @@ def registry_of(settings: Settings, cluster: Cluster) -> Registry:
 
 def wanted(ctx: Context, settings: Settings, cluster: Cluster, model: ExportedModel) -> Wanted:
     """Name the image by all that decides its content. The base image is made when it is not cached."""
-    base = artifacts.base_image(ctx, settings)
-    server = settings.image.server
-    runtime = _runtime_tag(base, settings)
+    runtime = runtimes.of(ctx, settings)
+    server, base = runtime.server, runtime.base
     code = own_wheels.files(server)
-    tag = build_context.server_tag(runtime, server, code, model)
+    tag = build_context.server_tag(runtime.tag, server, code, model)
     inputs = Inputs(
         project.revision(),
         sha256_of(build_context.LOCK),
@@ -126,7 +116,6 @@ def wanted(ctx: Context, settings: Settings, cluster: Cluster, model: ExportedMo
     return Wanted(
         registry_of(settings, cluster),
         settings.image.repository,
-        base,
         runtime,
         tag,
         model,
@@ -211,9 +200,9 @@ def make(ctx: Context, want: Wanted, docker: Docker) -> str:
     _same_architecture(daemon, docker.where)
     server, model = want.settings.image.server, want.model
     ctx.keep_evidence("image-build.log", "")
-    if not docker.has(want.runtime_image):
-        _runtime(ctx, want, docker, daemon)
-    with _timed(ctx, docker.where, f"image {want.tag} is built"):
+    if not docker.has(want.runtime.image):
+        want.runtime.build(ctx, docker, daemon)
+    with timed(ctx, docker.where, f"image {want.tag} is built"):
         packed = ctx.state.image / f"{want.tag}.tar.gz"
         build_context.write_server(packed, server, want.code, model)
         for old in set(ctx.state.image.glob("*.tar.gz")) - {packed}:
@@ -221,7 +210,7 @@ def make(ctx: Context, want: Wanted, docker: Docker) -> str:
         printed = docker.build(
             packed,
             want.local_image,
-            arguments=_arguments(daemon, RUNTIME=want.runtime_image, MODEL_NAME=model.name),
+            arguments=arguments(daemon, RUNTIME=want.runtime.image, MODEL_NAME=model.name),
             labels=want.labels,
             buildkit=daemon.buildkit,
             network="none" if server == "portable" else "default",
@@ -231,70 +220,20 @@ def make(ctx: Context, want: Wanted, docker: Docker) -> str:
             "host must reach; image.server: portable needs neither",
         )
         ctx.keep_evidence("image-build.log", printed)
-    with _timed(ctx, docker.where, "it answered the export's fixed requests under Docker"):
+    with timed(ctx, docker.where, "it answered the export's fixed requests under Docker"):
         run_and_ask(ctx, docker, want.local_image, model)
-    with _timed(ctx, docker.where, f"{want.name} is pushed"):
+    with timed(ctx, docker.where, f"{want.name} is pushed"):
         docker.trust(want.registry)
         docker.tag(want.local_image, want.name)
         digest = _confirmed(want, docker.push(want.name, want.registry))
-    with _timed(ctx, "", "its bill of materials, provenance and signature are beside it"):
+    with timed(ctx, "", "its bill of materials, provenance and signature are beside it"):
         key = signing.private_key(ctx.state, want.settings)
-        wheels = artifacts.wheels(ctx, build_context.LOCK, want.base.python)
+        wheels = artifacts.wheels(ctx, build_context.LOCK, want.runtime.base.python)
         listing = docker.output(want.local_image, LISTING)
         material = Material(want.reference(digest), listing, wheels, want.inputs.base)
         repository = registries.Repository(want.registry, want.repository)
         origin.sign(ctx, repository, key, material, want.inputs)
     return digest
-
-
-def prepare(ctx: Context, settings: Settings) -> None:
-    """Get what needs neither host, registry nor model: the base image and the packages in their context."""
-    base = artifacts.base_image(ctx, settings)
-    _packages(ctx, settings, base, _runtime_tag(base, settings))
-
-
-def _runtime_tag(base: artifacts.BaseImage, settings: Settings) -> str:
-    return build_context.runtime_tag(
-        base.reference, build_context.LOCK, settings.image.server, platform.machine()
-    )
-
-
-def _packages(ctx: Context, settings: Settings, base: artifacts.BaseImage, runtime: str) -> Path:
-    """The context of base and packages; a new one where it is not cached."""
-    packed = cache_folder(ctx.cache, "image") / f"{runtime}.tar.gz"
-    ownership.require_own("the image's cached packages", packed)
-    if not packed.is_file():
-        with _timed(ctx, "", "the image's packages are unpacked and cut down"):
-            wheels = artifacts.wheels(ctx, build_context.LOCK, base.python)
-            build_context.write_runtime(packed, wheels, settings.image.server)
-        _keep_newest(packed.parent)
-    return packed
-
-
-def _runtime(ctx: Context, want: Wanted, docker: Docker, daemon: Daemon) -> None:
-    packed = _packages(ctx, want.settings, want.base, want.runtime)
-    if want.base.archive is not None and not docker.has(want.base.reference):
-        with _timed(ctx, docker.where, f"base image {want.base.reference} is imported"):
-            docker.import_root(want.base.archive, want.base.reference)
-    with _timed(ctx, docker.where, f"packages are in {want.runtime_image}"):
-        docker.build(
-            packed,
-            want.runtime_image,
-            arguments=_arguments(daemon, BASE=want.base.reference),
-            buildkit=daemon.buildkit,
-        )
-
-
-def _keep_newest(folder: Path, count: int = 3) -> None:
-    """Contexts are 220 MB each and made again in seconds."""
-    found = sorted(folder.glob("*.tar.gz"), key=lambda path: path.stat().st_mtime)
-    for old in found[:-count]:
-        old.unlink(missing_ok=True)  # another lab may do the same
-
-
-def _arguments(daemon: Daemon, **arguments: str) -> dict[str, str]:
-    # The classic builder does not know it and would warn.
-    return arguments | ({"SOURCE_DATE_EPOCH": str(EPOCH)} if daemon.buildkit else {})
 
 
 def _same_architecture(daemon: Daemon, where: str) -> None:
@@ -316,10 +255,3 @@ def _confirmed(want: Wanted, pushed: str) -> str:
             action="run again; if it stays so, someone else pushes the same tag",
         )
     return pushed
-
-
-@contextmanager
-def _timed(ctx: Context, where: str, done: str) -> Iterator[None]:
-    begin = time.monotonic()
-    yield
-    ctx.emit(Note(f"{done} ({time.monotonic() - begin:.1f} s)", host=where))

@@ -17,9 +17,22 @@ class BuildImage:
 
     def prepare(self, ctx: Context, settings: Settings) -> None:
         """Have the base image and the cut-down packages ready, which needs no host."""
-        from slipway.image import build
+        from slipway.image import runtime
 
-        build.prepare(ctx, settings)
+        runtime.of(ctx, settings).packages(ctx)
+
+    def bake_key(self, ctx: Context, settings: Settings) -> str:
+        """Base and packages of every model's server, and where its images go."""
+        from slipway.image import baking
+
+        return baking.key(ctx, settings)
+
+    def bake(self, ctx: Context, settings: Settings, hosts: Hosts) -> None:
+        """Put base and packages into the stores of Docker, registry and containerd, where there is Docker."""
+        from slipway.image import baking
+
+        for host in hosts.group("docker"):
+            baking.bake(ctx, settings, host, hosts)
 
     def run(
         self, ctx: Context, settings: Settings, hosts: Hosts | None, cluster: Cluster, model: ExportedModel
