@@ -133,12 +133,22 @@ class Ports:
         await asyncio.gather(*stops)
         self._reader.close()
 
-    def measure(self) -> None:
-        """Learn what the process takes without requests, if there are none: models come and go."""
-        if not self.budget.claimed and not self._grpc.arrivals:
+    async def measure(self) -> None:
+        """Learn what the process takes without requests, if there are none: models come and go.
+
+        What the C library keeps of earlier requests is no part of that. Taken for it, it would let the next
+        ones have as much again, and again.
+        """
+        if self._idle and self.budget.used > memory.MIB:
+            await asyncio.to_thread(memory.give_back)
+        if self._idle:
             self.budget.at_rest = memory.resident()
             found = memory.limits(self._body, self._available, self.budget.at_rest)
             self.budget.total = found.requests
+
+    @property
+    def _idle(self) -> bool:
+        return not self.budget.claimed and not self._grpc.arrivals
 
 
 async def _first_load(models: Models, configs: list[ModelConfig], stopping: asyncio.Event) -> bool:
@@ -176,7 +186,7 @@ async def _watch(models: Models, health: Health, ports: Ports, seconds: int) -> 
     """Look for versions every `seconds`; if 0, only a reload request changes what is served."""
     while True:
         await asyncio.sleep(seconds or 1)
-        ports.measure()
+        await ports.measure()
         try:
             if seconds:
                 await models.look()
