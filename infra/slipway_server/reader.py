@@ -38,6 +38,7 @@ class Reader:
         self._memory = memory
         self._largest = largest_body
         self._process: asyncio.subprocess.Process | None = None
+        self._ended: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
 
     async def start(self) -> None:
@@ -100,6 +101,8 @@ class Reader:
 
     async def _running(self) -> asyncio.subprocess.Process:
         if self._process is None or self._process.returncode is not None:
+            if self._ended is not None:
+                await self._ended.wait()  # there is memory for one of them
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "slipway_server.reader_process", str(self._memory)),
                 stdin=asyncio.subprocess.PIPE,
@@ -112,5 +115,6 @@ class Reader:
     def _end(self) -> None:
         process, self._process = self._process, None
         if process is not None and process.returncode is None:
+            self._ended = process
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
