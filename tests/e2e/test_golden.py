@@ -1,0 +1,80 @@
+"""Hosts made from a golden root and hosts that were bare end up the same, but for what is named here."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Project, new_project
+
+pytestmark = pytest.mark.lab
+
+SNAPSHOT = Path(__file__).with_name("snapshot.py")
+# kind -> (pattern of names, why they may differ). Everything else is equal, and there on both.
+MAY_DIFFER: dict[str, tuple[tuple[str, str], ...]] = {
+    "packages": (),
+    "units": (),
+    "files": (
+        (r"/etc/(hosts|machine-id|hostname)", "who the host is"),
+        (r"/etc/ssh/ssh_host_.*|/root/\.ssh/.*", "keys of the host and of its lab"),
+        (
+            r"/etc/(kubernetes|docker)/.*|/var/lib/cni/.*",
+            "certificates, keys, tokens and addresses of a cluster",
+        ),
+    ),
+    "settings": (
+        (r"kernel\.random\..*|fs\.(dentry|file|inode).*|kernel\.(ns_last_pid|pty\.nr)", "counters"),
+    ),
+    "users": (),
+    "groups": (),
+}
+
+
+def snapshot(project: Project, host: str) -> dict[str, dict[str, Any]]:
+    script = base64.b64encode(SNAPSHOT.read_bytes()).decode()
+    told: dict[str, dict[str, Any]] = json.loads(
+        project.on_host(host, f"echo {script} | base64 -d | python3 -")
+    )
+    return told
+
+
+def differences(golden: dict[str, dict[str, Any]], bare: dict[str, dict[str, Any]]) -> list[str]:
+    """One line for each thing that differs and may not: name, golden's, bare's."""
+    out = []
+    for kind, excused in MAY_DIFFER.items():
+        for name in sorted({*golden[kind], *bare[kind]}):
+            there, here = golden[kind].get(name), bare[kind].get(name)
+            if there != here and not any(re.fullmatch(pattern, name) for pattern, _ in excused):
+                out.append(f"{kind}: {name}: {there} | {here}")
+    return out
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Project, Project]]:
+    """A small lab of each kind, provisioned."""
+    made = []
+    try:
+        for golden in ("true", "false"):
+            settings = f"hosts: {{workers: 1, golden: {golden}}}"
+            made.append(new_project(tmp_path_factory.mktemp("golden"), settings))
+            for words in (["hosts", "up"], ["provision"]):
+                done = made[-1].run(*words)
+                assert done.code == 0, done.err[-4000:]
+        yield made[0], made[1]
+    finally:
+        for project in made:
+            project.take_down()
+
+
+@pytest.mark.parametrize("host", ["cp", "worker-1"])
+def test_a_golden_host_ends_up_as_a_bare_one(both: tuple[Project, Project], host: str) -> None:
+    golden, bare = (snapshot(project, host) for project in both)
+    assert len(golden["packages"]) > 150
+    assert len(golden["files"]) > 3000
+    assert differences(golden, bare) == []
