@@ -61,7 +61,9 @@ class Confined:
                 reads = b"reader_process" in Path("/proc", pid, "cmdline").read_bytes()
                 if not reads and int(pid) != self.server.process.pid:
                     continue  # about to become another program: its memory is still the server's own
-                total += int(Path("/proc", pid, "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+                _, resident, shared, *_ = map(int, Path("/proc", pid, "statm").read_text().split())
+                # files are in memory once: the reader's are the interpreter's and its libraries', as the server's
+                total += (resident - shared if reads else resident) * os.sysconf("SC_PAGE_SIZE")
         return total
 
     def killed(self) -> int:
