@@ -78,3 +78,21 @@ def test_a_golden_host_ends_up_as_a_bare_one(both: tuple[Project, Project], host
     assert len(golden["packages"]) > 150
     assert len(golden["files"]) > 3000
     assert differences(golden, bare) == []
+
+
+def test_nothing_of_a_host_is_in_the_root(both: tuple[Project, Project]) -> None:
+    done = both[0].run("hosts", "bake", "--json")
+    assert done.code == 0, done.err[-4000:]
+    told = done.document()
+    assert told["made"] == 0  # the lab's own: it was made for its hosts, or before
+    root = Path(told["root"])
+    assert not (root / "etc/machine-id").exists()
+    assert not any((root / "var/log").rglob("*.log"))
+    keys = [
+        path
+        for top in ("etc", "home", "root", "opt", "var/lib/kubelet", "var/lib/docker-registry")
+        for path in (root / top).rglob("*")
+        if path.is_file() and not path.is_symlink() and b"PRIVATE KEY-----" in path.read_bytes()[:4096]
+    ]
+    assert keys == []
+    assert list(root.glob("root/.ssh/*")) == []
