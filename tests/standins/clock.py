@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
+import pytest
+from slipway.core import interrupt
+
 
 class Clock:
     """`monkeypatch.setattr(module, "time", Clock())`: the module then waits for hours in no time."""
@@ -14,3 +19,11 @@ class Clock:
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
+
+
+def stopped(monkeypatch: pytest.MonkeyPatch, *modules: ModuleType) -> Clock:
+    """The clock of these modules, and of the pauses that they make."""
+    clock = Clock()
+    for module in (interrupt, *modules):
+        monkeypatch.setattr(module, "time", clock)
+    return clock

@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,13 +21,14 @@ import yaml
 from slipway_client.logins import without_logins
 
 from slipway.clients import ssh
-from slipway.core import process
+from slipway.core import interrupt, process
 from slipway.core.errors import ProvisionError
 from slipway.core.events import Detail, Emit, Note, silent
 from slipway.core.types import GROUPS, HostPlay, Hosts
 
 _HIDDEN = "Ansible hides this task's output because it holds a secret"
 _TAIL = 15
+_LOOKS = 0.5  # seconds from one look to the next at whether a play is to end
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,7 @@ def play(
                 "LC_ALL": "C.UTF-8",  # Ansible refuses to start in a locale that is not UTF-8
             },
             event_handler=reader.take,
+            cancel_callback=_cancelled(private),
             ident="play",
             quiet=True,
             suppress_env_files=True,
@@ -174,11 +176,35 @@ def play(
     return Played(reader.hosts(), tuple(reader.changes), log, time.monotonic() - started)
 
 
+def _cancelled(private: Path) -> Callable[[], bool] | None:
+    """What tells ansible-runner that the play is to end; it asks now and then while the play goes on.
+
+    None in the main thread, where it listens to signals itself.
+    """
+    if threading.current_thread() is threading.main_thread():
+        return None
+    told = False
+
+    def asked() -> bool:
+        nonlocal told
+        try:
+            interrupt.check()
+        except interrupt.Cancelled:
+            told = True
+            # ansible-runner kills one process group, and the processes that work at tasks have left it
+            process.end_marked(str(private))
+        return told
+
+    return asked
+
+
 @contextmanager
 def _private_folder() -> Iterator[Path]:
     """A folder for what ansible-runner keeps. At its end, handlers of signals and ssh are as they were."""
     # a short path: sockets for ssh's shared connections live in it
     private = Path(tempfile.mkdtemp(prefix="slip-play-"))
+    (private / "env").mkdir()
+    (private / "env" / "settings").write_text(f"pexpect_timeout: {_LOOKS}\n")
     before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
     try:
         yield private

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import json
+import os
 import re
 import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,7 +142,7 @@ class Engine:
         return done, begun
 
     def _open(self) -> Any:
-        from pulumi import automation
+        automation = _library()
 
         return automation.create_or_select_stack(
             self.stack,
@@ -149,7 +152,7 @@ class Engine:
 
     def _workspace(self) -> Any:
         """The project, without a look at a stack, which would make it where there is none."""
-        from pulumi import automation
+        automation = _library()
 
         return automation.LocalWorkspace(
             work_dir=str(self.project), env_vars=self.variables, pulumi_command=self._command
@@ -158,7 +161,7 @@ class Engine:
     @functools.cached_property
     def _command(self) -> Any:
         """The CLI, started once to see that it does and which version it is."""
-        from pulumi import automation
+        automation = _library()
 
         cli = self.root / "bin" / "pulumi"
         # automation asks the same, but drops words and cause when the CLI does not start
@@ -168,7 +171,7 @@ class Engine:
             where=str(cli),
             action="install the Pulumi CLI again, or set deploy.by: render",
         )
-        return automation.PulumiCommand(str(self.root))
+        return _ended_with_its_thread(automation.PulumiCommand(str(self.root)))
 
     def _output(self, text: str) -> None:
         if text.strip():
@@ -176,7 +179,7 @@ class Engine:
 
     @contextlib.contextmanager
     def _errors(self, verb: str) -> Iterator[None]:
-        from pulumi import automation
+        automation = _library()
 
         try:
             yield
@@ -234,6 +237,54 @@ class Engine:
                 file.unlink()
                 count += 1
         return count
+
+
+@functools.cache
+def _library() -> Any:
+    """Pulumi's Automation API.
+
+    gRPC asks for an event loop as it is loaded, and Python makes one in the main thread alone; this may be
+    a stage's.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        asyncio.set_event_loop(asyncio.new_event_loop())
+    from pulumi import automation
+
+    return automation
+
+
+def _ended_with_its_thread(command: Any) -> Any:
+    """Pulumi's CLI, run as every other program is: it ends when the thread that runs it is to end."""
+    automation = _library()
+
+    def run(
+        args: list[str],
+        cwd: str,
+        additional_env: Mapping[str, str],
+        on_output: Callable[[str], None] | None = None,
+        on_error: Callable[[str], None] | None = None,  # noqa: ARG001  # what Pulumi's library calls it with
+    ) -> Any:
+        path = {**os.environ, **additional_env}.get("PATH", os.defpath)
+        done = process.run(
+            [command.command, *args, "--non-interactive"],
+            cwd=Path(cwd),
+            env={
+                **additional_env,
+                "PULUMI_AUTOMATION_API": "true",
+                "PATH": f"{Path(command.command).parent}{os.pathsep}{path}",  # its own plugins first
+            },
+            check=False,
+            on_line=on_output,
+        )
+        result = automation.CommandResult(
+            stdout=done.stdout.rstrip(), stderr=done.stderr.rstrip(), code=done.returncode
+        )
+        if done.returncode != 0:
+            raise automation.errors.create_command_error(result)
+        return result
+
+    command.run = run
+    return command
 
 
 class _Changes:

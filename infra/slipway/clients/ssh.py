@@ -15,6 +15,7 @@ from typing import Any
 import paramiko
 
 from slipway.clients import known_hosts
+from slipway.core import interrupt
 from slipway.core.errors import CommandError, HostError
 from slipway.core.process import Completed
 from slipway.core.types import Host
@@ -149,7 +150,7 @@ class Connection:
             with contextlib.suppress(OSError):
                 channel.shutdown_write()
             limit = None if timeout is None else timeout + 10
-            if not channel.status_event.wait(limit):
+            if not interrupt.until(channel.status_event.wait, limit):
                 raise CommandError(words, -9, "".join(err or out) + "\nno end", where=self.host.name)
             _drain(readers, lambda: len(out) + len(err))
             code = int(channel.recv_exit_status())
@@ -285,6 +286,7 @@ def _blocks(local: Path) -> Iterator[bytes]:
 def _send(channel: Any, blocks: Iterable[bytes]) -> None:
     """Write to a program's stdin; it may end, or the connection break, before it has read everything."""
     for block in blocks:
+        interrupt.check()
         try:
             channel.sendall(block)
         except OSError:

@@ -7,9 +7,9 @@ import itertools
 import threading
 from collections.abc import Iterator, Sequence
 
-from slipway.core import process
 from slipway.core.context import Context
 from slipway.core.events import Detail
+from slipway.core.interrupt import Cancelled, Interrupt, in_force
 from slipway.core.schema import Settings
 from slipway.core.stage import HasPrepare, Stage, name_of
 from slipway.core.step import unwanted
@@ -23,24 +23,25 @@ def preparing(ctx: Context, each: Sequence[tuple[str, Settings]], stages: Sequen
 
     each: (name, settings) of every model, whose settings decide what is wanted.
     """
-    over = threading.Event()
+    over, interrupt = threading.Event(), Interrupt()
 
     def prepare() -> None:
-        with process.cancellable(over):
-            for stage, (model, settings) in itertools.product(stages, each):
-                if over.is_set() or not isinstance(stage, HasPrepare) or unwanted(stage, settings):
-                    continue
-                try:
-                    stage.prepare(ctx.of(model), settings)
-                except process.Cancelled:
-                    return
-                except Exception as error:  # noqa: BLE001  # the stage itself meets it again, and tells it
-                    ctx.emit(Detail(f"{name_of(stage)} could not prepare: {error}"))
+        for stage, (model, settings) in itertools.product(stages, each):
+            if over.is_set() or not isinstance(stage, HasPrepare) or unwanted(stage, settings):
+                continue
+            try:
+                stage.prepare(ctx.of(model), settings)
+            except Cancelled:
+                return
+            except Exception as error:  # noqa: BLE001  # the stage itself meets it again, and tells it
+                ctx.emit(Detail(f"{name_of(stage)} could not prepare: {error}"))
 
     thread = threading.Thread(target=prepare, name="prepare", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join(_PATIENCE)
+    with in_force(interrupt):
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            interrupt.ask()
+            thread.join(_PATIENCE)

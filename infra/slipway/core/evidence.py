@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from slipway.core import interrupt
 from slipway.core.context import Context
 from slipway.core.errors import SlipwayError
 from slipway.core.events import progress
@@ -84,19 +85,24 @@ class _Gathering:
         try:
             for name, collector in collectors.items():
                 self._begin(f"evidence of {name}", collector)
-            while self._under_way:
-                name, found = self._done.get(timeout=self._left())
-                del self._under_way[name]
-                self._take(name, found)
+            while self._under_way and interrupt.until(self._taken, self._left()):
                 advance(len(self.files))
-        except queue.Empty:
-            pass
         except KeyboardInterrupt:
             why = "cut off by Ctrl-C"
         finally:
             for _ in range(_AT_ONCE):
                 self._todo.put(None)
         self.missing |= dict.fromkeys(self._under_way, why)
+
+    def _taken(self, seconds: float | None) -> bool:
+        """Whether something was there to take within so many seconds."""
+        try:
+            name, found = self._done.get(timeout=seconds)
+        except queue.Empty:
+            return False
+        del self._under_way[name]
+        self._take(name, found)
+        return True
 
     def _begin(self, name: str, act: Callable[[], object]) -> None:
         self._under_way[name] = None
@@ -138,5 +144,7 @@ class _Gathering:
                 return
             try:
                 self._done.put((name, act()))
+            except interrupt.Cancelled:
+                return
             except Exception as error:  # noqa: BLE001  # told as the reason why this file is missing
                 self._done.put((name, error))

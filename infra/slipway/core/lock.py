@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -49,16 +50,13 @@ def flock(
             take()
         except Pending:
             on_wait()
-            if timeout is None:
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            else:
-                wait_for(
-                    f"a lock on {path}",
-                    take,
-                    timeout=timeout,
-                    interval=0.1,
-                    action="wait for that run to end",
-                )
+            wait_for(
+                f"a lock on {path}",
+                take,
+                timeout=math.inf if timeout is None else timeout,
+                interval=0.1,
+                action="wait for that run to end",
+            )
         yield handle
     finally:
         os.close(handle)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
+from slipway.core import interrupt
 from slipway.core.errors import CommandError, EnvironmentFault
 
 
@@ -49,8 +49,8 @@ def run(
     env is added to this process's environment. Secrets go through `input` or `env`, never argv.
     on_line is called with each line of stdout and stderr as it comes.
     Raises CommandError when it fails (and `check`) or runs past `timeout` seconds, EnvironmentFault
-    when the program cannot be started, Cancelled inside of `cancellable`. On any exception the whole process
-    group is ended first, so nothing is left running.
+    when the program cannot be started, Cancelled when its thread is to end (core/interrupt.py). On any
+    exception the whole process group is ended first, so nothing is left running.
     """
     words = tuple(str(word) for word in argv)
     child = _start(words, input is not None, subprocess.PIPE, env=env, cwd=cwd, where=where, action=action)
@@ -65,19 +65,17 @@ def run(
     for worker in workers:
         worker.start()
     try:
-        _wait(child, timeout)
-    except subprocess.TimeoutExpired as error:
+        ended = interrupt.until(partial(_wait, child), timeout)
+    finally:
         end_group(child)
+    if not ended:
         raise CommandError(
             words,
             child.returncode,
             f"{''.join(err or out)}no end after {timeout:g} s",
             where=where,
             action=action,
-        ) from error
-    except BaseException:
-        end_group(child)
-        raise
+        )
     for worker in workers:
         worker.join(2)  # a daemon it left behind may hold the pipe open for ever
     done = Completed(words, child.returncode, "".join(out), "".join(err))
@@ -86,38 +84,12 @@ def run(
     return done
 
 
-class Cancelled(Exception):  # nothing has gone wrong
-    """What a program was run for is not wanted any more."""
-
-
-_cancel: ContextVar[threading.Event | None] = ContextVar("cancel", default=None)
-
-
-@contextlib.contextmanager
-def cancellable(event: threading.Event) -> Iterator[None]:
-    """Programs that this thread runs inside are ended when the event is set."""
-    token = _cancel.set(event)
-    try:
-        yield
-    finally:
-        _cancel.reset(token)
-
-
-def _wait(child: subprocess.Popen[str], timeout: float | None) -> None:
-    """Wait for a program's end. Raises subprocess.TimeoutExpired, Cancelled."""
-    event = _cancel.get()
-    if event is None:
+def _wait(child: subprocess.Popen[str], timeout: float | None) -> bool:
+    """Whether a program has ended after so many seconds, None for however long it takes."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(timeout)
-        return
-    deadline = None if timeout is None else time.monotonic() + timeout
-    while True:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(0.2)
-            return
-        if event.is_set():
-            raise Cancelled
-        if deadline is not None and time.monotonic() > deadline:
-            raise subprocess.TimeoutExpired(child.args, timeout or 0)
+        return True
+    return False
 
 
 @contextlib.contextmanager
@@ -139,23 +111,22 @@ def running(
     words = tuple(str(word) for word in argv)
     child = _start(words, False, subprocess.STDOUT, env=env, where=where, action=action)
     lines: list[str] = []
-    accepted: queue.Queue[str | None] = queue.Queue()
+    accepted: list[str] = []
+    told = threading.Event()  # the line has come, or there will be no more
 
     def on_line(line: str) -> None:
-        if accepted.empty() and ready(line):
-            accepted.put(line)
+        if not accepted and ready(line):
+            accepted.append(line)
+            told.set()
 
     def read() -> None:  # goes on for the whole block, so that a full pipe never stops the program
         _read(child.stdout, lines, on_line)
-        accepted.put(None)
+        told.set()
 
     threading.Thread(target=read, daemon=True).start()
     try:
-        try:
-            line = accepted.get(timeout=timeout)
-        except queue.Empty:
-            line = None
-        if line is None:
+        interrupt.until(told.wait, timeout)
+        if not accepted:
             end_group(child)
             raise CommandError(
                 words,
@@ -164,7 +135,7 @@ def running(
                 where=where,
                 action=action,
             )
-        yield line
+        yield accepted[0]
     finally:
         end_group(child)
 
@@ -189,6 +160,33 @@ def end_group(child: subprocess.Popen[str], grace: float = 5.0) -> None:
             return
         except subprocess.TimeoutExpired:
             continue
+
+
+def end_marked(mark: str, grace: float = 5.0) -> None:
+    """End every program that has `mark` in its environment, however far from its starter it has gone.
+
+    For what a library starts, whose children leave its process group. Does nothing where there is no /proc.
+    """
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + grace
+        for pid in _marked(mark.encode()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, sign)
+        while left := _marked(mark.encode()):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+        if not left:
+            return
+
+
+def _marked(mark: bytes) -> list[int]:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended, or is somebody else's
+            if mark in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+    return found
 
 
 def _start(

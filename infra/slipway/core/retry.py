@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from slipway.core import interrupt
 from slipway.core.errors import SlipwayError, Timeout
 
 T = TypeVar("T")
@@ -41,4 +42,4 @@ def wait_for(
             raise Timeout(
                 f"{what} did not happen within {timeout:g} s", where=where, tail=last, action=action
             )
-        time.sleep(interval)
+        interrupt.pause(interval)

@@ -12,6 +12,7 @@ from slipway_stacks import outputs
 
 from slipway.clients.kubectl import Kubectl, KubectlError
 from slipway.clients.pods import Fault, Lasting, controller_of, is_evicted, unplaced, why_not_ready
+from slipway.core import interrupt
 from slipway.core.context import Context
 from slipway.core.errors import DeployError
 from slipway.core.events import progress
@@ -86,7 +87,7 @@ def wait_ready(ctx: Context, kubectl: Kubectl, namespace: str, names: outputs.Na
                     tail="\n".join(seen.unready[:10]),
                     action="raise deploy.timeout if they only need longer; `slipway deploy` goes on waiting",
                 )
-            time.sleep(1)
+            interrupt.pause(1)
             with contextlib.suppress(Unreachable):  # the API server may only be restarting
                 seen = _look(kubectl, namespace, names)
         advance(seen.progress.ready)

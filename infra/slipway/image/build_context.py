@@ -26,6 +26,7 @@ from slipway_stacks.outputs import METRICS_PATH
 
 from slipway.artifacts.cache import digest_of
 from slipway.artifacts.oci import EPOCH
+from slipway.core import interrupt
 from slipway.core.errors import ImageError
 from slipway.core.types import ExportedModel
 from slipway.image.contents import Server, wanted
@@ -255,6 +256,7 @@ def _write(out: Path, members: Iterable[Member]) -> None:
             tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT, bufsize=_BLOCK) as archive,
         ):
             for member in members:
+                interrupt.check()
                 info = tarfile.TarInfo(member.path)
                 info.size, info.mode, info.mtime = member.size, member.mode, EPOCH
                 archive.addfile(info, member.content)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from pathlib import Path
 
 import pytest
 from slipway.clients import ansible_play
 from slipway.core.errors import ProvisionError
+from slipway.core.interrupt import Interrupt, in_force
 
 
 def local(tmp_path: Path, tasks: str) -> tuple[Path, Path]:
@@ -56,3 +59,42 @@ def test_a_playbook_that_cannot_start_says_why(tmp_path: Path) -> None:
     with pytest.raises(ProvisionError) as caught:
         ansible_play.play(playbook, inventory, tmp_path / "log")
     assert "no.such.module" in caught.value.tail
+
+
+def test_a_play_in_a_thread_ends_when_nobody_wants_it_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Ansible's workers leave the process group that ansible-runner kills; so does what they run."""
+    playbook, inventory = local(
+        tmp_path,
+        "    - name: Stay\n      ansible.builtin.command: sh -c "
+        f"'echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; exec sleep 300'\n",
+    )
+    ended: list[BaseException] = []
+
+    def act() -> None:
+        try:
+            ansible_play.play(playbook, inventory, tmp_path / "log")
+        except BaseException as error:  # noqa: BLE001  # looked at below
+            ended.append(error)
+
+    wish = Interrupt()
+    with in_force(wish):
+        thread = threading.Thread(target=act)
+        thread.start()
+        while not (tmp_path / "pid").exists():
+            thread.join(0.05)
+            assert thread.is_alive(), ended
+        wish.ask()
+        thread.join(60)
+    assert [type(error) for error in ended] == [KeyboardInterrupt]
+    stat = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/stat")
+    assert not stat.exists() or stat.read_text().split()[2] == "Z"  # nobody may be there to reap it
+    assert [line for line in commands() if str(tmp_path) in line] == []
+
+
+def commands() -> list[str]:
+    """The command line of every process of this machine."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(file.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return found

@@ -4,11 +4,13 @@ import os
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from slipway.core import process
 from slipway.core.errors import CommandError, EnvironmentFault
+from slipway.core.interrupt import Cancelled, Interrupt, in_force
 
 
 def test_output_and_input() -> None:
@@ -99,31 +101,82 @@ def test_a_daemon_it_leaves_behind_does_not_hold_it() -> None:
     assert done.returncode == 0
 
 
-def test_a_program_nobody_wants_any_more_is_ended(tmp_path: Path) -> None:
-    over, ended = threading.Event(), []
+def in_a_thread(act: Callable[[], object]) -> tuple[threading.Thread, list[BaseException]]:
+    """A thread that has begun, and what will end it."""
+    ended: list[BaseException] = []
 
     def runs() -> None:
-        with process.cancellable(over):
-            try:
-                process.run(
-                    ["sh", "-c", f"sleep 300 & echo $! > {tmp_path}/child; touch {tmp_path}/up; wait"]
-                )
-            except process.Cancelled as cancelled:
-                ended.append(cancelled)
+        try:
+            act()
+        except BaseException as error:  # noqa: BLE001  # looked at by the test
+            ended.append(error)
 
     thread = threading.Thread(target=runs)
     thread.start()
-    while not (tmp_path / "up").exists():
-        thread.join(0.01)
-    over.set()
-    thread.join(60)
-    assert len(ended) == 1
-    child = int((tmp_path / "child").read_text())
-    assert not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2]
+    return thread, ended
 
 
-def test_what_may_be_cancelled_still_ends_and_times_out(tmp_path: Path) -> None:
-    with process.cancellable(threading.Event()):
+def gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2]
+
+
+def test_a_program_nobody_wants_any_more_is_ended_and_what_clears_up_after_it_is_run(tmp_path: Path) -> None:
+    def act() -> None:
+        try:
+            process.run(["sh", "-c", f"sleep 300 & echo $! > {tmp_path}/child; touch {tmp_path}/up; wait"])
+        finally:
+            process.run(["touch", tmp_path / "cleared"])
+
+    wish = Interrupt()
+    with in_force(wish):
+        thread, ended = in_a_thread(act)
+        while not (tmp_path / "up").exists():
+            thread.join(0.01)
+        wish.ask()
+        thread.join(60)
+    assert [type(error) for error in ended] == [Cancelled]
+    assert (tmp_path / "cleared").exists()
+    assert gone(int((tmp_path / "child").read_text()))
+
+
+def test_what_is_waited_for_to_be_ready_is_ended_too(tmp_path: Path) -> None:
+    def act() -> None:
+        with process.running(
+            ["sh", "-c", f"echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; exec sleep 300"],
+            ready=lambda line: False,
+            timeout=300,
+        ):
+            raise AssertionError("it never says that it is ready")
+
+    wish = Interrupt()
+    with in_force(wish):
+        thread, ended = in_a_thread(act)
+        while not (tmp_path / "pid").exists():
+            thread.join(0.01)
+        wish.ask()
+        thread.join(60)
+    assert [type(error) for error in ended] == [Cancelled]
+    assert gone(int((tmp_path / "pid").read_text()))
+
+
+def test_what_may_be_cancelled_still_ends_and_times_out() -> None:
+    def act() -> None:
         assert process.run(["echo", "well"]).stdout == "well\n"
-        with pytest.raises(CommandError, match="sleep"):
-            process.run(["sleep", "300"], timeout=0.3)
+        process.run(["sleep", "300"], timeout=0.3)
+
+    with in_force(Interrupt()):
+        thread, ended = in_a_thread(act)
+        thread.join(60)
+    assert [str(error) for error in ended] == ["`sleep 300` failed: signal 15"]
+
+
+def test_a_program_that_left_its_group_is_found_by_its_mark(tmp_path: Path) -> None:
+    mark = f"MARK-{tmp_path}"
+    process.run(
+        ["sh", "-c", f"setsid sh -c 'echo $$ > {tmp_path}/pid; exec sleep 300' >/dev/null 2>&1 &"],
+        env={"FOR": mark},
+    )
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        time.sleep(0.01)
+    process.end_marked(mark)
+    assert gone(int((tmp_path / "pid").read_text()))

@@ -22,7 +22,7 @@ from slipway.smoke.proof import prove_server, require
 from slipway_client.errors import NotReachable, WrongModel
 from slipway_client.requests import read, write
 
-from tests.standins.clock import Clock
+from tests.standins.clock import Clock, stopped
 from tests.standins.cluster import IMAGE, StandInCluster, cluster, endpoints, exported
 from tests.standins.load import one_round
 from tests.standins.model_server import Behaviour, StandIn, fixed_requests, requests_file
@@ -494,9 +494,7 @@ def test_a_pod_that_cannot_ask_fails_the_gate_and_is_removed(run, fault, words, 
 
 @pytest.mark.parametrize(("message", "least", "most"), [("manifest unknown", 0, 1), ("i/o timeout", 25, 26)])
 def test_a_pull_that_may_succeed_yet_is_waited_for(run, monkeypatch, message, least, most):
-    clock = Clock()
-    monkeypatch.setattr(asking_pod, "time", clock)
-    monkeypatch.setattr(retry, "time", clock)
+    clock = stopped(monkeypatch, asking_pod, retry)
     with StandInCluster() as standin:
         standin.waiting_reason, standin.waiting_message = "ImagePullBackOff", message
         gates, said, _ = _failed(run, standin)
@@ -506,9 +504,7 @@ def test_a_pull_that_may_succeed_yet_is_waited_for(run, monkeypatch, message, le
 
 
 def test_a_pod_that_no_node_takes_is_given_up_as_deploy_gives_up_a_replica(run, monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(asking_pod, "time", clock)
-    monkeypatch.setattr(retry, "time", clock)
+    clock = stopped(monkeypatch, asking_pod, retry)
     with StandInCluster() as standin:
         standin.unplaced = "0/3 nodes are available: 3 Insufficient cpu."
         gates, said, _ = _failed(run, standin)

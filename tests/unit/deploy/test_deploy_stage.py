@@ -31,7 +31,7 @@ from slipway.deploy.ownership import refuse_strangers
 from slipway.deploy.way import Way, choose_way
 from slipway_stacks import outputs
 
-from tests.standins.clock import Clock
+from tests.standins.clock import stopped
 
 PLUGIN = f"resource-kubernetes-v{version('pulumi-kubernetes')}"
 IMAGE = ImageRef("r.lab:5000/mnist", "sha256:" + "a" * 64, "1", "portable", "half_plus_two", 7, "0")
@@ -381,7 +381,7 @@ def test_replicas_are_waited_for_in_the_services_list_but_not_for_ever(
 
     monkeypatch.setattr(deploy_stage, "find_endpoints", read)
     monkeypatch.setattr(deploy_stage, "LISTED_SECONDS", seconds)
-    monkeypatch.setattr(retry, "time", Clock())
+    stopped(monkeypatch, retry)
     kubectl = Kubectl(Path("kubectl"), Path("kubeconfig"), None)
     assert (
         len(deploy_stage._endpoints(kubectl, "serving", outputs.Names("mnist"), "render").replicas) == listed

@@ -18,7 +18,7 @@ from slipway.deploy.faults import faults
 from slipway.deploy.watching import Progress, progress_of
 from slipway_stacks.outputs import Names
 
-from tests.standins.clock import Clock
+from tests.standins.clock import Clock, stopped
 
 CASES = sorted((Path(__file__).parents[2] / "cases" / "deploy").glob("*.yaml"))
 DEPLOYMENT_UID, SET_UID = "D", "S"
@@ -142,9 +142,7 @@ class Cluster:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(watching, "time", clock)
-    return clock
+    return stopped(monkeypatch, watching)
 
 
 def wait(cluster: Cluster, tmp_path: Path, timeout: float = 100) -> list[Event]:

@@ -22,7 +22,7 @@ from slipway_client.check import Report
 from slipway_client.client import VersionStatus
 from slipway_client.errors import NotReachable, WrongModel
 
-from tests.standins.clock import Clock
+from tests.standins.clock import stopped
 
 REQUEST = (
     '{"method":"predict","signature":"s","inputs":{"x":{"dtype":"float32","shape":[1],"values":[1.0]}}}\n'
@@ -108,7 +108,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     (tmp_path / "requests.jsonl").write_text(REQUEST)
     model = ExportedModel(tmp_path, "mnist", 1, "ab", tmp_path / "requests.jsonl")
     ctx = Context(State(tmp_path / ".slipway"), tmp_path / "run", tmp_path)
-    monkeypatch.setattr(retry, "time", Clock())  # waiting costs no time, however loaded this machine is
+    stopped(monkeypatch, retry)  # waiting costs no time, however loaded this machine is
 
     def go(docker: FakeDocker, answer: Report | Exception, *statuses: Any) -> int:
         client = FakeClient([*statuses] or ["AVAILABLE"])
@@ -164,7 +164,7 @@ def test_every_model_of_the_image_is_asked_and_a_wrong_one_named(
     both = replace(one, beside=(replace(one, name="digits", version=2),))
     ctx = Context(State(tmp_path / ".slipway"), tmp_path / "run", tmp_path)
     answers = {"mnist": report(requests=5), "digits": report(requests=7, versions=(2,))}
-    monkeypatch.setattr(retry, "time", Clock())
+    stopped(monkeypatch, retry)
     monkeypatch.setattr(connecting, "connect", lambda server: FakeClient(["AVAILABLE"]))
     monkeypatch.setattr(prediction, "check", lambda client, model, requests: answers[model])
     assert under_test.run_and_ask(ctx, docker, "slipway/serving:1", both) == 12

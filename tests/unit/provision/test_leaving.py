@@ -17,7 +17,7 @@ from slipway.core.state import State
 from slipway.core.types import Cluster, Host, Hosts, Node
 from slipway.provision.leaving import forget_nodes
 
-from tests.standins.clock import Clock
+from tests.standins.clock import stopped
 
 
 class Answering:
@@ -112,7 +112,7 @@ def test_a_cluster_that_does_not_answer_is_left_to_the_play(
         raise KubectlError(CommandError(("kubectl",), 1, "connection refused"), "here")
 
     monkeypatch.setattr(Kubectl, "get", refuse)
-    monkeypatch.setattr(retry, "time", Clock())
+    stopped(monkeypatch, retry)
     said: list[Event] = []
     assert forget_nodes(context(tmp_path, "cp", "worker-1", said=said), hosts("nspawn", "cp")) == 0
     (note,) = [event.text for event in said if isinstance(event, Note)]
