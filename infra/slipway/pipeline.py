@@ -1,7 +1,7 @@
 """The recipe: which stages there are, in which order, and how a run of them goes.
 
-In: a Context and Settings. Out: a Run, and its report in the run's folder. Nothing else orders stages;
-nothing here knows what a stage does.
+In: a Context and Settings. Out: a Run, and its report in the run's folder. Nothing else lists stages, and
+what waits for what follows from their signatures (core/order.py); nothing here knows what a stage does.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from slipway.core.beside import preparing
 from slipway.core.context import Context
 from slipway.core.errors import SlipwayError, UsageError
 from slipway.core.events import Detail, Note
-from slipway.core.part import EARLIER, LATER, Part, go_through
+from slipway.core.order import EARLIER, LATER, Task
+from slipway.core.scheduler import Scheduler
 from slipway.core.schema import Settings
 from slipway.core.stage import HasLeft, HasProvided, HasReady, HasRemove, Stage, is_shared, name_of, produces
-from slipway.core.step import arguments, told, unwanted
+from slipway.core.step import arguments, errors_of, exit_code_of, told, unwanted
 from slipway.core.types import Run, Values, label_of
 from slipway.deploy.stage import Deploy
 from slipway.hosts.stage import MakeHosts
@@ -34,7 +34,7 @@ STAGES: tuple[Stage, ...] = (HOSTS, Provision(), ExportModel(), BuildImage(), De
 
 @dataclass(frozen=True)
 class Ended:
-    """A run, its exit code, and the errors that ended it: of several models each may have one."""
+    """A run, its exit code, and the errors that ended it: stages beside each other may each have one."""
 
     run: Run
     exit_code: int
@@ -57,8 +57,9 @@ def run(
 ) -> Ended:
     """Run the stages from `first` to `last` (all without them), then write the report.
 
-    Of several models each goes through the stages behind the cluster by itself, or the one called `only`
-    does. One that fails keeps no other from being deployed and proved, and the run has failed all the same.
+    Each begins as soon as the values that it names are there. Of several models each goes through the stages
+    behind the cluster by itself, or the one called `only` does. One that fails keeps no other from being
+    deployed and proved, and the run has failed all the same.
 
     A stage before `first` is not run: its last value is read from the state folder. After a failure evidence
     is collected from every stage that has made something, which never hides the first error; what they made
@@ -66,25 +67,28 @@ def run(
     """
     names = [name_of(stage) for stage in stages]
     begin, end = _span(names, first, last)
-    skipped = {**dict.fromkeys(names[:begin], EARLIER), **dict.fromkeys(names[end + 1 :], LATER)}
+    skip = {**dict.fromkeys(names[:begin], EARLIER), **dict.fromkeys(names[end + 1 :], LATER)}
     each = settings.each(only)
     once, own = _split(stages)
-    with preparing(ctx, each, stages[begin + 1 : end + 1]):
-        shared = go_through(ctx, settings, once, skipped, Part())
-        parts: list[Part] = []
-        for name, its in each:
-            before = next((part for part in parts if part.interrupted), shared)
-            parts.append(go_through(ctx.of(name), its, own, skipped, replace(before, values=shared.values)))
-        if not only:
-            failed = next((part.failed for part in parts if part.failed), None)
-            before = replace(shared, failed=failed)
-            for stage in stages[begin : end + 1]:
-                for name, away in stage.left(ctx, settings) if isinstance(stage, HasLeft) else ():
-                    parts.append(go_through(ctx.of(name), settings, [away], {}, before))
-    results = tuple(result for part in (shared, *parts) for result in part.results)
-    # one that failed before the models is in each one's part
-    failures = list({id(part.failed): part.failed for part in (shared, *parts) if part.failed}.values())
-    ended = Run(not failures, results, _values(shared, each, parts), report.versions())
+    models = [(ctx.of(name), its) for name, its in each]
+    scheduler = Scheduler()
+    scheduler.go(
+        [
+            *(Task(stage, ctx, settings, skip.get(name_of(stage), "")) for stage in once),
+            *(Task(stage, *model, skip.get(name_of(stage), "")) for model in models for stage in own),
+        ]
+    )
+    if not only:
+        # nothing is taken away while something is wrong
+        wrong = next((f"{step.result.label} failed" for step in scheduler.failures), "")
+        scheduler.go(
+            Task(away, ctx.of(name), settings, wrong)
+            for stage in stages[begin : end + 1]
+            for name, away in (stage.left(ctx, settings) if isinstance(stage, HasLeft) else ())
+        )
+    failures = scheduler.failures
+    values = _values(scheduler, [name for name, _ in each])
+    ended = Run(not failures, scheduler.results, values, report.versions())
     try:
         report.write(ctx.run, ended)
         ctx.state.close_run(ctx.run)
@@ -93,8 +97,7 @@ def run(
         ctx.emit(Detail(traceback.format_exc()))
         if not failures:
             raise
-    errors = tuple(step.error for step in failures if step.error is not None)
-    return Ended(ended, failures[0].exit_code if failures else 0, errors)
+    return Ended(ended, exit_code_of(failures), errors_of(failures))
 
 
 def _split(stages: Sequence[Stage]) -> tuple[Sequence[Stage], Sequence[Stage]]:
@@ -103,13 +106,13 @@ def _split(stages: Sequence[Stage]) -> tuple[Sequence[Stage], Sequence[Stage]]:
     return stages[:count], stages[count:]
 
 
-def _values(shared: Part, each: Sequence[tuple[str, Settings]], parts: Sequence[Part]) -> Values:
+def _values(scheduler: Scheduler, models: Sequence[str]) -> Values:
     """What the stages made: one model's as they are, several models' by name."""
-    made = {name: part.values for (name, _), part in zip(each, parts, strict=False)}
+    made = {name: scheduler.values(name) for name in models}
     if "" in made:
         return made[""]
     return replace(
-        shared.values,
+        scheduler.values(),
         models={name: replace(values, hosts=None, cluster=None) for name, values in made.items()},
     )
 

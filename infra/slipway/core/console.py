@@ -76,6 +76,7 @@ class Console:
         )
         self._progress: Progress | None = None
         self._bars: dict[str, TaskID] = {}
+        self._stages: set[str] = set()  # those that run now
         self._log: TextIO | None = None
         self._mutex = threading.RLock()
 
@@ -154,30 +155,38 @@ class Console:
         with self._mutex:
             match event:
                 case StageStarted(name, title):
-                    self._start_bar(f"stage {name}", title, None)
+                    self._stages.add(name)
+                    self._start_bar(f"stage {name}", f"{name}: {title}", None)
                     if not self.terminal:
                         self._say(f"{name}: {title}")
                 case StageFinished(name, status, seconds, summary):
+                    self._stages.discard(name)
                     self._stop_bar(f"stage {name}")
                     self._say(f"{name:<10} {status:<10} {seconds:7.1f} s  {summary}", STYLE[status])
                 case Note(text, host):
-                    self._say(f"  {host}: {text}" if host else f"  {text}")
+                    self._say(f"  {self._whose(event.stage, host)}{text}")
                 case Detail(text, host):
-                    line = f"    {host}: {text}" if host else f"    {text}"
+                    line = f"    {self._whose(event.stage, host)}{text}"
                     if self.verbose:
                         self._say(line, "dim")
                     else:
                         self._record(line)
                 case ProgressStarted(label, total, unit):
-                    self._start_bar(label, label, total, unit)
+                    shown = f"{self._whose(event.stage)}{label}"
+                    self._start_bar(f"{event.stage}: {label}", shown, total, unit)
                     if not self.terminal:
-                        self._say(f"  {label} ...")
+                        self._say(f"  {shown} ...")
                 case ProgressAdvanced(label, done):
-                    self._advance(label, done)
+                    self._advance(f"{event.stage}: {label}", done)
                 case ProgressFinished(label, ok):
-                    self._stop_bar(label)
+                    self._stop_bar(f"{event.stage}: {label}")
                     if not self.terminal:
-                        self._say(f"  {label}: {'done' if ok else 'failed'}")
+                        self._say(f"  {self._whose(event.stage)}{label}: {'done' if ok else 'failed'}")
+
+    def _whose(self, stage: str, host: str = "") -> str:
+        """What a line begins with: its stage where another one runs too, and its host."""
+        beside = stage and self._stages - {stage}
+        return f"{f'{stage}: ' if beside else ''}{f'{host}: ' if host else ''}"
 
     def error(self, error: SlipwayError) -> None:
         """One error, its cause and what to do."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -24,10 +24,14 @@ class StageFinished:
 
 @dataclass(frozen=True)
 class Note:
-    """One line about what is happening or will change; `host` when it concerns one host."""
+    """One line about what is happening or will change; `host` when it concerns one host.
+
+    stage: which stage says so, of those that run beside each other.
+    """
 
     text: str
     host: str = ""
+    stage: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Detail:
 
     text: str
     host: str = ""
+    stage: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,22 +50,34 @@ class ProgressStarted:
     label: str
     total: int | None
     unit: Literal["B", "steps"] = "steps"
+    stage: str = ""
 
 
 @dataclass(frozen=True)
 class ProgressAdvanced:
     label: str
     done: int
+    stage: str = ""
 
 
 @dataclass(frozen=True)
 class ProgressFinished:
     label: str
     ok: bool
+    stage: str = ""
 
 
 Event = StageStarted | StageFinished | Note | Detail | ProgressStarted | ProgressAdvanced | ProgressFinished
 Emit = Callable[[Event], None]
+
+
+def of_stage(emit: Emit, stage: str) -> Emit:
+    """A listener that tells `emit` which stage each event is of."""
+
+    def told(event: Event) -> None:
+        emit(event if isinstance(event, StageStarted | StageFinished) else replace(event, stage=stage))
+
+    return told
 
 
 def silent(_event: Event) -> None:

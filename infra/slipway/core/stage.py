@@ -63,6 +63,11 @@ def is_shared(stage: Stage) -> bool:
     return produces(stage) in SHARED
 
 
+def is_alone(stage: Stage) -> bool:
+    """Whether nothing may run beside a stage, as its class says by `alone`: it measures."""
+    return bool(getattr(stage, "alone", False))
+
+
 @runtime_checkable
 class HasShouldRun(Protocol):
     def should_run(self, settings: Any) -> str:
@@ -80,9 +85,10 @@ class HasReady(Protocol):
 @runtime_checkable
 class HasPrepare(Protocol):
     def prepare(self, ctx: Context, settings: Any) -> None:
-        """Get what takes long and needs no earlier value; called beside the stages before, in a thread.
+        """Get what takes long and needs no earlier value, while the stage waits for one.
 
-        `run` finds it there, or gets it itself: what this raises is told by `run`.
+        Called where less runs at once than may, and never beside `run`, which finds it there or gets it
+        itself: what this raises is told by `run`.
         """
         ...
 

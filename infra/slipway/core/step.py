@@ -19,6 +19,8 @@ from slipway.core.schema import Settings
 from slipway.core.stage import HasCollect, HasProvided, HasShouldRun, Stage, name_of, needs, produces
 from slipway.core.types import MADE_BY, Result, Status, Values, label_of
 
+GO_ON = "the same command goes on from here"
+
 
 @dataclass(frozen=True)
 class Step:
@@ -65,7 +67,7 @@ def run_stage(ctx: Context, settings: Settings, stage: Stage, values: Values) ->
         if value is not None:
             ctx.state.keep(value)
     except KeyboardInterrupt:
-        error = SlipwayError(f"interrupted during {label}", action="the same command goes on from here")
+        error = SlipwayError(f"interrupted during {label}", action=GO_ON)
         reason, code = "interrupted", INTERRUPTED
     except Exception as failure:  # noqa: BLE001  # whatever it is: told, and the run's report is written
         error = told(ctx, name, failure)
@@ -77,6 +79,24 @@ def run_stage(ctx: Context, settings: Settings, stage: Stage, values: Values) ->
     ctx.emit(StageFinished(label, status, seconds, reason.splitlines()[0] if reason else ""))
     evidence = tuple(str(path) for path in error.evidence) if error else ()
     return Step(Result(name, status, reason, seconds, changed, evidence, model=model), value, error, code)
+
+
+def exit_code_of(failures: Sequence[Step]) -> int:
+    """That of the first failure, but for a run that was interrupted; 0 if all went well."""
+    codes = [step.exit_code for step in failures]
+    return INTERRUPTED if INTERRUPTED in codes else codes[0] if codes else 0
+
+
+def errors_of(failures: Sequence[Step]) -> tuple[SlipwayError, ...]:
+    """Those of the failures, the first one first; an interruption is one, however many stages it ended."""
+    out = [step.error for step in failures if step.error is not None and step.exit_code != INTERRUPTED]
+    cut = [step for step in failures if step.exit_code == INTERRUPTED]
+    if len(cut) > 1:
+        labels = " and ".join(step.result.label for step in cut)
+        out.append(SlipwayError(f"interrupted during {labels}", action=GO_ON))
+    elif cut and cut[0].error is not None:
+        out.append(cut[0].error)
+    return tuple(out)
 
 
 def told(ctx: Context, name: str, failure: Exception) -> SlipwayError:
@@ -104,10 +124,10 @@ def arguments(stage: Stage, settings: Settings, values: Values, method: str = "r
     return out
 
 
-def with_evidence(ctx: Context, stages: Sequence[Stage], results: Sequence[Result]) -> list[Result]:
-    """The results, the failed one with the evidence of every stage that ran and the time that took.
+def look_into(ctx: Context, stages: Sequence[Stage]) -> Evidence | None:
+    """The evidence of these stages, what was made last first: it is the nearest to the failure.
 
-    The last stage's evidence is read first: it is the nearest to the failure.
+    None where none of them has any.
     """
     collectors = {
         name_of(stage): partial(stage.collect, ctx)
@@ -115,19 +135,16 @@ def with_evidence(ctx: Context, stages: Sequence[Stage], results: Sequence[Resul
         if isinstance(stage, HasCollect)
     }
     if not collectors:
-        return list(results)
+        return None
     found = gather(ctx, collectors)
     ctx.emit(Note(_sentence(found)))
-    return [
-        replace(
-            result,
-            evidence=tuple(dict.fromkeys((*result.evidence, *map(str, found.files)))),
-            evidence_seconds=found.seconds,
-        )
-        if result.status == "failed"
-        else result
-        for result in results
-    ]
+    return found
+
+
+def with_evidence(step: Step, found: Evidence) -> Step:
+    """The step with evidence of why it failed, and the time that took."""
+    files = tuple(dict.fromkeys((*step.result.evidence, *map(str, found.files))))
+    return replace(step, result=replace(step.result, evidence=files, evidence_seconds=found.seconds))
 
 
 def _sentence(found: Evidence) -> str:

@@ -254,7 +254,8 @@ class Proof:
 class Result:
     """How one stage went. evidence_seconds: how long collecting it took, after the stage had failed.
 
-    model: of several the one it was run for; empty for a stage that is run once.
+    model: of several the one it was run for; empty for a stage that is run once. started: when it began, in
+    seconds after the run did. after: the labels of the stages whose values it waited for.
     """
 
     name: str
@@ -265,6 +266,13 @@ class Result:
     evidence: tuple[str, ...] = ()
     evidence_seconds: float = 0.0
     model: str = ""
+    started: float = 0.0
+    after: tuple[str, ...] = ()
+
+    @property
+    def ended(self) -> float:
+        """When it was over, in seconds after the run began."""
+        return self.started + self.seconds
 
     @property
     def label(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from slipway.core.timing import critical_path, whole_seconds
 from slipway.core.types import Result, Values
 
 
@@ -26,16 +27,22 @@ def done(results: Iterable[Result], values: Values) -> bool:
 
 
 def document(results: tuple[Result, ...], values: Values, versions: Mapping[str, str]) -> dict[str, Any]:
-    """run.json as data: ok, stages, versions and, per host, what the play did to it.
+    """run.json as data: ok, stages, their time, versions and, per host, what the play did to it.
 
     Of several models each stage says whose it is, and `models` what came of each.
     """
+    path = critical_path(results)
     out = {
         "ok": done(results, values),
         "stages": [
             {key: value for key, value in asdict(result).items() if key != "model" or value}
             for result in results
         ],
+        "seconds": whole_seconds(results),
+        "critical_path": {
+            "stages": [result.label for result in path],
+            "seconds": sum(result.seconds for result in path),
+        },
         "versions": dict(versions),
         "hosts": hosts(values),
     }

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from slipway.core.timing import critical_path, whole_seconds
 from slipway.core.types import Proof, Result, Values
 from slipway.core.verdicts import complaints, failed_gates, proofs, verdict
 from slipway.report import document
@@ -39,7 +40,8 @@ def page(run_dir: Path, results: tuple[Result, ...], values: Values, versions: M
         failure=next((result for result in results if result.status == "failed"), None),
         results=results,
         status=STATUS,
-        total=sum(result.seconds + result.evidence_seconds for result in results),
+        total=whole_seconds(results),
+        path=critical_path(results),
         hosts=document.hosts(values),
         values=values,
         proofs=_proofs(values),

@@ -40,6 +40,7 @@ class Smoke:
     """Fixed requests to each replica by name and to the Service from a pod -> Proof."""
 
     title: ClassVar[str] = "Prove every replica"
+    alone: ClassVar[bool] = True  # what it measures is the deployment, not what else is at work here
 
     def run(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from slipway.core.context import Context
+from slipway.core.timing import critical_path, whole_seconds
 from slipway.core.types import Result, Run
 from slipway.core.verdicts import gate_note, proofs
 
@@ -65,12 +66,21 @@ def _proved(run: Run) -> list[str]:
 
 
 def _times(results: tuple[Result, ...]) -> list[str]:
-    ran = [f"{result.label} {result.seconds:.1f} s" for result in results if result.status != "not_run"]
+    """How long each stage took and all together; the critical path where some were beside others."""
+    ran = [result for result in results if result.status != "not_run"]
+    if not ran:
+        return []
+    told = [f"{result.label} {result.seconds:.1f} s" for result in ran]
     collecting = sum(result.evidence_seconds for result in results)
     if collecting:
-        ran.append(f"evidence {collecting:.1f} s")
-    total = sum(result.seconds for result in results) + collecting
-    return [f"times:    {', '.join(ran)}; {total:.1f} s in all"] if ran else []
+        told.append(f"evidence {collecting:.1f} s")
+    out = [f"times:    {', '.join(told)}; {whole_seconds(results):.1f} s in all"]
+    path = critical_path(results)
+    if any(result not in path for result in ran):
+        seconds = sum(result.seconds for result in path)
+        labels = ", ".join(result.label for result in path)
+        out.append(f"path:     {labels}: {seconds:.1f} s one after the other")
+    return out
 
 
 def _nothing_changed(run: Run) -> bool:

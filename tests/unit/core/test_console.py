@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from slipway.core.console import Console, is_terminal
 from slipway.core.errors import HostError
-from slipway.core.events import Detail, Note, StageFinished, StageStarted, progress
+from slipway.core.events import Detail, Note, StageFinished, StageStarted, of_stage, progress
 
 
 class Terminal(io.StringIO):
@@ -52,6 +52,42 @@ def test_without_a_terminal_the_same_words_come_as_plain_lines(tmp_path: Path) -
     log = (tmp_path / "log").read_text()
     assert "ok: [cp]" in log
     assert "3 hosts" in log
+
+
+def test_lines_name_their_stage_where_another_runs_too() -> None:
+    out = io.StringIO()
+    console = Console(out, {})
+    provision, image = of_stage(console, "provision"), of_stage(console, "image")
+    provision(StageStarted("provision", "Provision"))
+    provision(Note("Docker"))
+    with progress(image, "wheels"):  # prepared, so it has not started
+        console(StageStarted("model a", "Train"))
+        provision(Note("booted", host="cp"))
+        of_stage(console, "model a")(Note("restored"))
+        console(StageFinished("model a", "changed", 1.25, "accuracy 0.9"))
+    provision(Note("Kubernetes"))
+    assert out.getvalue().splitlines() == [
+        "provision: Provision",
+        "  Docker",
+        "  image: wheels ...",
+        "model a: Train",
+        "  provision: cp: booted",
+        "  model a: restored",
+        "model a    changed        1.2 s  accuracy 0.9",
+        "  image: wheels: done",
+        "  Kubernetes",
+    ]
+
+
+def test_bars_of_two_stages_with_one_label_are_two(tmp_path: Path) -> None:
+    out = Terminal()
+    console = Console(out, {"NO_COLOR": "1"})
+    with console.recording(None):
+        one, other = of_stage(console, "image a"), of_stage(console, "image b")
+        with progress(one, "build"), progress(other, "build", 10) as advance:
+            advance(3)
+            assert len(console._bars) == 2
+        assert console._bars == {}
 
 
 def test_a_failed_progress_says_so() -> None:

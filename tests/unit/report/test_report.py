@@ -97,7 +97,8 @@ def results(failed: str | None = None, reason: str = "it broke") -> tuple[Result
             out.append(Result(name, "failed", reason, 2.5, evidence=(f"evidence/{name}.log",)))
         else:
             out.append(Result(name, "changed", f"{name} done", 10.0, changed=1))
-    return tuple(out)
+    after = [(), *((name,) for name in STAGES)]  # one after the other
+    return tuple(replace(one, started=10.0 * number, after=after[number]) for number, one in enumerate(out))
 
 
 class Tags(HTMLParser):
@@ -147,7 +148,7 @@ def files(
 def test_a_proven_run_is_told_the_same_in_all_three(tmp_path: Path) -> None:
     run, junit, page = files(tmp_path, results(), values(), VERSIONS)
     assert run["ok"] is True
-    assert set(run) == {"ok", "stages", "versions", "hosts"}
+    assert set(run) == {"ok", "stages", "seconds", "critical_path", "versions", "hosts"}
     assert [stage["name"] for stage in run["stages"]] == list(STAGES)
     assert set(run["stages"][0]) == {
         "name",
@@ -157,7 +158,10 @@ def test_a_proven_run_is_told_the_same_in_all_three(tmp_path: Path) -> None:
         "changed",
         "evidence",
         "evidence_seconds",
+        "started",
+        "after",
     }
+    assert (run["seconds"], run["critical_path"]) == (60.0, {"stages": list(STAGES), "seconds": 60.0})
     assert run["versions"] == VERSIONS
     assert (junit.get("failures"), junit.get("skipped")) == ("0", "0")
     assert junit.get("tests") == str(len(STAGES) + 2 + 2)
@@ -269,9 +273,27 @@ def test_a_run_that_failed_at_any_stage_is_told_whole(tmp_path: Path, stage: str
     assert f"Failed in stage {stage}" in "".join(page.text)
 
 
+def test_what_ran_beside_the_rest_is_drawn_beside_it_and_not_on_the_critical_path(tmp_path: Path) -> None:
+    hosts, provision, model = results()[:3]
+    some = (hosts, provision, replace(model, started=0.0, after=(), seconds=5.0))
+    run, _, page = files(tmp_path, some, Values(), VERSIONS)
+    assert (run["seconds"], run["critical_path"]["stages"]) == (20.0, ["hosts", "provision"])
+    assert [stage["started"] for stage in run["stages"]] == [0.0, 10.0, 0.0]
+    text = "".join(page.text)
+    assert "20.0 s in all" in text
+    assert "Critical path: hosts, provision, 20.0 s one after the other." in text
+    bars = [value for tag, name, value in page.attributes if tag == "span" and name == "style"]
+    assert bars == [
+        "margin-left: 0.0%; width: 50.0%",
+        "margin-left: 50.0%; width: 50.0%",
+        "margin-left: 0.0%; width: 25.0%",
+    ]
+
+
 def test_nothing_at_all_is_not_proven(tmp_path: Path) -> None:
     run, junit, page = files(tmp_path, (), Values(), {})
-    assert run == {"ok": False, "stages": [], "versions": {}, "hosts": []}
+    none = {"seconds": 0, "critical_path": {"stages": [], "seconds": 0}}
+    assert run == {"ok": False, "stages": [], **none, "versions": {}, "hosts": []}
     assert junit.get("tests") == "0"
     assert "Nothing ran" in "".join(page.text)
 

@@ -62,7 +62,16 @@ PROOF = Proof(
 )
 VALUES = Values(HOSTS, CLUSTER, MODEL, IMAGE, ENDPOINTS, PROOF)
 NAMES = ("hosts", "provision", "model", "image", "deploy", "smoke")
-SAME = Run(True, tuple(Result(name, "unchanged", "", 1.5) for name in NAMES), VALUES, {})
+AFTER = ((), *((name,) for name in NAMES))  # one after the other
+SAME = Run(
+    True,
+    tuple(
+        Result(name, "unchanged", "", 1.5, started=1.5 * number, after=AFTER[number])
+        for number, name in enumerate(NAMES)
+    ),
+    VALUES,
+    {},
+)
 
 
 @pytest.fixture
@@ -156,9 +165,18 @@ def test_a_failed_run_says_where_to_go_on(ctx: Context) -> None:
 
 
 def test_collecting_evidence_is_in_the_times(ctx: Context) -> None:
-    slow = Result("provision", "failed", "no", 2.0, evidence_seconds=28.04)
+    slow = replace(SAME.results[1], status="failed", seconds=2.0, evidence_seconds=28.04)
     lines = closing_lines(Run(False, (SAME.results[0], slow), Values(HOSTS), {}), ctx)
     assert "times:    hosts 1.5 s, provision 2.0 s, evidence 28.0 s; 31.5 s in all" in lines
+
+
+def test_the_critical_path_is_told_where_something_ran_beside_it(ctx: Context) -> None:
+    assert not any(line.startswith("path:") for line in closing_lines(SAME, ctx))
+    hosts, provision, model, *_ = SAME.results
+    beside = replace(model, started=0.0, after=())
+    lines = closing_lines(replace(SAME, results=(hosts, provision, beside)), ctx)
+    assert "times:    hosts 1.5 s, provision 1.5 s, model 1.5 s; 3.0 s in all" in lines
+    assert "path:     hosts, provision: 3.0 s one after the other" in lines
 
 
 def test_what_was_not_asked_for_and_not_found_is_told_beside_the_proof(ctx: Context) -> None:
