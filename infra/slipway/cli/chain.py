@@ -26,8 +26,8 @@ def run_chain(
     pipeline.require_ready(session.settings, first=first, last=last, only=only)
     with session.reporting(verb) as ctx:
         ended = pipeline.run(ctx, session.settings, first=first, last=last, only=only)
-        for error in ended.errors:
-            session.console.error(error)
+        for number, error in enumerate(ended.errors):
+            session.console.error(error, also=number > 0)
         session.console.line()
         for text in closing_lines(ended.run, ctx):
             session.console.line(text)

@@ -188,11 +188,11 @@ class Console:
         beside = stage and self._stages - {stage}
         return f"{f'{stage}: ' if beside else ''}{f'{host}: ' if host else ''}"
 
-    def error(self, error: SlipwayError) -> None:
-        """One error, its cause and what to do."""
+    def error(self, error: SlipwayError, *, also: bool = False) -> None:
+        """One error, its cause and what to do. also: of something else that failed beside the first."""
         with self._mutex:
             first, *rest = error.lines()
-            self._say(f"error: {first}", "bold red")
+            self._say(f"{'also' if also else 'error'}: {first}", "bold red")
             for line in rest:
                 self._say(line)
 

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +18,7 @@ from slipway.clients.kubectl import Change
 from slipway.clients.pulumi_engine import Engine
 from slipway.core import process
 from slipway.core.errors import DeployError, EnvironmentFault, SlipwayError
+from slipway.core.interrupt import Cancelled, Interrupt, in_force
 
 
 @pytest.fixture
@@ -307,3 +309,47 @@ def test_a_state_cut_short(recorded: Engine) -> None:
     (recorded.root / "state.json").write_text('{"version": 3, "deploy')
     with pytest.raises(DeployError, match=r"`pulumi stack export` .*incomplete"):
         recorded.up()
+
+
+def test_a_cli_nobody_waits_for_any_more_is_ended(
+    cli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", os.defpath)
+    cli.write_text(
+        "#!/bin/sh\n"
+        f"[ $1 = version ] && echo v{version('pulumi')} && exit\n"
+        f"echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; exec sleep 300\n"
+    )
+    ended: list[BaseException] = []
+
+    def act() -> None:
+        try:
+            engine(cli).preview()
+        except BaseException as error:  # noqa: BLE001  # looked at below
+            ended.append(error)
+
+    (cli.parent / "Pulumi.yaml").write_text("name: slipway\nruntime: python\n")
+    wish = Interrupt()
+    with in_force(wish):
+        thread = threading.Thread(target=act)
+        thread.start()
+        while not (tmp_path / "pid").exists() and thread.is_alive():
+            thread.join(0.01)
+        wish.ask()
+        thread.join(60)
+    assert [type(error) for error in ended] == [Cancelled]
+    stat = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/stat")
+    assert not stat.exists() or stat.read_text().split()[2] == "Z"
+
+
+def test_the_library_is_loaded_in_the_thread_of_a_stage_too() -> None:
+    code = (
+        "import threading\n"
+        "from slipway.clients import pulumi_engine\n"
+        "thread = threading.Thread(target=lambda: print(pulumi_engine._library().__name__))\n"
+        "thread.start(); thread.join()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert (done.stdout, done.stderr) == ("pulumi.automation\n", "")

@@ -16,6 +16,7 @@ import paramiko
 import pytest
 from slipway.clients import ssh
 from slipway.core.errors import CommandError
+from slipway.core.interrupt import Cancelled, Interrupt, in_force
 from slipway.core.types import Host
 from slipway.hosts.base import ed25519
 
@@ -128,6 +129,29 @@ def test_a_connection_that_breaks_says_what_ran_and_what_to_do(machine: Machine,
         assert "same command again" in failed.value.action
         with pytest.raises(ssh.Unreachable):
             connection.run(["true"])
+
+
+def test_a_command_nobody_waits_for_any_more_is_let_go_and_the_next_one_is_run(
+    machine: Machine, tmp_path: Path
+) -> None:
+    said: list[object] = []
+
+    def act() -> None:
+        with ssh.connect(machine.host, tmp_path / "id") as connection:
+            try:
+                connection.run(["sh", "-c", f"touch {tmp_path}/begun; exec sleep 20"])
+            except Cancelled:
+                said.append(connection.run(["echo", "cleared"]).stdout)
+
+    wish = Interrupt()
+    with in_force(wish):
+        thread = threading.Thread(target=act)
+        thread.start()
+        while not (tmp_path / "begun").exists():
+            thread.join(0.01)
+        wish.ask()
+        thread.join(15)
+    assert said == ["cleared\n"]
 
 
 def test_another_key_another_kind_and_a_refused_login(machine: Machine, tmp_path: Path) -> None:

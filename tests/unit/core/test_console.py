@@ -105,6 +105,14 @@ def test_program_output_is_not_markup() -> None:
     assert "| :smile: [red]" in out.getvalue()
 
 
+def test_what_failed_beside_the_first_is_told_as_that() -> None:
+    out = io.StringIO()
+    console = Console(out, {})
+    console.error(HostError("no answer", action="look"))
+    console.error(HostError("no images"), also=True)
+    assert out.getvalue().splitlines() == ["error: no answer", "  what to do: look", "also: no images"]
+
+
 class Refusing(io.StringIO):
     """A stream on a full disk, or whose reader went away."""
 
