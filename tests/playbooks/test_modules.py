@@ -9,6 +9,7 @@ import io
 import ipaddress
 import json
 import os
+import pwd
 import struct
 import tarfile
 from pathlib import Path
@@ -39,12 +40,18 @@ host_facts = load("modules/host_facts.py")
 openpgp_key = load("modules/openpgp_key.py")
 containerd_images = load("modules/containerd_images.py")
 netfilter_chains = load("modules/netfilter_chains.py")
+cluster_answer = load("modules/cluster_answer.py")
+registry_logins = load("modules/registry_logins.py")
 archive_images = load("filter/archive_images.py").archive_images
 kubelet_requests = load("filter/kubelet_requests.py").kubelet_requests
 short_disks = load("filter/short_disks.py").short_disks
 clashing_networks = load("filter/clashing_networks.py").clashing_networks
 waiting_nodes = load("filter/waiting_nodes.py").waiting_nodes
 waiting_pods = load("filter/waiting_pods.py").waiting_pods
+differing_files = load("filter/differing_files.py").differing_files
+controller_file = load("filter/controller_file.py").controller_file
+lacking_archives = load("filter/lacking_archives.py").lacking_archives
+standing = load("filter/standing.py").standing
 
 
 def answer(*items: dict[str, Any]) -> str:
@@ -151,6 +158,213 @@ class TestHostFacts:
             file.write_text(text)
         folder = tmp_path / "r.lab:5000"
         assert host_facts.trusted() == {str(folder / "ca.crt"): "CA", str(folder / "hosts.toml"): "server"}
+
+    def test_a_file_is_told_by_digest_and_owner_and_only_a_certificate_by_its_text(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        paths = {name: tmp_path / name for name in ("admin.conf", "ca.crt", "link", "folder", "none")}
+        for name in ("admin.conf", "ca.crt"):
+            paths[name].write_text(name)
+            paths[name].chmod(0o640)
+        paths["link"].symlink_to(paths["ca.crt"])
+        paths["folder"].mkdir()
+        monkeypatch.setattr(host_facts, "FILES", tuple(map(str, paths.values())))
+        monkeypatch.setattr(host_facts, "PUBLIC_FILES", (str(paths["ca.crt"]),))
+        found = host_facts.file_states()
+        assert set(found) == {str(paths["admin.conf"]), str(paths["ca.crt"])}
+        secret, public = found[str(paths["admin.conf"])], found[str(paths["ca.crt"])]
+        assert secret["sha256"] == hashlib.sha256(b"admin.conf").hexdigest()
+        assert (secret["mode"], "text" in secret, public["text"]) == ("0640", False, "ca.crt")
+        assert secret["owner"] == pwd.getpwuid(os.getuid()).pw_name
+
+    def test_no_private_key_and_no_login_is_among_the_files(self) -> None:
+        paths = (*host_facts.FILES, *host_facts.PUBLIC_FILES)
+        assert not [path for path in paths if path.endswith(".key") or "htpasswd" in path or "secret" in path]
+        assert all(path.endswith(".crt") for path in host_facts.PUBLIC_FILES)
+
+    def test_an_owner_without_a_name_is_told_by_number(self) -> None:
+        assert host_facts._name(pwd.getpwuid, 4_000_000_001) == "4000000001"
+
+    def test_pinned_images(self) -> None:
+        listing = (
+            "REF TYPE DIGEST SIZE PLATFORMS LABELS\n"
+            "r/pause:1 application/x sha256:aa 1.0 MiB linux/amd64 io.cri-containerd.image=managed,"
+            "io.cri-containerd.pinned=pinned\n"
+            "r/other:1 application/x sha256:bb 1.0 MiB linux/amd64 io.cri-containerd.image=managed\n"
+        )
+        assert host_facts.pinned_images(listing) == {"r/pause:1": "sha256:aa"}
+        assert host_facts.pinned_images("") == {}
+
+    def test_what_a_certificate_is_for(self) -> None:
+        shown = (
+            "notAfter=Nov 28 06:00:00 2026 GMT\nX509v3 Subject Alternative Name: \n"
+            "    IP Address:10.0.0.2, DNS:cp, DNS:localhost, IP Address:127.0.0.1\n"
+        )
+        assert host_facts.names_of(shown) == ["IP:10.0.0.2", "DNS:cp", "DNS:localhost", "IP:127.0.0.1"]
+        assert host_facts.days_until(shown, 1795629600.0) == 2.5
+        assert host_facts.names_of("No extensions in certificate\n") == []
+
+
+class TestDifferingFiles:
+    THERE: ClassVar = {
+        "/a": {
+            "sha256": hashlib.sha256("ä".encode()).hexdigest(),
+            "mode": "0644",
+            "owner": "root",
+            "group": "docker-registry",
+        }
+    }
+
+    @pytest.mark.parametrize(
+        ("wanted", "differs"),
+        [
+            ({"content": "ä", "mode": "0644"}, False),
+            ({"content": "ä", "mode": "0644", "owner": "root", "group": "docker-registry"}, False),
+            ({"sha256": THERE["/a"]["sha256"]}, False),
+            ({"content": "b", "mode": "0644"}, True),
+            ({"content": "ä", "mode": "0600"}, True),
+            ({"content": "ä", "owner": "bob"}, True),
+            ({"content": "ä", "group": "root"}, True),
+            ({"sha256": "00"}, True),
+        ],
+    )
+    def test_what_is_asked_of_a_file_is_compared(self, wanted: dict[str, str], differs: bool) -> None:
+        assert differing_files({"/a": wanted}, self.THERE) == (["/a"] if differs else [])
+
+    def test_what_is_not_there_differs_even_if_nothing_is_asked_of_it(self) -> None:
+        assert differing_files({"/c": {}, "/b": {"content": ""}}, self.THERE) == ["/b", "/c"]
+        assert differing_files({}, self.THERE) == []
+
+
+class TestControllerFile:
+    def test_digest_and_mode(self, tmp_path: Path) -> None:
+        file = tmp_path / "kubeconfig"
+        file.write_text("key")
+        file.chmod(0o600)
+        digest = hashlib.sha256(b"key").hexdigest()
+        assert controller_file(str(file)) == {"sha256": digest, "mode": "0600"}
+
+    def test_a_home_is_understood(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        (tmp_path / "file").touch()
+        assert controller_file("~/file") != {}
+
+    def test_what_is_no_plain_file_is_nothing(self, tmp_path: Path) -> None:
+        (tmp_path / "link").symlink_to("/etc/hostname")
+        assert [controller_file(str(tmp_path / name)) for name in ("", "none", "link")] == [{}, {}, {}]
+
+
+class TestLackingArchives:
+    def test_an_image_that_is_absent_or_another_makes_its_archive_needed(self) -> None:
+        there = {"a:1": "sha256:aa", "b:1": "sha256:bb"}
+        archives = {
+            "/good": {"a:1": "sha256:aa", "b:1": ""},
+            "/other": {"a:1": "sha256:cc"},
+            "/absent": {"a:1": "sha256:aa", "c:1": ""},
+        }
+        assert lacking_archives(archives, there) == ["/other", "/absent"]
+        assert lacking_archives(archives, {}) == list(archives)
+
+
+class TestStanding:
+    @staticmethod
+    def daemons(generation: int = 2, **status: int) -> str:
+        counts = {"observedGeneration": 2, "desiredNumberScheduled": 3, "updatedNumberScheduled": 3}
+        item = {"kind": "DaemonSet", "metadata": {"name": "d", "generation": generation}}
+        return answer(item | {"status": counts | {"numberAvailable": 3} | status})
+
+    def test_a_daemon_on_every_node(self) -> None:
+        assert standing(self.daemons(), "DaemonSet", "d")
+        assert not standing(self.daemons(), "DaemonSet", "e")
+        assert not standing(self.daemons(), "Deployment", "d")
+
+    @pytest.mark.parametrize(
+        "status",
+        [
+            {"generation": 3},
+            {"numberAvailable": 2},
+            {"updatedNumberScheduled": 2},
+            {"desiredNumberScheduled": 4},
+        ],
+    )
+    def test_one_that_is_rolled_out_only_in_part(self, status: dict[str, int]) -> None:
+        assert not standing(self.daemons(**status), "DaemonSet", "d")
+
+    def test_one_that_nobody_has_looked_at(self) -> None:
+        new = {"kind": "DaemonSet", "metadata": {"name": "d", "generation": 1}}
+        assert not standing(answer(new), "DaemonSet", "d")
+
+    @pytest.mark.parametrize(("status", "stands"), [("True", True), ("False", False), ("Unknown", False)])
+    def test_what_has_conditions(self, status: str, stands: bool) -> None:
+        item = {"kind": "APIService", "metadata": {"name": "m"}}
+        said = answer(item | {"status": {"conditions": [{"type": "Available", "status": status}]}})
+        assert standing(said, "APIService", "m") is stands
+
+
+class TestClusterAnswer:
+    def test_a_manifest_that_leaves_every_object_as_it_is(self) -> None:
+        same = "namespace/n unchanged (server dry run)\ndaemonset.apps/d unchanged (server dry run)\n"
+        assert cluster_answer.leaves_all(same)
+        for other in ("configured", "created", "pruned"):
+            assert not cluster_answer.leaves_all(f"{same}configmap/c {other} (server dry run)\n")
+        assert not cluster_answer.leaves_all(""), "it says nothing of any object"
+
+
+class TestRegistryLogins:
+    """With a hash that costs nothing in the place of bcrypt's."""
+
+    @pytest.fixture(autouse=True)
+    def cheap(self, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+        checked = []
+
+        class Bcrypt:
+            @staticmethod
+            def gensalt() -> bytes:
+                return b"$"
+
+            @staticmethod
+            def hashpw(password: bytes, salt: bytes) -> bytes:
+                return salt + password[::-1]
+
+            @staticmethod
+            def checkpw(password: bytes, held: bytes) -> bool:
+                checked.append(password)
+                if not held.startswith(b"$"):
+                    raise ValueError("Invalid salt")
+                return held == b"$" + password[::-1]
+
+        monkeypatch.setattr(registry_logins, "bcrypt", Bcrypt)
+        return checked
+
+    @staticmethod
+    def login(name: str, password: str, file: str = "a") -> dict[str, str]:
+        return {"file": file, "name": name, "password": password}
+
+    def test_logins_that_are_right_stay(self) -> None:
+        files = {"a": "old:$x\nme:$dcba\n"}
+        assert registry_logins.wanted(files, [self.login("me", "abcd")]) == (files, [])
+
+    @pytest.mark.parametrize("held", ["", "me:$x\n", "me:\n", "me:{SHA}x\n", "me\n"])
+    def test_one_that_is_wrong_or_missing_is_set_and_others_stay(self, held: str) -> None:
+        files = {"a": f"old:$x\n{held}"}
+        after, names = registry_logins.wanted(files, [self.login("me", "abcd")])
+        assert (after, names) == ({"a": "old:$x\nme:$dcba\n"}, ["me"])
+
+    def test_a_hash_in_two_files_is_looked_at_once(self, cheap: list[bytes]) -> None:
+        logins = [self.login("me", "abcd", file) for file in ("a", "b")]
+        after, names = registry_logins.wanted({"a": "", "b": ""}, logins)
+        assert (after["a"], after["b"], names) == ("me:$dcba\n", "me:$dcba\n", ["me", "me"])
+        assert registry_logins.wanted(after, logins) == (after, [])
+        assert cheap == [b"abcd"]
+
+    def test_two_users_with_one_password_have_a_hash_each(self, cheap: list[bytes]) -> None:
+        files = {"a": "me:$dcba\nyou:$dcba\n"}
+        assert registry_logins.wanted(files, [self.login(name, "abcd") for name in ("me", "you")])[1] == []
+        assert cheap == [b"abcd"] * 2
+
+    def test_of_a_long_password_as_much_counts_as_bcrypt_reads(self) -> None:
+        after, _ = registry_logins.wanted({"a": ""}, [self.login("me", "x" * 80)])
+        assert after == {"a": f"me:${'x' * 72}\n"}
 
 
 def packet(tag: int, body: bytes) -> bytes:

@@ -199,6 +199,16 @@ def test_modules_filters_and_roles_are_named_in_full() -> None:
             assert all(role["role"].startswith("slipway.serving.") for role in play.get("roles", [])), file
 
 
+def test_facts_tell_of_no_file_that_no_role_knows() -> None:
+    """One that is renamed in a role alone would count as absent, and its task run in every run."""
+    facts = runpy.run_path(str(COLLECTION / "plugins/modules/host_facts.py"))
+    known = "\n".join(file.read_text() for role in ROLES for file in role.rglob("*.yml"))
+    programs = ("kubeadm", "kubectl", "kubelet")  # their paths are made of their names
+    for path in (*facts["FILES"], *facts["PUBLIC_FILES"]):
+        name = Path(path).name
+        assert path in known or f"/{name}'" in known or name in programs, path
+
+
 def test_readmes_are_what_the_specs_say() -> None:
     pages = runpy.run_path(str(PLAYBOOKS / "readmes.py"))["pages"]()
     assert sorted(path.parent.name for path in pages) == NAMES

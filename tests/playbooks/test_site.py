@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import secrets
 import shlex
 from collections.abc import Iterator
@@ -406,6 +407,10 @@ def test_a_second_run_changes_nothing_and_restarts_nothing(lab: Lab, ansible: st
     again = Provision().run(lab.ctx, SETTINGS, lab.hosts)
     assert again.changed == 0, [play.changed_tasks for play in again.value.plays.values()]
     assert lab.started() == before
+    entered = set(
+        re.findall(r"^included: \S+/(\w+\.yml)", lab.ctx.evidence("site.log").read_text(), re.MULTILINE)
+    )
+    assert entered == {"ask_role.yml"}, "the facts say that there is nothing to do"
     assert Provision().plan(lab.ctx, SETTINGS, lab.hosts) == []
     # by hand, from the folder above: without ansible.cfg
     done = process.run([ansible, "-i", lab.ctx.state.inventory, "playbooks/site.yml"], cwd=ROOT, timeout=900)
@@ -462,6 +467,59 @@ def test_what_was_cut_short_or_stopped_is_mended(lab: Lab) -> None:
     assert "kubernetes_node : Reset the node" in plays["worker-1"].changed_tasks
     assert "worker : Join with kubeadm" in plays["worker-1"].changed_tasks
     assert lab.play("verify.yml").changed == 0
+
+
+# Host to what spoils there one of each kind of what the facts tell, and the tasks that mend it
+SPOILT = {
+    "cp": (
+        "echo x >>/etc/docker/daemon.json; chmod 666 /etc/docker/registry/htpasswd-pull;"
+        " sed -i 's/^slipway:.*/slipway:wrong/' /etc/docker/registry/htpasswd; echo >>/etc/docker/registry/pull.yml;"
+        " printf x >>/usr/bin/kubectl; chmod 600 /etc/kubernetes/flannel.yml; rm /etc/kubernetes/network-policy.yml",
+        {
+            "docker : Configure the daemon",
+            "cni : Write the manifest",
+            "registry : Set the logins",
+            "registry : Configure the registry",
+            "kubernetes_node : Install the programs",
+            "network_policy : Write the manifest",
+        },
+    ),
+    "worker-1": (
+        "echo >>/etc/containerd/config.toml; chmod 600 /etc/default/kubelet; rm /etc/cni/net.d/10-slipway.conflist;"
+        " rm /etc/sysctl.d/90-kubernetes.conf; echo >>/etc/systemd/system/kubelet.service;"
+        " name=$(ctr -n k8s.io images ls -q | grep --max-count 1 kube-proxy:);"
+        " ctr -n k8s.io images label $name io.cri-containerd.pinned=;"
+        " sysctl -qw net.bridge.bridge-nf-call-iptables=0",
+        {
+            "cni : Connect pods to the network",
+            "kubernetes_node : Configure containerd",
+            "kubernetes_node : Configure the kubelet for this host",
+            "kubernetes_node : Import the archives",
+            "kubernetes_node : Install the kubelet's unit",
+            "kubernetes_node : Load the kernel modules and settings",
+            "kubernetes_node : Write the kernel's settings",
+        },
+    ),
+}
+
+
+def test_what_somebody_spoilt_is_found_and_mended(lab: Lab) -> None:
+    """Files by content and by mode, programs, a login, images, kernel settings, and objects in the cluster."""
+    for name, (script, _) in SPOILT.items():
+        lab.on(name, script)
+    lab.kubectl("--namespace", "kube-system", "scale", "deployment", "metrics-server", "--replicas", "0")
+    lab.kubectl("delete", "clusterrolebinding", "kube-network-policies")
+    lab.ctx.state.kubeconfig.unlink()
+    mended = Provision().run(lab.ctx, SETTINGS, lab.hosts)
+    plays = mended.value.plays
+    for name, (_, tasks) in SPOILT.items():
+        assert tasks <= set(plays[name].changed_tasks), tasks - set(plays[name].changed_tasks)
+    assert {"network_policy : Apply the manifest", "metrics_server : Apply the manifests"} <= set(
+        plays["cp"].changed_tasks
+    )
+    assert lab.play("verify.yml").changed == 0
+    again = Provision().run(lab.ctx, SETTINGS, lab.hosts)
+    assert again.changed == 0, [play.changed_tasks for play in again.value.plays.values()]
 
 
 def test_certificates_that_end_soon_are_renewed_and_what_reads_them_started_anew(lab: Lab) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import ipaddress
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleFilterError
-from cryptography import x509
-from cryptography.x509.oid import NameOID
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 DOCUMENTATION = r"""
 name: kubelet_requests
@@ -20,7 +21,7 @@ description: >-
 positional: node, address
 options:
   _input:
-    description: What C(kubectl get certificatesigningrequests --output json) prints.
+    description: What C(kubectl get certificatesigningrequests --output json) prints, of any kinds.
     type: str
     required: true
   node:
@@ -65,8 +66,8 @@ def kubelet_requests(answer: str, node: str, address: str) -> dict[str, list[str
         raise AnsibleFilterError(f"{address} is not an address of {node}: {error}") from error
     out: dict[str, list[str]] = {"sound": [], "unsound": []}
     for item in json.loads(answer)["items"]:
-        spec = item["spec"]
-        if spec["signerName"] != SIGNER or spec.get("username") != f"{USER}{node}":
+        spec = item.get("spec", {})
+        if spec.get("signerName") != SIGNER or spec.get("username") != f"{USER}{node}":
             continue
         if item.get("status", {}).get("conditions"):  # approved, denied or failed
             continue
@@ -81,6 +82,9 @@ def kubelet_requests(answer: str, node: str, address: str) -> dict[str, list[str
 
 def _fault(spec: dict[str, Any], node: str, own: set[str]) -> str:
     """What is wrong with a request; empty when nothing is."""
+    # it takes a tenth of a second, in every process that asks, and mostly there is no request
+    from cryptography import x509
+
     usages = set(spec.get("usages", []))
     if GROUP not in spec.get("groups", []):
         return f"whoever made it is not in group {GROUP}"
@@ -95,6 +99,8 @@ def _fault(spec: dict[str, Any], node: str, own: set[str]) -> str:
 
 def _fault_of_names(asked: x509.CertificateSigningRequest, node: str, own: set[str]) -> str:
     """What is wrong with what it is to be called; empty when nothing is. Raises as cryptography does."""
+    from cryptography.x509.oid import NameOID
+
     subject = sorted((part.oid.dotted_string, part.value) for part in asked.subject)
     names = {_text(name) for name in _alternative_names(asked)}
     if not asked.is_signature_valid:
@@ -113,6 +119,8 @@ def _fault_of_names(asked: x509.CertificateSigningRequest, node: str, own: set[s
 
 
 def _alternative_names(asked: x509.CertificateSigningRequest) -> list[x509.GeneralName]:
+    from cryptography import x509
+
     try:
         return list(asked.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
     except x509.ExtensionNotFound:
@@ -121,6 +129,8 @@ def _alternative_names(asked: x509.CertificateSigningRequest) -> list[x509.Gener
 
 def _text(name: x509.GeneralName) -> str:
     """A host's name or an address as it is written; of other kinds what cannot be mistaken for one."""
+    from cryptography import x509
+
     if isinstance(name, (x509.DNSName, x509.IPAddress)):
         return str(name.value)
     return repr(name)

@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
+import grp
+import hashlib
 import json
 import os
+import pwd
+import re
 import ssl
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +56,14 @@ ansible_facts:
         sysctls: {description: "The kernel settings Kubernetes needs, as they are in effect.", type: dict}
         kubeadm: {description: "Version of kubeadm, empty where there is none.", type: str}
         units: {description: Units of the roles that run and start at boot., type: list, elements: str}
+        files:
+          description: >-
+            Path to sha256, mode, owner and group of the plain files that the roles write, as far as they are
+            there; certificates have their text, too.
+          type: dict
+        images:
+          description: Name to digest of the images in containerd's store for Kubernetes that are pinned.
+          type: dict
         trust:
           description: Path to text of the files that say which registries Docker and containerd trust.
           type: dict
@@ -68,9 +81,10 @@ ansible_facts:
         renewing: {description: Whether a renewal of these certificates was cut short., type: bool}
         server_certificates:
           description: >-
-            The days until what the kubelet and metrics-server serve with ends, by their names. What the
-            cluster has not signed for a kubelet is left out.
+            The days until what the kubelet, metrics-server and the registry serve with ends, by their names.
+            What the cluster has not signed for a kubelet is left out.
           type: dict
+        registry_names: {description: What the registry's certificate is for., type: list, elements: str}
 """
 
 
@@ -98,7 +112,32 @@ CONTROL_PLANE_FILES = (
 SERVER_CERTIFICATES = {
     "kubelet": "/var/lib/kubelet/pki/kubelet-server-current.pem",
     "metrics-server": "/etc/kubernetes/metrics-server/tls.crt",
+    "registry": "/etc/docker/registry/tls/server.crt",
 }
+# What the roles write and look at in every run. Of the one that holds a key, admin.conf, the digest is told,
+# which gives away nothing of what is long and random.
+FILES = (
+    "/etc/cni/net.d/10-slipway.conflist",
+    "/etc/containerd/config.toml",
+    "/etc/default/kubelet",
+    "/etc/docker/daemon.json",
+    "/etc/docker/registry/config.yml",
+    "/etc/docker/registry/pull.yml",
+    "/etc/kubernetes/admin.conf",
+    "/etc/kubernetes/flannel.yml",
+    "/etc/kubernetes/kubelet.conf.d/10-host.conf",
+    "/etc/kubernetes/metrics-server/metrics-server.yml",
+    "/etc/kubernetes/network-policy.yml",
+    "/etc/modules-load.d/kubernetes.conf",
+    "/etc/sysctl.d/90-kubernetes.conf",
+    "/etc/systemd/system/docker-registry-pull.service",
+    "/etc/systemd/system/kubelet.service",
+    "/usr/bin/kubeadm",
+    "/usr/bin/kubectl",
+    "/usr/bin/kubelet",
+)
+PUBLIC_FILES = ("/etc/docker/registry/tls/ca.crt", "/etc/kubernetes/metrics-server/tls.crt")
+PIN = "io.cri-containerd.pinned=pinned"
 DAY = 24 * 60 * 60
 
 
@@ -160,6 +199,58 @@ def read(path: str) -> str:
         return ""
 
 
+def file_state(path: str) -> dict[str, str] | None:
+    """What a plain file holds and who may read it; None where there is none. A link is none."""
+    try:
+        found = os.lstat(path)
+        if not stat.S_ISREG(found.st_mode):
+            return None
+        digest = hashlib.sha256()
+        with Path(path).open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    except OSError:
+        return None
+    return {
+        "sha256": digest.hexdigest(),
+        "mode": f"{stat.S_IMODE(found.st_mode):04o}",
+        "owner": _name(pwd.getpwuid, found.st_uid),
+        "group": _name(grp.getgrgid, found.st_gid),
+    }
+
+
+def _name(find: Callable[[int], Any], number: int) -> str:
+    """The name of a user or a group; its number where it has none."""
+    try:
+        return str(find(number)[0])
+    except KeyError:
+        return str(number)
+
+
+def file_states() -> dict[str, dict[str, str]]:
+    """Path to state of the roles' files that are there; a certificate's has its text, too."""
+    found = {path: state for path in (*FILES, *PUBLIC_FILES) if (state := file_state(path)) is not None}
+    for path in PUBLIC_FILES:
+        if path in found:
+            found[path]["text"] = read(path)
+    return found
+
+
+def pinned_images(listing: str) -> dict[str, str]:
+    """Name to digest of the images that `ctr images ls` calls pinned."""
+    rows = [line.split() for line in listing.splitlines()[1:] if line.strip()]
+    return {
+        row[0]: next((word for word in row[1:] if word.startswith("sha256:")), "")
+        for row in rows
+        if PIN in row[-1]
+    }
+
+
+def names_of(printed: str) -> list[str]:
+    """What a certificate is for, as IP:a or DNS:b, of what `openssl x509 -ext subjectAltName` prints."""
+    return re.findall(r"(?:DNS|IP):\S+?(?=,|$)", printed.replace("IP Address:", "IP:"), re.MULTILINE)
+
+
 def running_units(shown: str) -> list[str]:
     """Of what `systemctl show` prints, the units that run and start at boot."""
     out = []
@@ -196,7 +287,7 @@ def days_left(report: str) -> dict[str, float]:
 
 def days_until(printed: str, now: float) -> float | None:
     """Days until a certificate ends, of what `openssl x509 -noout -enddate` prints; None without one."""
-    said, _, end = printed.strip().partition("=")
+    said, _, end = printed.strip().partition("\n")[0].partition("=")
     return round((ssl.cert_time_to_seconds(end) - now) / DAY, 1) if said == "notAfter" else None
 
 
@@ -209,12 +300,9 @@ def facts(run: Callable[[list[str]], str]) -> dict[str, Any]:
     settings = {str(KUBERNETES / name): read(str(KUBERNETES / name)) for name in CONTROL_PLANE_FILES}
     # with its configuration in hand kubeadm need not ask the cluster, which may be down
     ends = ["kubeadm", "certs", "check-expiration", "--config", str(KUBERNETES / "kubeadm-init.yml")]
-    read_end = ["openssl", "x509", "-noout", "-enddate", "-in"]
-    served = {
-        name: days_until(run([*read_end, path]), time.time())
-        for name, path in SERVER_CERTIFICATES.items()
-        if Path(path).exists()
-    }
+    show = ["openssl", "x509", "-noout", "-enddate", "-ext", "subjectAltName", "-in"]
+    shown = {name: run([*show, path]) for name, path in SERVER_CERTIFICATES.items() if Path(path).exists()}
+    served = {name: days_until(text, time.time()) for name, text in shown.items()}
     return {
         "cgroup": "v2" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "v1",
         "lowers_oom_score": lowers_oom_score(Path("/proc/self/oom_score_adj")),
@@ -226,6 +314,8 @@ def facts(run: Callable[[list[str]], str]) -> dict[str, Any]:
         "sysctls": {name: read("/proc/sys/" + name.replace(".", "/")).strip() for name in SYSCTLS},
         "kubeadm": run(["/usr/bin/kubeadm", "version", "-o", "short"]).strip().removeprefix("v"),
         "units": running_units(run(["systemctl", "show", "--property=Id,ActiveState,UnitFileState", *UNITS])),
+        "files": file_states(),
+        "images": pinned_images(run(["ctr", "--namespace", "k8s.io", "images", "ls"])),
         "trust": trusted(),
         "unfinished": unfinished,
         "joined": (KUBERNETES / "kubelet.conf").exists() and not unfinished,
@@ -236,6 +326,7 @@ def facts(run: Callable[[list[str]], str]) -> dict[str, Any]:
         "certificates": days_left(run([*ends, "--output", "json"])) if control_plane else {},
         "renewing": (KUBERNETES / "renewal-unfinished").exists(),
         "server_certificates": {name: days for name, days in served.items() if days is not None},
+        "registry_names": names_of(shown.get("registry", "")),
     }
 
 

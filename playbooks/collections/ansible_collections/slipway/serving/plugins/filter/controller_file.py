@@ -1,0 +1,58 @@
+"""Ansible filter: what a file of this controller holds, in the words of fact slipway_host.files."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from pathlib import Path
+from typing import Any
+
+DOCUMENTATION = r"""
+name: controller_file
+short_description: Digest and mode of a file on the controller
+description: >-
+  To compare a file here with one on a host by fact C(slipway_host.files), without a task for it.
+options:
+  _input:
+    description: Path on the controller; a C(~) is the user's home.
+    type: str
+    required: true
+author: [slipway]
+"""
+
+EXAMPLES = r"""
+- name: Fetch the kubeconfig
+  ansible.builtin.fetch:
+    src: /etc/kubernetes/admin.conf
+    dest: ~/.kube/config
+    flat: true
+  when: ('~/.kube/config' | slipway.serving.controller_file).sha256 | default('')
+    != ansible_facts.slipway_host.files['/etc/kubernetes/admin.conf'].sha256
+"""
+
+RETURN = r"""
+_value:
+  description: Its C(sha256) and C(mode); nothing where there is no plain file that can be read.
+  type: dict
+"""
+
+
+def controller_file(path: str) -> dict[str, str]:
+    """Digest and mode of a file here; empty where there is no plain file that can be read."""
+    file = Path(path).expanduser()
+    try:
+        found = file.lstat()
+        if not stat.S_ISREG(found.st_mode):
+            return {}
+        with file.open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError:
+        return {}
+    return {"sha256": digest, "mode": f"{stat.S_IMODE(found.st_mode):04o}"}
+
+
+class FilterModule:
+    """Tells Ansible the filter's name."""
+
+    def filters(self) -> dict[str, Any]:
+        return {"controller_file": controller_file}

@@ -1,0 +1,146 @@
+#!/usr/bin/python
+"""Ansible module: names and passwords that an image registry takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
+try:
+    import bcrypt
+except ImportError:  # told when it is needed
+    bcrypt = None
+
+DOCUMENTATION = r"""
+module: registry_logins
+short_description: Have logins in a registry's htpasswd files
+description:
+  - Looks at all logins of all files at once. One whose password is another one is hashed anew, others in a
+    file stay as they are. Hashes with bcrypt, the only scheme that the registry takes. Needs
+    C(python3-bcrypt) on the host.
+options:
+  logins:
+    description: The logins, each with the C(file) it is to be in, its C(name) and its C(password).
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      file: {description: Path of the htpasswd file., type: path, required: true}
+      name: {description: Name of the user., type: str, required: true}
+      password: {description: Password of the user., type: str, required: true}
+  owner: {description: Owner of the files., type: str}
+  group: {description: Group of the files., type: str}
+  mode: {description: Mode of the files., type: raw}
+author: [slipway]
+"""
+
+EXAMPLES = r"""
+- name: Set the logins
+  slipway.serving.registry_logins:
+    logins:
+      - file: /etc/docker/registry/htpasswd
+        name: me
+        password: "{{ lookup('ansible.builtin.file', 'password') }}"
+    mode: "0640"
+  no_log: true
+"""
+
+RETURN = r"""
+set:
+  description: Names of the logins that were not there, or with another password.
+  returned: always
+  type: list
+  elements: str
+"""
+
+LINE = "{}:{}\n"
+
+
+def others(text: str, name: str) -> tuple[str, str]:
+    """The hash of a name in an htpasswd file, empty without one, and the file without it."""
+    held, rest = "", ""
+    for line in text.splitlines():
+        user, _, digest = line.partition(":")
+        if user == name:
+            held = digest.strip()
+        elif line.strip():
+            rest += f"{line}\n"
+    return held, rest
+
+
+def matches(password: bytes, held: str) -> bool:
+    """Whether a hash is of this password; what is no bcrypt hash is of none."""
+    try:
+        return bool(bcrypt.checkpw(password, held.encode()))
+    except ValueError:
+        return False
+
+
+def wanted(files: dict[str, str], logins: list[dict[str, Any]]) -> tuple[dict[str, str], list[str]]:
+    """The text of each file with the logins in it, and the names that were set.
+
+    A hash that was found or made for a name and a password serves for the same ones in the next file: hashing
+    takes its time on purpose.
+    """
+    files, known, changed = dict(files), {}, []
+    for login in logins:
+        password = login["password"].encode()[:72]  # bcrypt reads no more
+        held, rest = others(files[login["file"]], login["name"])
+        hashes = known.setdefault((login["name"], password), [])
+        if held and (held in hashes or matches(password, held)):
+            hashes.append(held)
+            continue
+        made = hashes[0] if hashes else bcrypt.hashpw(password, bcrypt.gensalt()).decode()
+        hashes.append(made)
+        files[login["file"]] = rest + LINE.format(login["name"], made)
+        changed.append(login["name"])
+    return files, changed
+
+
+def read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def main() -> None:
+    login = {name: {"type": "str", "required": True} for name in ("name", "password")}
+    login["password"]["no_log"] = True
+    login["file"] = {"type": "path", "required": True}
+    module = AnsibleModule(
+        argument_spec={
+            "logins": {"type": "list", "elements": "dict", "required": True, "options": login},
+            "owner": {"type": "str"},
+            "group": {"type": "str"},
+            "mode": {"type": "raw"},
+        },
+        supports_check_mode=True,
+    )
+    if bcrypt is None:
+        module.fail_json(msg=missing_required_lib("bcrypt"))
+    before = {each["file"]: read(each["file"]) for each in module.params["logins"]}
+    after, names = wanted(before, module.params["logins"])
+    arguments = {key: module.params[key] for key in ("owner", "group", "mode")}
+
+    def attributes(path: str, changed: bool) -> bool:
+        asked = module.load_file_common_arguments({**arguments, "path": path})
+        return bool(module.set_fs_attributes_if_different(asked, changed))
+
+    changed = after != before
+    for path, text in after.items():
+        if text == before[path]:
+            changed = attributes(path, changed) if Path(path).exists() else changed
+        elif not module.check_mode:
+            beside = Path(path).with_name(f".{Path(path).name}.new")
+            beside.touch(mode=0o600)
+            beside.write_text(text)
+            attributes(str(beside), True)
+            beside.replace(path)
+    module.exit_json(changed=changed, set=sorted(set(names)))
+
+
+if __name__ == "__main__":
+    main()
