@@ -24,6 +24,7 @@ from typing import Any
 
 from slipway.hosts.nspawn.labs import lab_name
 
+from tests.bench.play_profile import profile
 from tests.lab_traces import traces
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +39,9 @@ BUDGETS = {
     "up_again": ("`make up` again, nothing to change", "s", None),
     "up_cold": ("`make up`, fresh machine, modules source", "s", 900),
     "site_again": ("second site.yml, three hosts", "s", 30),
+    "play_results": ("site.yml with nothing to change, three hosts: tasks x hosts", "", None),
+    "play_in_modules": ("its seconds while a module is at work on a host", "s", None),
+    "play_outside": ("its other seconds: Ansible's own", "s", None),
     "down": ("`make down`", "s", 3),
     "deploy": ("deploy of 3 replicas until ready, by Pulumi's engine", "s", 20),
     "deploy_again": ("the same again by the engine, nothing to change", "s", 5),
@@ -142,6 +146,14 @@ def chain() -> tuple[Figures, Stages]:
         with Lab(folder, dict(os.environ)) as lab:
             for name in ("up_warm", "up_again"):
                 figures[name], stages[name] = lab.run("up")
+            took, seen = profile(ROOT / "playbooks" / "site.yml", lab.folder / ".slipway" / "inventory.yml")
+            within = seen.in_modules()
+            figures |= {
+                "play_results": seen.results,
+                "play_in_modules": within,
+                "play_outside": took - within,
+            }
+            stages["play_results"] = seen.slowest(12)
             lab.run("destroy")
             for name in ("deploy_render", "deploy_render_again"):
                 _, of = lab.run("deploy", "--set", "deploy.by=render")
@@ -214,7 +226,8 @@ def page(data: dict[str, Any]) -> str:
             f"| {what} | {_amount(goal, unit)} | {measured} | {at['commit']} | {at['when']} | {at['load']} |"
         )
     for name, stages in data.get("stages", {}).items():
-        rows += ["", f"## {BUDGETS[name][0]}, by stage", "", "| stage | seconds |", "| --- | --- |"]
+        of, part = ("task", "the slowest") if name == "play_results" else ("stage", "by stage")
+        rows += ["", f"## {BUDGETS[name][0]}, {part}", "", f"| {of} | seconds |", "| --- | --- |"]
         rows += [f"| {stage} | {seconds:.1f} |" for stage, seconds in stages.items()]
     machines = sorted({figure["stamp"]["machine"] for figure in data["figures"].values()})
     return "\n".join([*rows, "", f"Machine: {'; '.join(machines)}.", ""])
@@ -230,7 +243,7 @@ def _amount(value: float | None, unit: str) -> str:
         if value >= 10
         else f"{value:.2f}".rstrip("0").rstrip(".")
     )
-    return f"{text} {unit}"
+    return f"{text} {unit}".rstrip()
 
 
 def main() -> None:
