@@ -131,7 +131,8 @@ def clear(ctx: Context) -> list[str]:
             f"something is mounted in the cache: {mounts[0]}", action=f"umount {mounts[0]}, and repeat this"
         )
     made = [ctx.cache / name for name in ("artifacts", "roots")]
-    locks = [*(lock for folder in made for lock in folder.glob(".*.lock")), ctx.cache / "roots"]
+    whole = [ctx.cache / name for name in ("roots", "image")]
+    locks = [*(lock for folder in made for lock in folder.glob(".*.lock")), *whole]
     with ExitStack() as stack:
         for lock in filter(Path.exists, locks):
             try:

@@ -15,6 +15,7 @@ from slipway.clients.docker import Daemon, Docker
 from slipway.core import ownership
 from slipway.core.context import Context
 from slipway.core.events import Note
+from slipway.core.lock import flock
 from slipway.core.schema import Settings
 from slipway.core.state import cache_folder
 from slipway.image import build_context
@@ -38,11 +39,18 @@ class Runtime:
         """The context of base and packages; a new one where it is not cached."""
         packed = cache_folder(ctx.cache, "image") / f"{self.tag}.tar.gz"
         ownership.require_own("the image's cached packages", packed)
-        if not packed.is_file():
-            with timed(ctx, "", "the image's packages are unpacked and cut down"):
-                wheels = artifacts.wheels(ctx, build_context.LOCK, self.base.python)
-                build_context.write_runtime(packed, wheels, self.server)
-            _keep_newest(packed.parent)
+        if packed.is_file():
+            return packed
+        waiting = Note("the image's packages are being unpacked already; waiting for that")
+        # by another run, or by this one's preparation beside the stage that asks
+        with flock(
+            packed.parent, "who unpacks the image's packages", timeout=None, on_wait=lambda: ctx.emit(waiting)
+        ):
+            if not packed.is_file():
+                with timed(ctx, "", "the image's packages are unpacked and cut down"):
+                    wheels = artifacts.wheels(ctx, build_context.LOCK, self.base.python)
+                    build_context.write_runtime(packed, wheels, self.server)
+                _keep_newest(packed.parent)
         return packed
 
     def build(self, ctx: Context, docker: Docker, daemon: Daemon) -> None:
