@@ -16,7 +16,7 @@ TREES = ("/etc", "/usr", "/opt", "/root", "/var/lib", "/var/spool")
 # What runs: engines' stores, clusters' data, and what is remembered of packages beside their list
 NOT_LOOKED_INTO = (
     *("/var/lib/containerd", "/var/lib/docker", "/var/lib/kubelet", "/var/lib/etcd", "/var/lib/apt/lists"),
-    *("/var/lib/dpkg", "/var/lib/systemd", "/var/lib/lxd"),
+    *("/var/lib/dpkg", "/var/lib/systemd", "/var/lib/lxd", "/var/lib/cni", "/root/.kube"),
 )
 
 
