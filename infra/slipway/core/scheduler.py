@@ -6,6 +6,7 @@ signals through one queue. A thread does its work and says what came of it.
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -24,6 +25,7 @@ from slipway.core.step import GO_ON, Step, earlier_step, look_into, run_stage, u
 from slipway.core.types import Result, Values
 
 AT_ONCE = 2  # stages and preparations; each keeps a core busy, and the hosts of a lab are on this machine too
+_LOOK = 0.5  # seconds: a signal that comes while Python is about to wait wakes nobody, and is seen afterwards
 _PATIENCE = 15.0  # seconds for threads that are to end; one that waits for a dead network takes longer
 
 
@@ -218,11 +220,15 @@ class Scheduler:
 
     def _hear(self) -> None:
         """Wait for the next thing that happens: a thread has ended, or somebody wants all of them to."""
-        try:
-            message = self._inbox.get(timeout=_PATIENCE if self._wish.asked else None)
-        except queue.Empty:
-            self._leave()
-            return
+        until = time.monotonic() + (_PATIENCE if self._wish.asked else math.inf)
+        while True:
+            try:
+                message = self._inbox.get(timeout=min(_LOOK, _PATIENCE))
+                break
+            except queue.Empty:
+                if time.monotonic() >= until:
+                    self._leave()
+                    return
         if message is None:
             self._interrupted = True
             self._wish.ask()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -251,6 +252,21 @@ def test_ctrl_c_ends_all_that_runs_and_begins_nothing_more(scene: Scene) -> None
     assert statuses(made) == {"hosts": "failed", "provision": "not_run", "model": "failed"}
     assert [step.exit_code for step in made.failures] == [130, 130]
     assert made.results[1].reason == "the run was interrupted"
+
+
+def test_a_signal_that_wakes_nobody_is_seen_soon(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that comes between Python's last look for signals and its wait does not end the wait."""
+    waits: list[float | None] = []
+
+    class Inbox(queue.SimpleQueue):  # type: ignore[type-arg]
+        def get(self, block: bool = True, timeout: float | None = None) -> object:
+            waits.append(timeout)
+            return super().get(block, timeout)
+
+    monkeypatch.setattr(queue, "SimpleQueue", Inbox)
+    scene.go(scene.stage(Hosts), scene.stage(Cluster, Hosts))
+    assert waits
+    assert all(wait is not None and wait < 1 for wait in waits)
 
 
 def test_what_ends_well_all_the_same_leaves_the_run_interrupted(scene: Scene) -> None:
