@@ -478,7 +478,6 @@ SPOILT = {
         {
             "docker : Configure the daemon",
             "cni : Write the manifest",
-            "registry : Set the logins",
             "registry : Configure the registry",
             "kubernetes_node : Install the programs",
             "network_policy : Write the manifest",
@@ -510,8 +509,13 @@ def test_what_somebody_spoilt_is_found_and_mended(lab: Lab) -> None:
     lab.kubectl("--namespace", "kube-system", "scale", "deployment", "metrics-server", "--replicas", "0")
     lab.kubectl("delete", "clusterrolebinding", "kube-network-policies")
     lab.ctx.state.kubeconfig.unlink()
+    login = "grep ^slipway: /etc/docker/registry/htpasswd; stat -c %a /etc/docker/registry/htpasswd-pull"
+    assert lab.on("cp", login).split() == ["slipway:wrong", "666"]
     mended = Provision().run(lab.ctx, SETTINGS, lab.hosts)
     plays = mended.value.plays
+    # told by what it did: of a task whose arguments are secret Ansible hands nothing on
+    hashed, mode = lab.on("cp", login).split()
+    assert (hashed.startswith("slipway:$2"), mode) == (True, "640")
     for name, (_, tasks) in SPOILT.items():
         assert tasks <= set(plays[name].changed_tasks), tasks - set(plays[name].changed_tasks)
     assert {"network_policy : Apply the manifest", "metrics_server : Apply the manifests"} <= set(
