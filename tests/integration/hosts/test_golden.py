@@ -163,6 +163,13 @@ def test_a_failure_leaves_nothing(oven: Oven) -> None:
     assert oven.maker.asked == ["up with 0 workers", "down"]
 
 
+def test_a_disk_that_cannot_be_kept_leaves_nothing(oven: Oven) -> None:
+    shutil.rmtree(oven.base)
+    with pytest.raises(EnvironmentFault, match="cannot be kept"):
+        oven.bake()
+    assert {path.name for path in oven.base.parent.iterdir()} == {golden.LOCK}
+
+
 def test_what_a_kill_left_is_taken_down_first(oven: Oven) -> None:
     root, _ = oven.bake()
     shutil.rmtree(root)

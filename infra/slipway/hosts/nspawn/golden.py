@@ -21,7 +21,7 @@ from slipway.core.events import Detail, Emit, Event, Note
 from slipway.core.lock import flock
 from slipway.core.schema import Settings
 from slipway.core.stage import HasBake
-from slipway.core.state import State, cache_folder
+from slipway.core.state import State, cache_folder, remove
 from slipway.core.types import Hosts, Outcome
 from slipway.hosts.nspawn import controller, host_files, roots
 from slipway.hosts.nspawn.launch import HERE
@@ -129,7 +129,9 @@ def _bake(ctx: Context, settings: Settings, recipe: Recipe, root: Path) -> None:
         hosts = recipe.maker.up(scratch, alone).value
         for baker in recipe.bakers:
             baker.bake(scratch, alone, hosts)
-        _take(recipe.maker.power_off(scratch)[0], recipe.base, root)
+        whole = folder / "root"  # in here until it is: what fails leaves nothing
+        _take(recipe.maker.power_off(scratch)[0], recipe.base, whole)
+        roots.keep(whole, root)
     finally:
         recipe.maker.down(scratch)
         shutil.rmtree(folder, ignore_errors=True)
@@ -145,34 +147,24 @@ def _quiet(emit: Emit) -> Emit:
 
 
 def _take(machine: Path, base: Path, root: Path) -> None:
-    """Keep the disk of a host that has ended as a root. machine: its folder."""
+    """Make a root of the disk of a host that has ended. machine: its folder."""
     for name in (*host_files.given(machine), *_OF_ONE_HOST):
-        _remove(machine / "upper" / name)
+        remove(machine / "upper" / name)
     for one in (machine / "upper/etc/ssh").glob("ssh_host_*"):
         one.unlink()
     for name in _OF_ONE_ENGINE:
-        _remove(machine / "volumes" / name)
-    partial = root.with_name(f"{root.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+        remove(machine / "volumes" / name)
+    root.mkdir()
     words: list[str | Path] = [*roots.ENDS_WITH_US, "sh", HERE / "enter.sh", machine, base]
     try:
-        process.run([*words, "cp", "-a", "root/.", partial])
+        process.run([*words, "cp", "-a", "root/.", root])
     except CommandError as error:
         raise EnvironmentFault(
             "the golden root cannot be kept", tail=error.output, action=f"free space in {root.parent}"
         ) from error
     for name in BAKED_VOLUMES:
-        _remove(partial / "var/lib" / name)
-        (machine / "volumes" / name).rename(partial / "var/lib" / name)
-    roots.keep(partial, root)
-
-
-def _remove(one: Path) -> None:
-    if one.is_dir() and not one.is_symlink():
-        shutil.rmtree(one)
-    else:
-        one.unlink(missing_ok=True)
+        remove(root / "var/lib" / name)
+        (machine / "volumes" / name).rename(root / "var/lib" / name)
 
 
 def _remove_old(folder: Path, needed: Collection[Path]) -> None:
