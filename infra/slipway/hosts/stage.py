@@ -45,7 +45,7 @@ class MakeHosts:
     def bake(self, ctx: Context, settings: Settings) -> tuple[Path, int]:
         """The golden root of hosts made here, and how much had to be made for it.
 
-        Raises UsageError for hosts that are not made here.
+        Raises UsageError for hosts that are not made here, or are to be made bare.
         """
         chosen = backend(settings, self.bakers)
         if not isinstance(chosen, Bakes):
@@ -53,6 +53,8 @@ class MakeHosts:
                 f"hosts.backend is {chosen.name}, whose hosts have roots of their own",
                 action="set hosts.backend: nspawn",
             )
+        if not settings.hosts.golden:
+            raise UsageError("hosts.golden is false: hosts are made bare", action="set hosts.golden: true")
         return chosen.bake(ctx, settings)
 
     def collect(self, ctx: Context) -> Sequence[Reading]:

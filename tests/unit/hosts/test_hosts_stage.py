@@ -66,6 +66,12 @@ def test_only_hosts_that_are_made_here_have_a_root_to_bake(tmp_path: Path) -> No
         pipeline.HOSTS.bake(Context(State(tmp_path), tmp_path, tmp_path), settings)
 
 
+def test_hosts_that_are_to_be_bare_have_no_root_to_bake(tmp_path: Path) -> None:
+    settings = Settings.model_validate({"hosts": {"golden": False}})
+    with pytest.raises(UsageError, match=r"hosts.golden is false"):
+        pipeline.HOSTS.bake(Context(State(tmp_path), tmp_path, tmp_path), settings)
+
+
 def test_an_existing_cluster_needs_no_hosts(tmp_path: Path) -> None:
     kubeconfig = tmp_path / "config"
     kubeconfig.write_text("")
