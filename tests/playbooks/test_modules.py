@@ -12,12 +12,14 @@ import os
 import pwd
 import struct
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
 import pytest
 from ansible.errors import AnsibleFilterError
+from ansible.module_utils.testing import patch_module_args
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -42,6 +44,7 @@ containerd_images = load("modules/containerd_images.py")
 netfilter_chains = load("modules/netfilter_chains.py")
 cluster_answer = load("modules/cluster_answer.py")
 registry_logins = load("modules/registry_logins.py")
+files_module = load("modules/files.py")
 archive_images = load("filter/archive_images.py").archive_images
 kubelet_requests = load("filter/kubelet_requests.py").kubelet_requests
 short_disks = load("filter/short_disks.py").short_disks
@@ -365,6 +368,102 @@ class TestRegistryLogins:
     def test_of_a_long_password_as_much_counts_as_bcrypt_reads(self) -> None:
         after, _ = registry_logins.wanted({"a": ""}, [self.login("me", "x" * 80)])
         assert after == {"a": f"me:${'x' * 72}\n"}
+
+
+class TestFiles:
+    """Module files, run on this machine."""
+
+    @pytest.fixture
+    def run(self, capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
+        def call(*, check: bool = False, **params: object) -> dict[str, Any]:
+            with (
+                patch_module_args({**params, "_ansible_check_mode": check, "_ansible_diff": True}),
+                pytest.raises(SystemExit),
+            ):
+                files_module.main()
+            told: dict[str, Any] = json.loads(capsys.readouterr().out)
+            return told
+
+        return call
+
+    def test_files_and_folders_are_written_once(
+        self, run: Callable[..., dict[str, Any]], tmp_path: Path
+    ) -> None:
+        text, other = f"{tmp_path}/in/a.yml", f"{tmp_path}/b"
+        wanted = {
+            "folders": {f"{tmp_path}/d": {"mode": "0700"}},
+            "files": {text: {"content": "a: 1\n", "mode": "0600"}, other: "é\n"},
+        }
+        told = run(**wanted)
+        assert told["written"] == [f"{tmp_path}/d", text, other]
+        assert [(path.name, path.stat().st_mode & 0o777) for path in sorted(tmp_path.iterdir())] == [
+            ("b", 0o644),
+            ("d", 0o700),
+            ("in", 0o755),
+        ]
+        assert (Path(text).read_text(), Path(text).stat().st_mode & 0o777) == ("a: 1\n", 0o600)
+        assert Path(other).read_text() == "é\n"
+        again = run(**wanted)
+        assert (again["changed"], again["written"], again["diff"]) == (False, [], [])
+
+    def test_a_mode_alone_is_set_back(self, run: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+        file = tmp_path / "a"
+        file.write_text("a")
+        file.chmod(0o666)
+        before = file.stat().st_ino
+        assert run(files={str(file): "a"}, mode="0640")["written"] == [str(file)]
+        assert (file.stat().st_mode & 0o777, file.stat().st_ino) == (0o640, before)
+
+    def test_a_dry_run_writes_nothing_and_shows_it(
+        self, run: Callable[..., dict[str, Any]], tmp_path: Path
+    ) -> None:
+        (tmp_path / "a").write_text("old")
+        told = run(
+            check=True,
+            folders={f"{tmp_path}/d": {"mode": "0700"}},
+            files={f"{tmp_path}/a": "new", f"{tmp_path}/e/b": {"content": "x", "validate": "false %s"}},
+        )
+        assert told["written"] == [f"{tmp_path}/d", f"{tmp_path}/a", f"{tmp_path}/e/b"]
+        assert [(one["before"], one["after"]) for one in told["diff"]] == [("old", "new"), ("", "x")]
+        assert [path.name for path in tmp_path.iterdir()] == ["a"]
+        assert (tmp_path / "a").read_text() == "old"
+
+    def test_what_is_refused_stays_as_it_was(
+        self, run: Callable[..., dict[str, Any]], tmp_path: Path
+    ) -> None:
+        paths = [f"{tmp_path}/{name}" for name in "abc"]
+        for path in paths:
+            Path(path).write_text("old")
+        judge = "sh -c 'grep -q good $0 || { echo $0 line 1 >&2; exit 3; }' %s"
+        told = run(
+            files={
+                paths[0]: {"content": "good", "validate": judge},
+                paths[1]: {"content": "bad", "validate": judge},
+                paths[2]: "new",
+            }
+        )
+        assert told["failed"]
+        assert f"{paths[1]} line 1" in told["msg"]
+        assert told["written"] == paths[:1]
+        assert [Path(path).read_text() for path in paths] == ["good", "old", "old"]
+        assert len(list(tmp_path.iterdir())) == 3
+
+    @pytest.mark.parametrize(
+        ("params", "words"),
+        [
+            ({"files": {"a": "x"}}, "a: expected an absolute path"),
+            ({"files": {"/a": {"mode": "0644"}}}, "/a: content: expected a text"),
+            ({"files": {"/a": {"content": "x", "state": "absent"}}}, "/a: state not known"),
+            ({"files": {"/a": {"content": "x", "validate": "true"}}}, "with %s for the file"),
+            ({"folders": {"/a": {"content": "x"}}}, "/a: content not known"),
+        ],
+    )
+    def test_what_cannot_be_meant_is_refused(
+        self, run: Callable[..., dict[str, Any]], params: dict[str, Any], words: str
+    ) -> None:
+        told = run(**params)
+        assert told["failed"]
+        assert words in told["msg"]
 
 
 def packet(tag: int, body: bytes) -> bytes:

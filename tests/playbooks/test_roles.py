@@ -60,6 +60,12 @@ def tasks(path: Path) -> list[dict[str, Any]]:
     return out
 
 
+def written(called: dict[str, Any]) -> list[dict[str, Any]]:
+    """What module files is told of each file, where that stands in the task."""
+    files = called.get("files")
+    return [entry for entry in files.values() if isinstance(entry, dict)] if isinstance(files, dict) else []
+
+
 def task_files(role: Path) -> list[Path]:
     return sorted([*role.glob("tasks/*.yml"), *role.glob("handlers/*.yml")])
 
@@ -151,8 +157,9 @@ def test_kubeadm_is_run_in_one_way() -> None:
         for task in tasks(file):
             words = [
                 str(value)
-                for module, given in task.items()
-                if isinstance(given, dict) and "." in module
+                for module, called in task.items()
+                if isinstance(called, dict) and "." in module
+                for given in (called, *written(called))
                 for key, value in given.items()
                 if key in ("argv", "cmd", "validate")
             ]

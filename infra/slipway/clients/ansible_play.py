@@ -33,7 +33,7 @@ _LOOKS = 0.5  # seconds from one look to the next at whether a play is to end
 
 @dataclass(frozen=True)
 class TaskChange:
-    """A task that changed something, or would; subject: the file or sentence it is about."""
+    """A task that changed something, or would; subject: the files or the sentence it is about."""
 
     host: str
     task: str
@@ -333,6 +333,8 @@ def _subject(result: Mapping[str, Any]) -> str:
     for key in ("dest", "path"):
         if result.get(key) or arguments.get(key):
             return str(result.get(key) or arguments[key])
+    if isinstance(result.get("written"), list):  # slipway.serving.files
+        return ", ".join(map(str, result["written"]))
     return str(result["msg"]) if isinstance(result.get("msg"), str) else ""
 
 

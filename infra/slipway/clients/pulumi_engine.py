@@ -1,22 +1,24 @@
-"""Pulumi's real engine and CLI through its Automation API: preview, up, destroy, and what the state holds."""
+"""Pulumi's engine through its CLI: preview, up, destroy, and what the state holds.
+
+The CLI is run as every other program is. Pulumi's Automation API starts it eleven times for what needs two.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import functools
+import itertools
 import json
 import os
 import re
 import socket
-import threading
-from collections.abc import Callable, Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slipway.clients import pulumi_stack
 from slipway.clients.kubectl import Change, differing
-from slipway.clients.pulumi_stack import has_plugin
 from slipway.core import process
 from slipway.core.errors import DeployError, EnvironmentFault
 
@@ -34,23 +36,30 @@ class Resource:
 _VERBS = {"create": "create", "update": "change", "delete": "remove", "replace": "replace"}
 
 
-def change_of(event: Any) -> Change | None:
+def change_of(event: Mapping[str, Any]) -> Change | None:
     """The change that an engine event announces; None for any other event and for what stays as it is."""
-    if event.resource_pre_event is None:
+    step = (event.get("resourcePreEvent") or {}).get("metadata")
+    if step is None or not step["type"].startswith("kubernetes:"):
         return None
-    step = event.resource_pre_event.metadata
-    verb = _VERBS.get(step.op.value)
-    if verb is None or not step.type.startswith("kubernetes:"):
+    verb = _VERBS.get(step["op"])
+    if verb is None:
         return None
-    old, new = (((state and state.inputs) or {}) for state in (step.old, step.new))
-    name = ((new or old).get("metadata") or {}).get("name") or step.urn.rpartition("::")[2]
-    # the step's own list of fields has no values, and not every version of the library reads it
+    old, new = (((step.get(side) or {}).get("inputs") or {}) for side in ("old", "new"))
+    name = ((new or old).get("metadata") or {}).get("name") or step["urn"].rpartition("::")[2]
+    # the step's own list of fields has no values
     fields = differing(old, new) if verb in ("change", "replace") else ()
-    return Change(verb, step.type.rpartition(":")[2], str(name), fields)
+    return Change(verb, step["type"].rpartition(":")[2], str(name), fields)
+
+
+class NoStack(DeployError):
+    """Pulumi knows no stack of this name."""
 
 
 class Engine:
-    """The stack of one lab, through Pulumi's Automation API and its real CLI."""
+    """The stack of one lab, through Pulumi's CLI, which is started once for each operation.
+
+    Its state is read once, and again after what changes it.
+    """
 
     def __init__(
         self,
@@ -66,53 +75,41 @@ class Engine:
         self.project = project
         self.stack = stack
         self.variables = dict(variables)
-        if has_plugin(root / "bin" / "pulumi", self.variables.get("PULUMI_HOME")):
+        if pulumi_stack.has_plugin(root / "bin" / "pulumi", self.variables.get("PULUMI_HOME")):
             self.variables["PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"] = "true"
         self.on_line = on_line
+        self._held: Mapping[str, Any] | None = None
 
     def preview(self, config: Path | None = None) -> list[Change]:
         """What `up` would change with the configuration of this file; changes nothing."""
-        with self._errors("preview"):
-            seen = _Changes()
-            self._open().preview(
-                refresh=True,
-                color="never",
-                on_output=self._output,
-                on_event=seen,
-                config_file=str(config) if config is not None else None,
-            )
-            return seen.changes
+        self._make_stack()
+        return self._changes("preview", *(("--config-file", str(config)) if config is not None else ()))
 
     def up(self) -> list[Change]:
         """Make the cluster what the program says; returns what changed.
 
         State is saved step by step: a second call goes on.
         """
-        if self._state()[1]:
+        self._make_stack()
+        if self._state().get("pending_operations"):
             # a run was killed between asking for an object and noting it down: it may exist already,
             # and is ours, which the provider cannot know
             self.variables["PULUMI_K8S_UPSERT_EXISTING_OBJECTS"] = "true"
-        with self._errors("up"):
-            seen = _Changes()
-            self._open().up(
-                refresh=True, color="never", show_secrets=False, on_output=self._output, on_event=seen
-            )
-            return seen.changes
+        return self._changes("up", "--yes", "--skip-preview")
 
     def destroy(self) -> list[Change]:
         """Remove every resource of the stack, then the stack itself and its configuration."""
-        with self._errors("destroy"):
-            stack, seen = self._open(), _Changes()
-            stack.destroy(
-                refresh=True, color="never", show_secrets=False, on_output=self._output, on_event=seen
-            )
-            stack.workspace.remove_stack(self.stack)
-            return seen.changes
+        self._make_stack()
+        changes = self._changes("destroy", "--yes", "--skip-preview")
+        self._run("stack", "rm", "--yes", self.stack)
+        self._held = None
+        return changes
 
     def forget(self) -> None:
         """Drop the stack from Pulumi's state; its resources and its configuration stay as they are."""
-        with self._errors("stack rm"):
-            self._open().workspace.remove_stack(self.stack, force=True, preserve_config=True)
+        self._make_stack()
+        self._run("stack", "rm", "--yes", "--force", "--preserve-config", self.stack)
+        self._held = None
 
     def rename(self, name: str) -> None:
         """Call the stack otherwise, with its configuration; its resources stay as they are.
@@ -120,90 +117,105 @@ class Engine:
         A stack of that name that holds nothing, as one that was only looked at, makes room. One that was
         renamed before a run was killed stays so.
         """
-        with self._errors("stack rename"):
-            workspace = self._workspace()
-            there = {one.name for one in workspace.list_stacks()}
-            if self.stack in there:
-                if name in there:
-                    workspace.remove_stack(name)
-                self._open().rename(name, on_output=self._output)
-            self.stack = name
+        with self._complete("stack ls"):
+            there = {one["name"] for one in json.loads(self._run("stack", "ls", "--json"))}
+        if self.stack in there:
+            if name in there:
+                self._run("stack", "rm", "--yes", name)
+            self._run("stack", "rename", name, "--stack", self.stack)
+        self.stack, self._held = name, None
 
     def resources(self) -> set[Resource]:
         """What the stack's state lists, finished or begun."""
-        done, begun = self._state()
-        return done | begun
+        state = self._state()
+        begun = [item["resource"] for item in state.get("pending_operations") or []]
+        return {_resource(item) for item in [*(state.get("resources") or []), *begun]}
 
-    def _state(self) -> tuple[set[Resource], set[Resource]]:
-        with self._errors("stack export"):
-            held = self._open().export_stack().deployment or {}
-        done = {_resource(item) for item in held.get("resources") or []}
-        begun = {_resource(item["resource"]) for item in held.get("pending_operations") or []}
-        return done, begun
+    def _state(self) -> Mapping[str, Any]:
+        """The stack's deployment as Pulumi exports it; empty while there is no stack."""
+        if self._held is None:
+            try:
+                said = self._run("stack", "export", "--stack", self.stack)
+            except NoStack:
+                return {}
+            with self._complete("stack export"):
+                self._held = json.loads(said).get("deployment") or {}
+        return self._held
 
-    def _open(self) -> Any:
-        automation = _library()
+    def _make_stack(self) -> None:
+        """Make the stack unless there is one."""
+        self._state()
+        if self._held is None:
+            self._run("stack", "init", "--no-select", self.stack)
+            self._held = {}
 
-        return automation.create_or_select_stack(
-            self.stack,
-            work_dir=str(self.project),
-            opts=automation.LocalWorkspaceOptions(env_vars=self.variables, pulumi_command=self._command),
-        )
+    def _changes(self, verb: str, *args: str) -> list[Change]:
+        """Run an operation on the stack as the cluster is now; returns what its events tell to change."""
+        self._held = None
+        with tempfile.TemporaryDirectory(prefix="slip-pulumi-") as folder:
+            log = Path(folder, "events")
+            self._run(
+                *(verb, *args, "--refresh", "--color", "never", "--stack", self.stack),
+                *("--event-log", str(log)),
+                tell=True,
+            )
+            with self._complete(verb):
+                return _changes_of(log.read_text(encoding="utf-8").splitlines())
 
-    def _workspace(self) -> Any:
-        """The project, without a look at a stack, which would make it where there is none."""
-        automation = _library()
+    def _run(self, *args: str, tell: bool = False) -> str:
+        """What `pulumi ARGS` prints. tell: pass its lines on as they come.
 
-        return automation.LocalWorkspace(
-            work_dir=str(self.project), env_vars=self.variables, pulumi_command=self._command
-        )
-
-    @functools.cached_property
-    def _command(self) -> Any:
-        """The CLI, started once to see that it does and which version it is."""
-        automation = _library()
-
+        Raises NoStack, DeployError with its diagnostics, EnvironmentFault when it does not start.
+        """
         cli = self.root / "bin" / "pulumi"
-        # automation asks the same, but drops words and cause when the CLI does not start
-        process.run(
-            [cli, "version"],
-            env=self.variables,
+        path = {**os.environ, **self.variables}.get("PATH", os.defpath)
+        words = list(itertools.takewhile(lambda arg: not arg.startswith("-"), args))[:2]
+        done = process.run(
+            [cli, *args, "--non-interactive"],
+            cwd=self.project,
+            env={
+                **self.variables,
+                "PULUMI_DEBUG_COMMANDS": "true",  # has --event-log
+                "PATH": f"{cli.parent}{os.pathsep}{path}",  # its own plugins first
+            },
+            check=False,
+            on_line=self._output if tell else None,
             where=str(cli),
-            action="install the Pulumi CLI again, or set deploy.by: render",
+            action=_NO_CLI,
         )
-        return _ended_with_its_thread(automation.PulumiCommand(str(self.root)))
+        if done.returncode == 0:
+            return done.stdout
+        verb = " ".join(words)
+        tail = _cause(done.stdout, done.stderr)
+        if _NOT_FOUND.search(done.stderr):
+            raise NoStack(f"`pulumi {verb}` found no stack", where=f"stack {self.stack}", tail=tail)
+        if _LOCKED.search(done.stderr):
+            raise DeployError(
+                f"`pulumi {verb}` found the stack locked",
+                where=f"stack {self.stack}",
+                tail=tail,
+                action="wait for the other `pulumi` to end; if it is dead: `pulumi cancel` after "
+                "`slipway env`",
+            )
+        if unfit := pulumi_stack.unfit(cli):
+            raise EnvironmentFault(f"{cli} does not work: {unfit}", where=str(cli), tail=tail, action=_NO_CLI)
+        raise DeployError(
+            f"`pulumi {verb}` failed",
+            where=f"stack {self.stack}",
+            tail=tail,
+            action="fix the cause above and run the same command again: it goes on where this one stopped",
+        )
 
     def _output(self, text: str) -> None:
         if text.strip():
             self.on_line(text.rstrip("\n"))
 
     @contextlib.contextmanager
-    def _errors(self, verb: str) -> Iterator[None]:
-        automation = _library()
-
+    def _complete(self, verb: str) -> Iterator[None]:
+        """Tell an answer that cannot be read, or lacks its end."""
         try:
             yield
-        except automation.InvalidVersionError as error:
-            raise EnvironmentFault(
-                str(error), where=str(self.root / "bin" / "pulumi"), action="or set deploy.by: render"
-            ) from error
-        except automation.ConcurrentUpdateError as error:
-            raise DeployError(
-                f"`pulumi {verb}` found the stack locked",
-                where=f"stack {self.stack}",
-                tail=_cause(str(error)),
-                action="wait for the other `pulumi` to end; if it is dead: `pulumi cancel` after "
-                "`slipway env`",
-            ) from error
-        except automation.CommandError as error:
-            raise DeployError(
-                f"`pulumi {verb}` failed",
-                where=f"stack {self.stack}",
-                tail=_cause(str(error)),
-                action="fix the cause above and run the same command again: it goes on where this one "
-                "stopped",
-            ) from error
-        except (RuntimeError, json.JSONDecodeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise DeployError(
                 f"`pulumi {verb}` ended well, and its answer is incomplete",
                 where=f"stack {self.stack}",
@@ -239,64 +251,21 @@ class Engine:
         return count
 
 
-@functools.cache
-def _library() -> Any:
-    """Pulumi's Automation API.
+def _changes_of(events: Iterable[str]) -> list[Change]:
+    """The changes of the cluster in an operation's events, without the stack's own bookkeeping.
 
-    gRPC asks for an event loop as it is loaded, and Python makes one in the main thread alone; this may be
-    a stage's.
+    Raises ValueError when the summary, which ends them, is not there.
     """
-    if threading.current_thread() is not threading.main_thread():
-        asyncio.set_event_loop(asyncio.new_event_loop())
-    from pulumi import automation
-
-    return automation
-
-
-def _ended_with_its_thread(command: Any) -> Any:
-    """Pulumi's CLI, run as every other program is: it ends when the thread that runs it is to end."""
-    automation = _library()
-
-    def run(
-        args: list[str],
-        cwd: str,
-        additional_env: Mapping[str, str],
-        on_output: Callable[[str], None] | None = None,
-        on_error: Callable[[str], None] | None = None,  # noqa: ARG001  # what Pulumi's library calls it with
-    ) -> Any:
-        path = {**os.environ, **additional_env}.get("PATH", os.defpath)
-        done = process.run(
-            [command.command, *args, "--non-interactive"],
-            cwd=Path(cwd),
-            env={
-                **additional_env,
-                "PULUMI_AUTOMATION_API": "true",
-                "PATH": f"{Path(command.command).parent}{os.pathsep}{path}",  # its own plugins first
-            },
-            check=False,
-            on_line=on_output,
-        )
-        result = automation.CommandResult(
-            stdout=done.stdout.rstrip(), stderr=done.stderr.rstrip(), code=done.returncode
-        )
-        if done.returncode != 0:
-            raise automation.errors.create_command_error(result)
-        return result
-
-    command.run = run
-    return command
-
-
-class _Changes:
-    """Takes the engine's events and keeps the changes of the cluster, without the stack's own bookkeeping."""
-
-    def __init__(self) -> None:
-        self.changes: list[Change] = []
-
-    def __call__(self, event: Any) -> None:
+    changes, ended = [], False
+    for line in events:
+        event = json.loads(line)
+        ended = ended or "summaryEvent" in event
         change = change_of(event)
         if change is not None:
-            self.changes.append(change)
+            changes.append(change)
+    if not ended:
+        raise ValueError("the events have no summary")
+    return changes
 
 
 def _resource(item: Mapping[str, Any]) -> Resource:
@@ -307,15 +276,17 @@ def _resource(item: Mapping[str, Any]) -> Resource:
     )
 
 
-# How automation writes what a failed `pulumi` left: its exit code and both streams
-_ENDED = re.compile(r"\s*code: -?\d+\n stdout: (.*)\n stderr: (.*)", re.DOTALL)
+# The words of Pulumi's backends, in folders and elsewhere
+_NOT_FOUND = re.compile(r"no stack named.*found")
+_LOCKED = re.compile(
+    r"the stack is currently locked by|\[409\] Conflict: Another update is currently in progress"
+)
+_NO_CLI = "install the Pulumi CLI again, or set deploy.by: render"
 
 
-def _cause(text: str) -> str:
+def _cause(out: str, err: str) -> str:
     """The part of Pulumi's output that tells the cause: its diagnostics, else stderr, else all of it."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
-    ended = _ENDED.fullmatch(text)
-    out, err = ended.groups() if ended is not None else (text, "")
+    out, err = (re.sub(r"\x1b\[[0-9;]*m", "", text) for text in (out, err))
     start = out.find("Diagnostics:")
     cause = out[start:] if start >= 0 else err.strip() or out
     return "\n".join(line for line in cause.splitlines() if line.strip())

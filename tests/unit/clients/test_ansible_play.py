@@ -86,6 +86,12 @@ class TestReader:
         assert said[0] == Note("Docker")
         assert reader.failures() == []
 
+    def test_a_change_of_several_files_names_them(self) -> None:
+        reader = Reader()
+        changed = {"changed": True, "written": ["/etc/x", "/etc/y"]}
+        reader.take(event("runner_on_ok", host="cp", task="Write", role="docker", res=changed))
+        assert reader.changes[0].subject == "/etc/x, /etc/y"
+
     def test_a_rescued_failure_is_none(self) -> None:
         reader = Reader()
         reader.take(event("runner_on_failed", host="cp", task="Try", res={"msg": "no"}))

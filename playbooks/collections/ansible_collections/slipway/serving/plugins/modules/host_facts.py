@@ -18,13 +18,16 @@ from shutil import which
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.facts.network.linux import LinuxNetworkCollector
+from ansible.module_utils.facts.system.distribution import DistributionFactCollector
 
 DOCUMENTATION = r"""
 module: host_facts
 short_description: Facts that decide how a host is provisioned
 description:
-  - Returns them as C(ansible_facts.slipway_host); no name of the C(setup) module's facts is used. The roles
-    of this collection run it where these facts are missing. Changes nothing; works in check mode.
+  - Returns them as C(ansible_facts.slipway_host). Those of the M(ansible.builtin.setup) module that the roles decide
+    by, the distribution and the network, come along as it names them, so that one call is enough.
+  - The roles of this collection run it where these facts are missing. Changes nothing; works in check mode.
 options: {}
 author: [slipway]
 """
@@ -330,6 +333,15 @@ def facts(run: Callable[[list[str]], str]) -> dict[str, Any]:
     }
 
 
+def of_ansible(module: AnsibleModule) -> dict[str, Any]:
+    """The distribution's and the network's facts, by Ansible's own collectors, under the names they have there."""
+    found = {
+        **DistributionFactCollector().collect(module=module),
+        **LinuxNetworkCollector().collect(module=module),
+    }
+    return {f"ansible_{name}": fact for name, fact in found.items()}
+
+
 def main() -> None:
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
 
@@ -337,7 +349,7 @@ def main() -> None:
         code, out, _err = module.run_command(argv, handle_exceptions=False) if which(argv[0]) else (1, "", "")
         return out if code == 0 else ""
 
-    module.exit_json(changed=False, ansible_facts={"slipway_host": facts(run)})
+    module.exit_json(changed=False, ansible_facts={**of_ansible(module), "slipway_host": facts(run)})
 
 
 if __name__ == "__main__":
