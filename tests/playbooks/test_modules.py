@@ -322,8 +322,8 @@ class TestRegistryLogins:
 
         class Bcrypt:
             @staticmethod
-            def gensalt() -> bytes:
-                return b"$"
+            def gensalt(cost: int) -> bytes:
+                return b"$2b$%02d$" % cost
 
             @staticmethod
             def hashpw(password: bytes, salt: bytes) -> bytes:
@@ -332,9 +332,9 @@ class TestRegistryLogins:
             @staticmethod
             def checkpw(password: bytes, held: bytes) -> bool:
                 checked.append(password)
-                if not held.startswith(b"$"):
+                if not held.startswith(b"$2b$"):
                     raise ValueError("Invalid salt")
-                return held == b"$" + password[::-1]
+                return held[7:] == password[::-1]
 
         monkeypatch.setattr(registry_logins, "bcrypt", Bcrypt)
         return checked
@@ -344,30 +344,32 @@ class TestRegistryLogins:
         return {"file": file, "name": name, "password": password}
 
     def test_logins_that_are_right_stay(self) -> None:
-        files = {"a": "old:$x\nme:$dcba\n"}
-        assert registry_logins.wanted(files, [self.login("me", "abcd")]) == (files, [])
+        files = {"a": "old:$x\nme:$2b$05$dcba\n"}
+        assert registry_logins.wanted(files, [self.login("me", "abcd")], 5) == (files, [])
 
-    @pytest.mark.parametrize("held", ["", "me:$x\n", "me:\n", "me:{SHA}x\n", "me\n"])
+    @pytest.mark.parametrize(
+        "held", ["", "me:$x\n", "me:$2b$12$dcba\n", "me:$2b$05$x\n", "me:\n", "me:{SHA}x\n", "me\n"]
+    )
     def test_one_that_is_wrong_or_missing_is_set_and_others_stay(self, held: str) -> None:
         files = {"a": f"old:$x\n{held}"}
-        after, names = registry_logins.wanted(files, [self.login("me", "abcd")])
-        assert (after, names) == ({"a": "old:$x\nme:$dcba\n"}, ["me"])
+        after, names = registry_logins.wanted(files, [self.login("me", "abcd")], 5)
+        assert (after, names) == ({"a": "old:$x\nme:$2b$05$dcba\n"}, ["me"])
 
     def test_a_hash_in_two_files_is_looked_at_once(self, cheap: list[bytes]) -> None:
         logins = [self.login("me", "abcd", file) for file in ("a", "b")]
-        after, names = registry_logins.wanted({"a": "", "b": ""}, logins)
-        assert (after["a"], after["b"], names) == ("me:$dcba\n", "me:$dcba\n", ["me", "me"])
-        assert registry_logins.wanted(after, logins) == (after, [])
+        after, names = registry_logins.wanted({"a": "", "b": ""}, logins, 5)
+        assert (after["a"], after["b"], names) == ("me:$2b$05$dcba\n", "me:$2b$05$dcba\n", ["me", "me"])
+        assert registry_logins.wanted(after, logins, 5) == (after, [])
         assert cheap == [b"abcd"]
 
     def test_two_users_with_one_password_have_a_hash_each(self, cheap: list[bytes]) -> None:
-        files = {"a": "me:$dcba\nyou:$dcba\n"}
-        assert registry_logins.wanted(files, [self.login(name, "abcd") for name in ("me", "you")])[1] == []
+        files = {"a": "me:$2b$05$dcba\nyou:$2b$05$dcba\n"}
+        assert registry_logins.wanted(files, [self.login(name, "abcd") for name in ("me", "you")], 5)[1] == []
         assert cheap == [b"abcd"] * 2
 
     def test_of_a_long_password_as_much_counts_as_bcrypt_reads(self) -> None:
-        after, _ = registry_logins.wanted({"a": ""}, [self.login("me", "x" * 80)])
-        assert after == {"a": f"me:${'x' * 72}\n"}
+        after, _ = registry_logins.wanted({"a": ""}, [self.login("me", "x" * 80)], 5)
+        assert after == {"a": f"me:$2b$05${'x' * 72}\n"}
 
 
 class TestFiles:

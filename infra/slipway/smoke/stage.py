@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -69,7 +70,13 @@ class Smoke:
         for trouble in troubled:
             if trouble.acute:
                 ctx.emit(Note(trouble.sentence))
-        with way_in(kubectl, endpoints.namespace, hosts) as way:
+        ctx.emit(Note("trying from each replica what its NetworkPolicy forbids"))
+        # most of that is waiting for answers that do not come; it is over before the pod measures anything
+        with (
+            ThreadPoolExecutor(max_workers=1) as beside,
+            way_in(kubectl, endpoints.namespace, hosts) as way,
+        ):
+            looking = beside.submit(network_policy.look, kubectl, cluster, found.endpoints)
             ctx.emit(Note(f"asking {len(found.endpoints.replicas)} replicas through {way.words}"))
             tried = [
                 ask_all(way, found.endpoints.replicas, one.model.name, one.requests, settings.smoke)
@@ -88,13 +95,11 @@ class Smoke:
             from_pod = pod.ask(chosen, in_image=lies_in_image(one.model, one.file))
             answers.append(ModelAnswers(one.model, replicas, from_pod))
         foreign = other_images(kubectl, found.endpoints, image)
-        ctx.emit(Note("trying from each replica what its NetworkPolicy forbids"))
-        seen = network_policy.look(kubectl, cluster, found.endpoints)
         proof = of_deployment(
             found,
             answers,
             foreign=foreign,
-            policy=network_policy.gate(seen, required=network_policy.required(settings)),
+            policy=network_policy.gate(looking.result(), required=network_policy.required(settings)),
             settings=settings.smoke,
         )
         for told in answers:

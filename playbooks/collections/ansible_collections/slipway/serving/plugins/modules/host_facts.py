@@ -25,8 +25,8 @@ DOCUMENTATION = r"""
 module: host_facts
 short_description: Facts that decide how a host is provisioned
 description:
-  - Returns them as C(ansible_facts.slipway_host). Those of the M(ansible.builtin.setup) module that the roles decide
-    by, the distribution and the network, come along as it names them, so that one call is enough.
+  - Returns them as C(ansible_facts.slipway_host). Those of the M(ansible.builtin.setup) module that the roles
+    decide by, the distribution and the network, come along as it names them, so that one call is enough.
   - The roles of this collection run it where these facts are missing. Changes nothing; works in check mode.
 options: {}
 author: [slipway]
@@ -334,7 +334,7 @@ def facts(run: Callable[[list[str]], str]) -> dict[str, Any]:
 
 
 def of_ansible(module: AnsibleModule) -> dict[str, Any]:
-    """The distribution's and the network's facts, by Ansible's own collectors, under the names they have there."""
+    """The distribution's and the network's facts, by Ansible's own collectors and under its names."""
     found = {
         **DistributionFactCollector().collect(module=module),
         **LinuxNetworkCollector().collect(module=module),

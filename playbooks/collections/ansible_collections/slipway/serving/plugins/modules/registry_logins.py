@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ description:
   - Looks at all logins of all files at once. One whose password is another one is hashed anew, others in a
     file stay as they are. Hashes with bcrypt, the only scheme that the registry takes. Needs
     C(python3-bcrypt) on the host.
+  - The registry checks the password anew at each of the many requests of a push or pull.
 options:
   logins:
     description: The logins, each with the C(file) it is to be in, its C(name) and its C(password).
@@ -30,6 +32,12 @@ options:
       file: {description: Path of the htpasswd file., type: path, required: true}
       name: {description: Name of the user., type: str, required: true}
       password: {description: Password of the user., type: str, required: true}
+  cost:
+    description: >-
+      How dear a guess is, as a power of two; 5, as htpasswd's, takes a millisecond or two, 12 takes 200. One
+      of another cost is hashed anew.
+    type: int
+    default: 5
   owner: {description: Owner of the files., type: str}
   group: {description: Group of the files., type: str}
   mode: {description: Mode of the files., type: raw}
@@ -78,7 +86,15 @@ def matches(password: bytes, held: str) -> bool:
         return False
 
 
-def wanted(files: dict[str, str], logins: list[dict[str, Any]]) -> tuple[dict[str, str], list[str]]:
+def cost_of(held: str) -> int:
+    """What a guess at a bcrypt hash costs; 0 for what is none."""
+    found = re.match(r"\$2[aby]\$(\d\d)\$", held)
+    return int(found[1]) if found else 0
+
+
+def wanted(
+    files: dict[str, str], logins: list[dict[str, Any]], cost: int
+) -> tuple[dict[str, str], list[str]]:
     """The text of each file with the logins in it, and the names that were set.
 
     A hash that was found or made for a name and a password serves for the same ones in the next file: hashing
@@ -89,10 +105,10 @@ def wanted(files: dict[str, str], logins: list[dict[str, Any]]) -> tuple[dict[st
         password = login["password"].encode()[:72]  # bcrypt reads no more
         held, rest = others(files[login["file"]], login["name"])
         hashes = known.setdefault((login["name"], password), [])
-        if held and (held in hashes or matches(password, held)):
+        if cost_of(held) == cost and (held in hashes or matches(password, held)):
             hashes.append(held)
             continue
-        made = hashes[0] if hashes else bcrypt.hashpw(password, bcrypt.gensalt()).decode()
+        made = hashes[0] if hashes else bcrypt.hashpw(password, bcrypt.gensalt(cost)).decode()
         hashes.append(made)
         files[login["file"]] = rest + LINE.format(login["name"], made)
         changed.append(login["name"])
@@ -113,6 +129,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "logins": {"type": "list", "elements": "dict", "required": True, "options": login},
+            "cost": {"type": "int", "default": 5},
             "owner": {"type": "str"},
             "group": {"type": "str"},
             "mode": {"type": "raw"},
@@ -122,7 +139,7 @@ def main() -> None:
     if bcrypt is None:
         module.fail_json(msg=missing_required_lib("bcrypt"))
     before = {each["file"]: read(each["file"]) for each in module.params["logins"]}
-    after, names = wanted(before, module.params["logins"])
+    after, names = wanted(before, module.params["logins"], module.params["cost"])
     arguments = {key: module.params[key] for key in ("owner", "group", "mode")}
 
     def attributes(path: str, changed: bool) -> bool:
