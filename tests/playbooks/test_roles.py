@@ -22,6 +22,8 @@ KEYWORDS = [
     "rescue",
     "always",
     "apply",
+    "async",
+    "poll",
     "args",
     "become",
     "changed_when",
@@ -72,7 +74,9 @@ def task_files(role: Path) -> list[Path]:
 
 def test_site_imports_every_layer() -> None:
     layers = [play["ansible.builtin.import_playbook"] for play in read(PLAYBOOKS / "site.yml")]
-    assert layers == ["preflight.yml", "docker.yml", "registry.yml", "kubernetes.yml"]
+    assert layers == ["preflight.yml", "docker.yml", "nodes.yml", "registry.yml", "cluster.yml"]
+    both = [play["ansible.builtin.import_playbook"] for play in read(PLAYBOOKS / "kubernetes.yml")]
+    assert both == ["nodes.yml", "cluster.yml"]
 
 
 @pytest.mark.parametrize("role", ROLES, ids=NAMES)
@@ -240,6 +244,8 @@ def test_preflight_asks_every_role_that_has_something_to_say() -> None:
     assert sorted(asked) == [role.name for role in CHECKED]
     for role in CHECKED:
         first = read(role / "tasks/main.yml")[0]
+        if first.get("ansible.builtin.include_tasks") == "begin.yml":
+            first = read(role / "tasks/begin.yml")[0]
         assert first["ansible.builtin.import_tasks"] == "preflight.yml", "a role used alone asks by itself"
 
 
