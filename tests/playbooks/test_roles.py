@@ -244,7 +244,7 @@ def test_preflight_asks_every_role_that_has_something_to_say() -> None:
     assert sorted(asked) == [role.name for role in CHECKED]
     for role in CHECKED:
         first = read(role / "tasks/main.yml")[0]
-        if first.get("ansible.builtin.include_tasks") == "begin.yml":
+        if "begin.yml" in (first.get(f"ansible.builtin.{how}_tasks") for how in ("include", "import")):
             first = read(role / "tasks/begin.yml")[0]
         assert first["ansible.builtin.import_tasks"] == "preflight.yml", "a role used alone asks by itself"
 
