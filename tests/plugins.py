@@ -1,4 +1,4 @@
-"""The collection's plugins without Ansible around them."""
+"""The collection's plugins without Ansible around them, and facts of hosts that are not there."""
 
 from __future__ import annotations
 
@@ -12,6 +12,15 @@ import pytest
 from ansible.module_utils.testing import patch_module_args
 
 PLUGINS = Path(__file__).parents[1] / "playbooks/collections/ansible_collections/slipway/serving/plugins"
+# Facts of a host where nothing is installed yet
+BARE: dict[str, Any] = {
+    "default_ipv4": {"address": "192.0.2.7", "prefix": "24", "mtu": 1400},
+    "interfaces": [],
+    "slipway_host": {
+        **{"packages": {}, "snaps": [], "groups": {}, "units": [], "files": {}},
+        **{"machine": "x86_64", "joined": False},
+    },
+}
 
 
 def load(path: str, name: str = "") -> ModuleType:
@@ -28,3 +37,10 @@ def ended(module: ModuleType, capsys: pytest.CaptureFixture[str], **arguments: A
         module.main()
     out: dict[str, Any] = json.loads(capsys.readouterr().out)
     return out
+
+
+def of(distribution: str, version: str, **host: Any) -> dict[str, Any]:
+    """Facts of a host. host: what differs in slipway's own."""
+    name = {"distribution": distribution, "distribution_version": version}
+    major = {"distribution_major_version": version.partition(".")[0]}
+    return {**BARE, **name, **major, "slipway_host": {**BARE["slipway_host"], **host}}

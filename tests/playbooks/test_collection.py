@@ -85,7 +85,7 @@ def test_the_archive_holds_what_the_folder_holds(archive: Path) -> None:
     assert names == there - {"galaxy.yml"} | {"MANIFEST.json", "FILES.json"}
     assert manifest["license"] == ["Apache-2.0"]
     assert (COLLECTION / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
-    assert set(manifest["dependencies"]) == {"community.crypto"}
+    assert set(manifest["dependencies"]) == {"community.crypto", "community.general"}
 
 
 def test_what_the_roles_use_of_others_is_declared_and_here(ansible: str) -> None:

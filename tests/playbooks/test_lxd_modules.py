@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from slipway.core.errors import CommandError
 
-from tests.plugins import ended, load
+from tests.plugins import ended, load, of
 from tests.standins import lxd as standin
 
 NAME = "ansible_collections.slipway.serving.plugins"
@@ -21,6 +22,8 @@ lxd_preseed = load("modules/lxd_preseed.py")
 lxd_emptied = load("modules/lxd_emptied.py")
 lxd_trial = load("modules/lxd_trial.py")
 program_archive = load("modules/program_archive.py")
+clashing_interfaces = load("filter/clashing_interfaces.py").clashing_interfaces
+host_facts = load("modules/host_facts.py")
 
 PRESEED: dict[str, Any] = {
     "config": {"images.auto_update_interval": 0},
@@ -240,3 +243,78 @@ class TestProgramArchive:
         with tarfile.open(tar) as opened:
             opened.extractall(root, filter="fully_trusted")
         assert any(path.name.startswith("libc.so") for path in root.rglob("*")), "a shell needs it"
+
+
+class TestFacts:
+    def test_members_of_groups(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(host_facts, "GROUPS", ("root", "no-such-group"))
+        assert list(host_facts.group_members()) == ["root"]
+
+    def test_installed_snaps(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "lxd/current").mkdir(parents=True)
+        (tmp_path / "half").mkdir()
+        monkeypatch.setattr(host_facts, "SNAPS", tmp_path)
+        assert host_facts.facts(lambda _argv: "")["snaps"] == ["lxd"]
+
+
+def test_networks_in_the_way_of_a_bridge() -> None:
+    facts = {
+        "interfaces": ["lo", "eth0", "br-lan", "lxdbr0"],
+        "lo": {"ipv4": {"address": "127.0.0.1", "netmask": "255.0.0.0"}},
+        "eth0": {
+            "ipv4": {"address": "192.0.2.7", "netmask": "255.255.255.0"},
+            "ipv4_secondaries": [{"address": "10.79.5.1", "netmask": "255.255.0.0"}],
+        },
+        "br_lan": {},
+        "lxdbr0": {"ipv4": {"address": "10.80.0.1", "netmask": "255.255.255.0"}},
+    }
+    assert clashing_interfaces("10.79.0.1/24", facts, "lxdbr0") == [
+        "10.79.0.0/24 overlaps 10.79.0.0/16, the network of interface eth0; set it to another"
+    ]
+    for free in ("10.80.0.1/24", "auto", "none"):
+        assert clashing_interfaces(free, facts, "lxdbr0") == []
+    for wrong in ("10.79.0.300/24", "10.81.0.1", "fd00::1/64"):
+        assert len(clashing_interfaces(wrong, facts, "lxdbr0")) == 1
+
+
+@pytest.mark.parametrize("version", ["22.04", "24.04", "26.04"])
+def test_ubuntu_has_lxd_as_a_snap(version: str, decided: Callable[..., dict[str, Any]]) -> None:
+    names = ["_lxd_lacking_packages", "_lxd_installed", "_lxd_unit", "_lxd_socket"]
+    lacking = decided("lxd", names, of("Ubuntu", version, packages={"lxd-installer": "4"}))
+    assert (lacking["_lxd_lacking_packages"], lacking["_lxd_installed"]) == (["snapd"], False)
+    assert lacking["_lxd_unit"] == "snap.lxd.daemon.unix.socket"
+    assert lacking["_lxd_socket"] == lxd_api.SOCKETS[0]
+    there = decided("lxd", names, of("Ubuntu", version, packages={"snapd": "2"}, snaps=["core22", "lxd"]))
+    assert (there["_lxd_lacking_packages"], there["_lxd_installed"]) == ([], True)
+
+
+@pytest.mark.parametrize("version", ["12", "13"])
+def test_debian_has_lxd_as_a_package(version: str, decided: Callable[..., dict[str, Any]]) -> None:
+    names = ["_lxd_lacking_packages", "_lxd_installed", "_lxd_unit", "_lxd_socket", "_lxd_wanted"]
+    bare = decided("lxd", names, of("Debian", version), lxd_storage_driver="btrfs", lxd_bridge_ipv4="none")
+    assert bare["_lxd_lacking_packages"] == ["apparmor", "btrfs-progs", "dnsmasq-base", "lxd", "nftables"]
+    assert (bare["_lxd_installed"], bare["_lxd_unit"]) == (False, "lxd.socket")
+    assert bare["_lxd_socket"] == lxd_api.SOCKETS[1]
+    config = bare["_lxd_wanted"]["networks"][0]["config"]
+    assert (config["ipv4.nat"], str(config["bridge.mtu"])) == ("", "1400")
+
+
+def test_lxd_says_before_anything_changes_what_it_cannot_work_with(
+    decided: Callable[..., dict[str, Any]],
+) -> None:
+    facts = of("Debian", "11") | {
+        "interfaces": ["eth0"],
+        "eth0": {"ipv4": {"address": "10.79.3.4", "netmask": "255.255.0.0"}},
+    }
+    preseed = {"config": {"core.trust_password": "x"}, "cluster": {}}
+    with pytest.raises(CommandError) as caught:
+        decided("lxd", [], facts, lxd_preseed=preseed, lxd_storage_driver="zfs")
+    said = caught.value.output
+    for words in (
+        "lxd: Debian 11 has no LXD that this role knows",
+        "lxd: lxd_bridge_ipv4: 10.79.0.0/24 overlaps 10.79.0.0/16, the network of interface eth0",
+        "lxd: lxd_preseed has cluster; expected config, networks",
+        "lxd: lxd_preseed sets core.trust_password",
+        "lxd: lxd_storage_driver: zfs needs zfsutils-linux",
+    ):
+        assert words in said

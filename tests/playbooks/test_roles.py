@@ -30,6 +30,7 @@ KEYWORDS = [
     "check_mode",
     "delay",
     "delegate_to",
+    "environment",
     "failed_when",
     "loop",
     "loop_control",
@@ -74,7 +75,7 @@ def task_files(role: Path) -> list[Path]:
 
 def test_site_imports_every_layer() -> None:
     layers = [play["ansible.builtin.import_playbook"] for play in read(PLAYBOOKS / "site.yml")]
-    assert layers == ["preflight.yml", "docker.yml", "nodes.yml", "registry.yml", "cluster.yml"]
+    assert layers == ["preflight.yml", "lxd.yml", "docker.yml", "nodes.yml", "registry.yml", "cluster.yml"]
     both = [play["ansible.builtin.import_playbook"] for play in read(PLAYBOOKS / "kubernetes.yml")]
     assert both == ["nodes.yml", "cluster.yml"]
 
@@ -128,7 +129,7 @@ def test_variables_used_in_tasks_exist() -> None:
     used: dict[str, Path] = {}
     for role in ROLES:
         for file in [*role.rglob("*.yml"), *role.rglob("*.j2")]:
-            for name in re.findall(rf"(?<![\w.'/])_?(?:{'|'.join(NAMES)})_[a-z_]+", file.read_text()):
+            for name in re.findall(rf"(?<![\w.'/])_?(?:{'|'.join(NAMES)})_[a-z0-9_]+", file.read_text()):
                 used[name] = file
     registered = {
         task["register"]

@@ -47,6 +47,7 @@ ansible_facts:
       description: What decides how this host is provisioned.
       type: dict
       contains:
+        machine: {description: "What the kernel calls the host's processors, x86_64 for example.", type: str}
         cgroup: {description: "Version of the control groups, v1 or v2.", type: str}
         lowers_oom_score: {description: Whether services may be protected from the OOM killer., type: bool}
         sets_conntrack: {description: Whether kube-proxy may set the connection-tracking limits., type: bool}
@@ -56,6 +57,10 @@ ansible_facts:
           type: dict
         package_lists: {description: Whether apt has read any package lists., type: bool}
         packages: {description: Name to version of the installed packages., type: dict}
+        snaps: {description: Names of the installed snaps., type: list, elements: str}
+        groups:
+          description: Group that opens an engine to users to its members, as far as there is such a group.
+          type: dict
         sysctls: {description: "The kernel settings Kubernetes needs, as they are in effect.", type: dict}
         kubeadm: {description: "Version of kubeadm, empty where there is none.", type: str}
         units: {description: Units of the roles that run and start at boot., type: list, elements: str}
@@ -102,7 +107,11 @@ UNITS = (
     "docker-registry.service",
     "docker-registry-pull.service",
     "kubelet.service",
+    "lxd.socket",
+    "snap.lxd.daemon.unix.socket",
 )
+SNAPS = Path("/snap")
+GROUPS = ("docker", "lxd")
 # The kubelet's names of the file systems it watches, and the folders they are found by
 DISKS = {"nodefs": "/var/lib/kubelet", "imagefs": "/var/lib/containerd"}
 TRUST = ("/etc/containerd/certs.d", "/etc/docker/certs.d")
@@ -133,6 +142,7 @@ FILES = (
     "/etc/kubernetes/network-policy.yml",
     "/etc/modules-load.d/kubernetes.conf",
     "/etc/sysctl.d/90-kubernetes.conf",
+    "/etc/sysctl.d/90-lxd.conf",
     "/etc/systemd/system/docker-registry-pull.service",
     "/etc/systemd/system/kubelet.service",
     "/usr/bin/kubeadm",
@@ -230,6 +240,17 @@ def _name(find: Callable[[int], Any], number: int) -> str:
         return str(number)
 
 
+def group_members() -> dict[str, list[str]]:
+    """Group to members of those groups of the roles that are there."""
+    found = {}
+    for name in GROUPS:
+        try:
+            found[name] = sorted(grp.getgrnam(name).gr_mem)
+        except KeyError:
+            continue
+    return found
+
+
 def file_states() -> dict[str, dict[str, str]]:
     """Path to state of the roles' files that are there; a certificate's has its text, too."""
     found = {path: state for path in (*FILES, *PUBLIC_FILES) if (state := file_state(path)) is not None}
@@ -307,6 +328,7 @@ def facts(run: Callable[[list[str]], str]) -> dict[str, Any]:
     shown = {name: run([*show, path]) for name, path in SERVER_CERTIFICATES.items() if Path(path).exists()}
     served = {name: days_until(text, time.time()) for name, text in shown.items()}
     return {
+        "machine": os.uname().machine,
         "cgroup": "v2" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "v1",
         "lowers_oom_score": lowers_oom_score(Path("/proc/self/oom_score_adj")),
         "sets_conntrack": sets_conntrack(Path("/proc/sys/net/netfilter/nf_conntrack_max")),
@@ -314,6 +336,8 @@ def facts(run: Callable[[list[str]], str]) -> dict[str, Any]:
         "disk": {name: disk(Path(folder)) for name, folder in DISKS.items()},
         "package_lists": any(lists.glob("*_Packages*")),
         "packages": installed_packages(read("/var/lib/dpkg/status")),
+        "snaps": sorted(path.parent.name for path in SNAPS.glob("*/current")),
+        "groups": group_members(),
         "sysctls": {name: read("/proc/sys/" + name.replace(".", "/")).strip() for name in SYSCTLS},
         "kubeadm": run(["/usr/bin/kubeadm", "version", "-o", "short"]).strip().removeprefix("v"),
         "units": running_units(run(["systemctl", "show", "--property=Id,ActiveState,UnitFileState", *UNITS])),
