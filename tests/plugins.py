@@ -17,7 +17,7 @@ BARE: dict[str, Any] = {
     "default_ipv4": {"address": "192.0.2.7", "prefix": "24", "mtu": 1400},
     "interfaces": [],
     "slipway_host": {
-        **{"packages": {}, "snaps": [], "groups": {}, "units": [], "files": {}},
+        **{"packages": {}, "snaps": [], "groups": {}, "units": [], "files": {}, "docker_daemon": {}},
         **{"machine": "x86_64", "joined": False},
     },
 }

@@ -69,6 +69,11 @@ ansible_facts:
             Path to sha256, mode, owner and group of the plain files that the roles write, as far as they are
             there; certificates have their text, too.
           type: dict
+        docker_daemon:
+          description: >-
+            Of /etc/docker/daemon.json the keys that role docker sets, dotted, to their values. Others are not
+            told, for a proxy's login may be among them.
+          type: dict
         images:
           description: Name to digest of the images in containerd's store for Kubernetes that are pinned.
           type: dict
@@ -150,6 +155,8 @@ FILES = (
     "/usr/bin/kubelet",
 )
 PUBLIC_FILES = ("/etc/docker/registry/tls/ca.crt", "/etc/kubernetes/metrics-server/tls.crt")
+# What role docker sets in daemon.json, and none of it secret
+DOCKER_KEYS = ("live-restore", "log-driver", "log-opts.max-file", "log-opts.max-size", "mtu")
 PIN = "io.cri-containerd.pinned=pinned"
 DAY = 24 * 60 * 60
 
@@ -238,6 +245,20 @@ def _name(find: Callable[[int], Any], number: int) -> str:
         return str(find(number)[0])
     except KeyError:
         return str(number)
+
+
+def docker_daemon(text: str) -> dict[str, Any]:
+    """Of a daemon.json the keys that role docker sets; none where it is not JSON."""
+    found = {}
+    for name in DOCKER_KEYS:
+        try:
+            value = json.loads(text)
+            for part in name.split("."):
+                value = value[part]
+        except (ValueError, KeyError, TypeError):
+            continue
+        found[name] = value
+    return found
 
 
 def group_members() -> dict[str, list[str]]:
@@ -342,6 +363,7 @@ def facts(run: Callable[[list[str]], str]) -> dict[str, Any]:
         "kubeadm": run(["/usr/bin/kubeadm", "version", "-o", "short"]).strip().removeprefix("v"),
         "units": running_units(run(["systemctl", "show", "--property=Id,ActiveState,UnitFileState", *UNITS])),
         "files": file_states(),
+        "docker_daemon": docker_daemon(read("/etc/docker/daemon.json")),
         "images": pinned_images(run(["ctr", "--namespace", "k8s.io", "images", "ls"])),
         "trust": trusted(),
         "unfinished": unfinished,

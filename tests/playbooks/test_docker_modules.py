@@ -1,0 +1,77 @@
+"""What role docker stands on, without a host: keys beside those of others, and what facts decide."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.plugins import ended, load
+
+json_keys = load("modules/json_keys.py")
+differing_keys = load("filter/differing_keys.py").differing_keys
+host_facts = load("modules/host_facts.py")
+
+
+class TestJsonKeys:
+    def test_keys_of_others_stay(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        path = tmp_path / "daemon.json"
+        path.write_text('{"debug": true, "mtu": 900, "log-opts": {"tag": "x", "max-size": "1g"}, "old": 1}')
+        keys = {"mtu": 1400, "log-opts": {"max-size": "10m"}, "live-restore": True, "old": None}
+        dry = ended(json_keys, capsys, path=str(path), keys=keys, _ansible_check_mode=True)
+        assert dry["changed"] and '"mtu": 900' in path.read_text()
+        done = ended(json_keys, capsys, path=str(path), keys=keys, mode="0640")
+        assert json.loads(path.read_text()) == {
+            **{"debug": True, "mtu": 1400, "live-restore": True},
+            "log-opts": {"tag": "x", "max-size": "10m"},
+        }
+        assert path.stat().st_mode & 0o777 == 0o640
+        assert "debug" not in str(done["diff"]), "what others put there is not told"
+        assert done["diff"]["before"] != done["diff"]["after"]
+        assert not ended(json_keys, capsys, path=str(path), keys=keys, mode="0640")["changed"]
+        path.chmod(0o666)
+        assert ended(json_keys, capsys, path=str(path), keys=keys, mode="0640")["changed"]
+
+    @pytest.mark.parametrize("text", ["{} x", "[]", "{"])
+    def test_a_file_that_is_none_is_kept_beside(
+        self, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = tmp_path / "daemon.json"
+        path.write_text(text)
+        done = ended(json_keys, capsys, path=str(path), keys={"mtu": 1})
+        assert json.loads(path.read_text()) == {"mtu": 1}
+        assert Path(done["kept"]).read_text() == text
+
+    def test_what_does_not_validate_is_not_put_in_place(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = tmp_path / "daemon.json"
+        told = ended(json_keys, capsys, path=str(path), keys={"mtu": 1}, validate="grep --quiet other %s")
+        assert told["failed"] and not path.exists()
+        assert ended(json_keys, capsys, path=str(path), keys={"mtu": 1}, validate="grep mtu %s")["changed"]
+        assert path.exists()
+
+
+class TestFacts:
+    def test_of_dockers_configuration_only_known_keys_are_told(self) -> None:
+        text = json.dumps(
+            {
+                **{"mtu": 1400, "live-restore": True, "proxies": {"http-proxy": "http://a:canary@b"}},
+                "log-opts": {"max-size": "10m", "splunk-token": "canary"},
+            }
+        )
+        told = host_facts.docker_daemon(text)
+        assert told == {"mtu": 1400, "live-restore": True, "log-opts.max-size": "10m"}
+        assert host_facts.docker_daemon("{} x") == host_facts.docker_daemon("[]") == {}
+
+    def test_what_differs_from_them(self) -> None:
+        told = {"mtu": 1400, "live-restore": True, "log-opts.max-size": "10m"}
+        wanted = {"mtu": 1400, "live-restore": True, "log-opts": {"max-size": "10m"}}
+        assert differing_keys(wanted, told) == []
+        assert differing_keys({"mtu": "1400", "log-opts": {"max-size": "1g"}}, told) == [
+            *("mtu", "log-opts.max-size"),
+        ]
+        assert differing_keys({"live-restore": 1, "debug": True, "labels": {}}, told) == [
+            *("live-restore", "debug", "labels"),
+        ]
