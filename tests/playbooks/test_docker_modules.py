@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.plugins import ended, load
+from tests.plugins import ended, load, of
 
 json_keys = load("modules/json_keys.py")
 differing_keys = load("filter/differing_keys.py").differing_keys
@@ -75,3 +77,17 @@ class TestFacts:
         assert differing_keys({"live-restore": 1, "debug": True, "labels": {}}, told) == [
             *("live-restore", "debug", "labels"),
         ]
+
+
+def test_other_packages_of_docker_go_before_docker_ce_comes(
+    decided: Callable[..., dict[str, Any]],
+) -> None:
+    there = {"docker.io": "26", "docker-cli": "26", "containerd": "1.7", "runc": "1.1", "podman": "5"}
+    names = ["_docker_others"]
+    facts = of("Debian", "13", packages=there)
+    assert sorted(decided("docker", names, facts, docker_source="docker")["_docker_others"]) == [
+        *("containerd", "docker-cli", "docker.io", "runc"),
+    ]
+    assert decided("docker", names, facts)["_docker_others"] == []
+    facts = of("Ubuntu", "24.04", packages={"docker-ce": "28", "containerd.io": "1.7"})
+    assert decided("docker", names, facts, docker_source="docker")["_docker_others"] == []
