@@ -11,6 +11,7 @@ import json
 import os
 import pwd
 import struct
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -30,16 +31,23 @@ PLUGINS = (
 )
 
 
+# what they share they name as Ansible finds it
+sys.path.insert(0, str(PLUGINS.parents[3]))
+
+
 def load(path: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(Path(path).stem, PLUGINS / path)
+    spec = importlib.util.spec_from_file_location(f"loaded_{Path(path).stem}", PLUGINS / path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look there for their module
     spec.loader.exec_module(module)
     return module
 
 
 host_facts = load("modules/host_facts.py")
-openpgp_key = load("modules/openpgp_key.py")
+apt_source = load("modules/apt_source.py")
+openpgp = apt_source.openpgp
+apt_entries = apt_source.apt_entries
 containerd_images = load("modules/containerd_images.py")
 netfilter_chains = load("modules/netfilter_chains.py")
 cluster_answer = load("modules/cluster_answer.py")
@@ -51,6 +59,7 @@ short_disks = load("filter/short_disks.py").short_disks
 clashing_networks = load("filter/clashing_networks.py").clashing_networks
 waiting_nodes = load("filter/waiting_nodes.py").waiting_nodes
 waiting_pods = load("filter/waiting_pods.py").waiting_pods
+armored_key = load("filter/armored_key.py").armored_key
 differing_files = load("filter/differing_files.py").differing_files
 controller_file = load("filter/controller_file.py").controller_file
 lacking_archives = load("filter/lacking_archives.py").lacking_archives
@@ -574,43 +583,43 @@ class TestClashingNetworks:
             assert said == [f"pods is {value}; expected a network, 10.244.0.0/16 for example"]
 
 
-class TestOpenpgpKey:
+class TestOpenpgp:
     def test_the_pinned_key_is_accepted_binary_and_armored(self) -> None:
         data, fingerprint = key(1)
-        assert openpgp_key.problem(data, fingerprint) == ""
-        assert openpgp_key.problem(openpgp_key.armor(data), fingerprint) == ""
+        assert openpgp.problem(data, fingerprint) == ""
+        assert openpgp.problem(openpgp.armor(data), fingerprint) == ""
 
     def test_armor_with_headers_and_checksum(self) -> None:
         data, fingerprint = key(2)
         text = base64.b64encode(data).decode()
-        armored = f"{openpgp_key.BEGIN}\nVersion: GnuPG v2\n\n{text}\n=AAAA\n{openpgp_key.END}\n"
-        assert openpgp_key.problem(armored.encode(), fingerprint) == ""
+        armored = f"{openpgp.BEGIN}\nVersion: GnuPG v2\n\n{text}\n=AAAA\n{openpgp.END}\n"
+        assert openpgp.problem(armored.encode(), fingerprint) == ""
 
     def test_the_sample_key_of_rfc_9580(self) -> None:
         """Appendix A.1, with the fingerprint printed there."""
         text = "xjMEU/NfCxYJKwYBBAHaRw8BAQdAPwmJlL3ZFu1AUxl5NOSofIBzOhKA1i+AEJkuQ+47JAY="
-        found = openpgp_key.primary_fingerprints(base64.b64decode(text))
+        found = openpgp.primary_fingerprints(base64.b64decode(text))
         assert found == ["C959BDBAFA32A2F89A153B678CFDE12197965A9A"]
 
     def test_another_key_is_refused_by_both_names(self) -> None:
         data, fingerprint = key(1)
         other = key(3)[1]
-        assert other in openpgp_key.problem(data, other) and fingerprint in openpgp_key.problem(data, other)
+        assert other in openpgp.problem(data, other) and fingerprint in openpgp.problem(data, other)
 
     def test_a_second_key_slipped_in_is_refused(self) -> None:
         (one, fingerprint), (two, second) = key(1), key(4)
-        assert second in openpgp_key.problem(one + two, fingerprint)
+        assert second in openpgp.problem(one + two, fingerprint)
 
     @pytest.mark.parametrize("data", [b"", b"<html>proxy</html>", b"\xc6\xff\x00\x00", b"-----BEGIN PGP"])
     def test_what_is_no_key_says_so(self, data: bytes) -> None:
-        assert "is not an OpenPGP public key" in openpgp_key.problem(data, "0" * 40)
+        assert "is not an OpenPGP public key" in openpgp.problem(data, "0" * 40)
 
     def test_a_cut_key_is_refused(self) -> None:
         primary = packet(6, b"\x04" + bytes(45))
-        fingerprint = openpgp_key.primary_fingerprints(primary)[0]
-        assert openpgp_key.problem(primary, fingerprint) == ""
+        fingerprint = openpgp.primary_fingerprints(primary)[0]
+        assert openpgp.problem(primary, fingerprint) == ""
         for end in range(len(primary)):
-            assert "is not an OpenPGP public key" in openpgp_key.problem(primary[:end], fingerprint), end
+            assert "is not an OpenPGP public key" in openpgp.problem(primary[:end], fingerprint), end
 
 
 CREATED = 1700000000
@@ -642,18 +651,18 @@ class Ended(Exception):
     """How a module ended."""
 
 
-class TestOpenpgpKeyThatEnds:
+class TestAKeyThatEnds:
     """A key in place is looked for anew shortly before it ends, and never lost by that."""
 
     def test_its_newest_word_of_itself_counts(self) -> None:
-        assert openpgp_key.ends(ending(100, 300, 200)[0]) == CREATED + 200
-        assert openpgp_key.ends(ending(100, None)[0]) == openpgp_key.ends(key(0)[0]) == float("inf")
+        assert openpgp.ends(ending(100, 300, 200)[0]) == CREATED + 200
+        assert openpgp.ends(ending(100, None)[0]) == openpgp.ends(key(0)[0]) == float("inf")
 
     def test_others_words_and_those_about_subkeys_do_not(self) -> None:
         data, fingerprint = ending(100)
         number = bytes.fromhex(fingerprint)[-8:]
         others = signature(b"somebody", CREATED + 9, 7) + signature(number, CREATED + 9, 8, kind=0x18)
-        assert openpgp_key.ends(data + others) == CREATED + 100
+        assert openpgp.ends(data + others) == CREATED + 100
 
     @pytest.mark.parametrize(
         ("life", "offered", "changed", "warned"),
@@ -661,56 +670,329 @@ class TestOpenpgpKeyThatEnds:
             (40, None, False, ""),  # long enough: nobody is asked
             (20, 400, True, ""),
             (-5, 400, True, ""),
-            (20, 20, False, "ends on 2026-08-30, and https://k has none yet that is valid for longer"),
-            (-5, -5, False, "ended on 2026-08-05"),
-            (20, None, False, "https://k: no answer"),
+            (20, 25, True, "ends on 2026-09-04, in 25 days; after that apt reads nothing new from it"),
+            (20, 20, False, "ends on 2026-08-30, in 20 days; after that apt reads nothing new from it"),
+            (
+                -5,
+                -5,
+                False,
+                "ended on 2026-08-05; apt reads nothing new from it, and what is installed goes on",
+            ),
+            (20, None, False, "cannot be fetched"),
         ],
     )
     def test_what_becomes_of_the_one_in_place(
-        self,
-        tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
-        life: int,
-        offered: int | None,
-        changed: bool,
-        warned: str,
+        self, apt: Any, life: int, offered: int | None, changed: bool, warned: str
     ) -> None:
-        now = CREATED + 1000 * DAY  # and the keys are made so that they end `life` days after it
-        held, fingerprint = ending((1000 + life) * DAY)
-        path = tmp_path / "k.asc"
-        path.write_bytes(openpgp_key.armor(held))
-        warnings: list[str] = []
+        keeper, warnings = apt(offered)
+        held = openpgp.armor(ending((1000 + life) * DAY)[0])
+        wanted = openpgp.armor(ending((1000 + (offered or 0)) * DAY)[0]) if changed else held
+        assert keeper.key(held) == wanted
+        assert (warned in warnings[0]) if warned else warnings == []
+
+    @pytest.mark.parametrize(
+        ("offered", "kind", "told"),
+        [
+            (
+                -101,
+                "ended",
+                "ended on 2026-05-01: apt trusts nothing that is signed with it\n  where: https://k, finger",
+            ),
+            (
+                None,
+                "unreachable",
+                "cannot be fetched\n  where: https://k\n  no answer\n  what to do: see that this host",
+            ),
+        ],
+    )
+    def test_a_first_key_that_is_of_no_use(self, apt: Any, offered: int | None, kind: str, told: str) -> None:
+        keeper, _ = apt(offered)
+        with pytest.raises(apt_source.Refused) as caught:
+            keeper.key(b"")
+        assert caught.value.kind == kind and told in str(caught.value)
+        if kind == "ended":
+            assert str(caught.value).endswith("what to do: ask them")
+
+    def test_another_key_is_told_apart_from_no_key(self, apt: Any) -> None:
+        for data, kind in ((key(7)[0], "other-key"), (b"<html>log in</html>", "no-key")):
+            keeper, _ = apt(data)
+            with pytest.raises(apt_source.Refused) as caught:
+                keeper.key(b"")
+            assert caught.value.kind == kind and "nothing was trusted" in str(caught.value)
+
+    def test_a_dry_run_asks_nobody_unless_that_is_what_somebody_wants_to_know(self, apt: Any) -> None:
+        assert apt(None, check=True)[0].key(b"") == b""
+        with pytest.raises(apt_source.Refused):
+            apt(None, check=True, required=False)[0].key(b"")
+
+    @pytest.fixture
+    def apt(self, monkeypatch: pytest.MonkeyPatch) -> Any:
+        """Makes what does a call's work, 1000 days after the keys were made: offered is what the address gives,
+        a key that ends so many days from then, no answer, or bytes."""
+        monkeypatch.setattr(apt_source.time, "time", lambda: CREATED + 1000 * DAY)
+        monkeypatch.setattr(apt_source.time, "sleep", lambda _seconds: None)
+
+        def make(
+            offered: int | bytes | None, *, check: bool = False, required: bool = True
+        ) -> tuple[Any, list[str]]:
+            warnings: list[str] = []
+
+            def fetch(*_: object, **__: object) -> tuple[io.BytesIO | None, dict[str, object]]:
+                if offered is None:
+                    return None, {"status": -1, "msg": "no answer"}
+                data = offered if isinstance(offered, bytes) else ending((1000 + offered) * DAY)[0]
+                return io.BytesIO(data), {"status": 200}
+
+            class Module:
+                params: ClassVar[dict[str, Any]] = {
+                    "name": "k",
+                    "uri": "https://k",
+                    "suites": "stable",
+                    "components": [],
+                    "architectures": [],
+                    "fingerprint": key(0)[1],
+                    "key_url": "https://k",
+                    "key": None,
+                    "timeout": 1,
+                    "retries": 2,
+                    "renew_days": 30,
+                    "ended": "ask them",
+                    "required": required,
+                }
+                check_mode = check
+                warn = staticmethod(warnings.append)
+
+            monkeypatch.setattr(apt_source, "fetch_url", fetch)
+            return apt_source.Keeper(Module()), warnings
+
+        return make
+
+
+class TestAptSource:
+    """What apt says, and what it calls its files. Every text was printed by apt 2.6 (gpgv) or 3.0 (sqv)."""
+
+    @pytest.mark.parametrize(
+        ("kind", "said"),
+        [
+            (
+                "ended",
+                "The following signatures were invalid: EXPKEYSIG 71622D9E8BF31EB7 Stand-in <nobody@example.org>",
+            ),
+            (
+                "ended",
+                "Signing key on DD48B49F is bad: The primary key is not live   because: Expired on 2026-11-17T01:33:55Z",
+            ),
+            (
+                "wrongly-signed",
+                "couldn't be verified because the public key is not available: NO_PUBKEY D84FA17101828821",
+            ),
+            (
+                "wrongly-signed",
+                "error message is: Missing key 385A49F4, which is needed to verify signature.",
+            ),
+            ("wrongly-signed", "The following signatures were invalid: BADSIG A39CAC236E7D15EA Stand-in"),
+            (
+                "wrongly-signed",
+                "error message is: Verifying signature:            Message has been manipulated",
+            ),
+            (
+                "truncated",
+                "Splitting up /var/lib/apt/lists/partial/x_InRelease into data and signature failed",
+            ),
+            ("unsigned", ""),
+        ],
+    )
+    def test_of_what_is_not_verified_apt_also_says_that_it_is_not_signed(self, kind: str, said: str) -> None:
+        first = f"W: GPG error: http://x stable InRelease: {said}\n" if said else ""
+        assert (
+            apt_source.meaning(f"{first}E: The repository 'http://x stable InRelease' is not signed.") == kind
+        )
+
+    @pytest.mark.parametrize(
+        ("kind", "said"),
+        [
+            ("truncated", "E: Failed to fetch http://x/Packages.gz  Hash Sum mismatch"),
+            (
+                "truncated",
+                "E: Failed to fetch http://x/Packages.gz  File has unexpected size (106 != 212). Mirror sync in progress?",
+            ),
+            (
+                "absent",
+                "Err:2 http://x s Release\n  404  Not Found [IP: 1.2.3.4 80]\nE: The repository 'http://x s Release' does not have a Release file.",
+            ),
+            (
+                "unreachable",
+                "W: Failed to fetch http://x/dists/s/InRelease  Could not connect to x:80 (1.2.3.4). - connect (111: Connection refused)",
+            ),
+            ("unreachable", "W: Failed to fetch http://x/dists/s/InRelease  Temporary failure resolving 'x'"),
+            (
+                "unreachable",
+                "E: Failed to fetch http://x/dists/s/InRelease  503  Service Unavailable [IP: 1.2.3.4 80]",
+            ),
+            (
+                "outdated",
+                "E: Release file for http://x/dists/s/InRelease is expired (invalid since 3d 2h). Updates for this repository will not be applied.",
+            ),
+            ("busy", "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 1 (apt-get)"),
+            ("unknown", "E: something new"),
+        ],
+    )
+    def test_what_else_apt_says(self, kind: str, said: str) -> None:
+        assert apt_source.meaning(said) == kind
+        source = apt_source.Source("n", "http://x", "s", "AB")
+        refused = source.refusal(said)
+        assert refused.kind == kind and "\n  where: http://x s\n" in str(refused)
+        assert str(refused).rpartition("\n  what to do: ")[2]
+
+    def test_the_names_of_lists(self) -> None:
+        name = apt_source.list_name
+        assert name("https://storage.googleapis.com/tensorflow-serving-apt/dists/stable/") == (
+            "storage.googleapis.com_tensorflow-serving-apt_dists_stable_"
+        )
+        assert name("https://pkgs.k8s.io/core:/stable:/v1.36/deb/") == "pkgs.k8s.io_core:_stable:_v1.36_deb_"
+        assert name("http://bob:pass@x/a_b~c/") == "x_a%5fb%7ec_"
+        assert name("file:///srv/x/") == "_srv_x_"
+
+    def test_the_age_of_the_lists_stays(self, tmp_path: Path) -> None:
+        lists, stamp = tmp_path / "lists", tmp_path / "stamp"
+        lists.mkdir()
+        os.utime(lists, (1000, 1000))
+        with apt_source.age_kept(lists), apt_source.age_kept(stamp):
+            (lists / "new").touch()
+            stamp.touch()
+        assert lists.stat().st_mtime == 1000 and not stamp.exists()
+
+
+class TestAptEntries:
+    """What an earlier setup left of one repository goes, and nothing else."""
+
+    OURS = apt_entries.Repository("https://x.org/apt", frozenset({"stable"}))
+
+    def test_lines(self) -> None:
+        kept = (
+            "# deb http://x.org/apt stable one\n"
+            "deb http://deb.debian.org/debian trixie main\n"
+            "deb http://x.org/apt-other stable one\n"
+        )
+        goes = (
+            "deb http://x.org/apt/ stable one two\n"
+            "deb [arch=amd64 signed-by=/usr/share/keyrings/x.gpg] https://x.org/apt stable one\n"
+            "deb-src   https://x.org/apt\tstable one\n"
+        )
+        rest = apt_entries.without_lines(goes + kept, self.OURS)
+        assert rest.text == kept and len(rest.removed) == 3
+        assert rest.keyrings == ["/usr/share/keyrings/x.gpg"] and not rest.relies and not rest.empty
+        assert apt_entries.without_lines(goes, self.OURS).empty
+
+    def test_another_suite_stays_and_keeps_what_it_relies_on(self) -> None:
+        text = "deb [arch=amd64] https://x.org/apt testing one\n"
+        rest = apt_entries.without_lines(text, self.OURS)
+        assert rest.text == text and rest.removed == [] and rest.relies
+        named = "deb [signed-by=/k.gpg] https://x.org/apt testing one\n"
+        assert not apt_entries.without_lines(named, self.OURS).relies
+
+    def test_paragraphs(self) -> None:
+        other = "Types: deb\nURIs: http://deb.debian.org/debian\nSuites: trixie\nComponents: main\n"
+        ours = "# theirs\nTypes: deb\nURIs: http://x.org/apt/\nSuites: stable\nSigned-By: /etc/apt/keyrings/x.gpg\n"
+        rest = apt_entries.without_paragraphs(f"{other}\n{ours}\n{other}", self.OURS)
+        assert rest.text == f"{other}\n{other}"
+        assert rest.removed == ["deb http://x.org/apt/ stable"]
+        assert rest.keyrings == ["/etc/apt/keyrings/x.gpg"]
+        assert apt_entries.without_paragraphs(ours, self.OURS).empty
+
+    def test_what_a_paragraph_has_beside_stays(self) -> None:
+        text = (
+            "Types: deb\nURIs: https://x.org/apt https://y.org/apt\nSuites: stable testing\nComponents: one\n"
+        )
+        rest = apt_entries.without_paragraphs(text, self.OURS)
+        assert rest.text == text.replace("https://x.org/apt ", "")
+        alone = text.replace(" https://y.org/apt", "")
+        rest = apt_entries.without_paragraphs(alone, self.OURS)
+        assert rest.text == alone.replace("stable testing", "testing") and rest.relies
+
+    def test_what_is_switched_off_or_of_others_stays(self) -> None:
+        for text in (
+            "Types: deb\nURIs: https://x.org/apt\nSuites: stable\nEnabled: no\n",
+            "Types: deb\nURIs: https://y.org/apt\nSuites: stable\n\n\n\nTypes: deb\n",
+        ):
+            rest = apt_entries.without_paragraphs(text, self.OURS)
+            assert rest.text == text and rest.removed == []
+
+    def test_a_key_inside_a_paragraph_is_no_file(self) -> None:
+        text = (
+            "Types: deb\nURIs: https://x.org/apt\nSuites: stable\nSigned-By:\n"
+            " -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n /abc=\n -----END PGP PUBLIC KEY BLOCK-----\n"
+        )
+        rest = apt_entries.without_paragraphs(text, self.OURS)
+        assert rest.empty and rest.keyrings == []
+
+
+class TestLeftovers:
+    """On a host somebody set up by older instructions."""
+
+    @pytest.fixture
+    def keeper(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+        monkeypatch.setattr(apt_source, "APT", tmp_path / "apt")
+        monkeypatch.setattr(apt_source, "DPKG_INFO", tmp_path / "info")
+        for folder in ("apt/sources.list.d", "apt/trusted.gpg.d", "info"):
+            (tmp_path / folder).mkdir(parents=True)
 
         class Module:
-            params: ClassVar = {
-                "url": "https://k",
-                "fingerprint": fingerprint,
-                "path": str(path),
-                "timeout": 1,
-                "renew_days": 30,
-            }
             check_mode = False
+            params: ClassVar = {
+                "name": "x",
+                "uri": "https://x.org/apt",
+                "suites": "stable",
+                "components": [],
+                "architectures": [],
+                "fingerprint": key(1)[1],
+                "ended": "",
+            }
 
-            def __init__(self, **_: object) -> None:
-                self.warn = warnings.append
+        return apt_source.Keeper(Module())
 
-            def exit_json(self, **result: object) -> None:
-                raise Ended(result)
+    def test_the_key_goes_from_where_it_is_trusted_for_everything(self, keeper: Any, tmp_path: Path) -> None:
+        (ours, _), (theirs, _) = key(1), key(2)
+        trusted = tmp_path / "apt/trusted.gpg"
+        trusted.write_bytes(theirs + ours + theirs)
+        alone = tmp_path / "apt/trusted.gpg.d/x.asc"
+        alone.write_bytes(openpgp.armor(ours))
+        (tmp_path / "apt/trusted.gpg.d/theirs.gpg").write_bytes(theirs)
+        (tmp_path / "apt/trusted.gpg.d/noise.gpg").write_bytes(b"noise")
+        assert keeper.leftovers() == {trusted: theirs + theirs, alone: None}
+        (tmp_path / "apt/sources.list").write_text("deb https://x.org/apt testing one\n")
+        assert keeper.leftovers() == {}, "another suite relies on it"
 
-        def fetch(*_: object, **__: object) -> tuple[io.BytesIO | None, dict[str, object]]:
-            if offered is None:
-                return None, {"status": -1, "msg": "no answer"}
-            return io.BytesIO(ending((1000 + offered) * DAY)[0]), {"status": 200}
+    def test_a_keyring_goes_with_the_last_that_names_it(self, keeper: Any, tmp_path: Path) -> None:
+        ring = tmp_path / "ring.gpg"
+        ring.write_bytes(key(1)[0])
+        line = f"deb [signed-by={ring}] https://x.org/apt stable one\n"
+        listed = tmp_path / "apt/sources.list.d/x.list"
+        listed.write_text(line)
+        assert keeper.leftovers() == {listed: None, ring: None}
+        assert f"{ring}: key {key(1)[1]}" in keeper.removed
+        (tmp_path / "apt/sources.list.d/y.list").write_text(line.replace("x.org", "y.org"))
+        assert keeper.leftovers() == {listed: None}
+        (tmp_path / "apt/sources.list.d/y.list").unlink()
+        (tmp_path / "info/ring.list").write_text(f"/.\n{ring}\n")
+        assert keeper.leftovers() == {listed: None}, "it came with a package"
 
-        monkeypatch.setattr(openpgp_key, "AnsibleModule", Module)
-        monkeypatch.setattr(openpgp_key, "fetch_url", fetch)
-        monkeypatch.setattr(openpgp_key.time, "time", lambda: now)
-        with pytest.raises(Ended) as ended:
-            openpgp_key.main()
-        assert ended.value.args[0] == {"changed": changed, "fingerprints": [fingerprint]}
-        assert (warned in warnings[0]) if warned else warnings == []
-        wanted = ending((1000 + (offered or 0)) * DAY)[0] if changed else held
-        assert path.read_bytes() == openpgp_key.armor(wanted)
+    def test_sources_list_itself_stays(self, keeper: Any, tmp_path: Path) -> None:
+        path = tmp_path / "apt/sources.list"
+        path.write_text("deb https://x.org/apt stable one\n")
+        assert keeper.leftovers() == {path: ""}
+
+
+class TestArmoredKey:
+    def test_binary_and_armored(self, tmp_path: Path) -> None:
+        data, fingerprint = key(1)
+        for content in (data, openpgp.armor(data)):
+            (tmp_path / "k").write_bytes(content)
+            assert openpgp.problem(armored_key(str(tmp_path / "k")).encode(), fingerprint) == ""
+
+    def test_what_is_no_key_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(AnsibleFilterError, match="/none is not an OpenPGP key that can be read"):
+            armored_key("/none")
 
 
 class TestContainerdImages:

@@ -44,8 +44,8 @@ def read(project: Path, source: str, content: bytes) -> AptKey:
 
 
 def _module(project: Path) -> ModuleType:
-    """The module that puts the keys down, which is the one that reads OpenPGP; it takes Ansible along."""
-    path = project / COLLECTION / "plugins/modules/openpgp_key.py"
+    """What the module that puts the keys down reads OpenPGP with."""
+    path = project / COLLECTION / "plugins/module_utils/openpgp.py"
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None  # a path that ends in .py has both
     module = importlib.util.module_from_spec(spec)

@@ -22,7 +22,7 @@ from slipway.status import apt_keys
 RENEWED = timedelta(days=90)
 # A kubelet renews its own when a fifth of its life is left, give or take a tenth; below this it has failed to
 KUBELET = timedelta(days=30)
-# As long before its end the role looks for one that is valid for longer (openpgp_key's renew_days)
+# As long before its end the role looks for one that is valid for longer (apt_source's renew_days)
 APT_KEY = timedelta(days=30)
 # Prints "# name" and the certificates of each file that is there. Private keys stay where they are: of a file
 # with both only the certificates are printed. The keys of apt are public ones.

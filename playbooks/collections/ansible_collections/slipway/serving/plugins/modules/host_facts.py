@@ -134,6 +134,7 @@ SERVER_CERTIFICATES = {
 # What the roles write and look at in every run. Of the one that holds a key, admin.conf, the digest is told,
 # which gives away nothing of what is long and random.
 FILES = (
+    "/etc/apt/apt.conf.d/80slipway-timeouts",
     "/etc/cni/net.d/10-slipway.conflist",
     "/etc/containerd/config.toml",
     "/etc/default/kubelet",

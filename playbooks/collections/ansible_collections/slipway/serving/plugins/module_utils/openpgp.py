@@ -1,60 +1,19 @@
-#!/usr/bin/python
-"""Ansible module: an OpenPGP public key file, accepted by pinned fingerprint only."""
+"""OpenPGP public keys: what a file holds, when its key ends, and a keyring without one of its keys.
+
+It reads the packets itself, so that neither the host nor the controller needs gpg.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import hashlib
-import time
-from pathlib import Path
-
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.urls import fetch_url
-
-DOCUMENTATION = r"""
-module: openpgp_key
-short_description: Put down an OpenPGP key whose fingerprint is pinned
-description:
-  - Downloads a public key, armored or binary, and writes it armored. A file with any primary key beside
-    the pinned one is refused, so what apt trusts is exactly what was pinned.
-  - Reads the key's packets itself, so that neither the host nor the controller needs gpg. The filter
-    C(community.crypto.gpg_fingerprint) would need it on the controller, and the key downloaded there.
-  - When the file in place holds the pinned key, nothing is downloaded, unless that key ends soon. Publishers
-    make the same key valid for longer; such a one takes its place. While there is none, or it cannot be
-    fetched, the one in place stays and a warning says when it ends.
-options:
-  url: {description: Address of the key., type: str, required: true}
-  fingerprint: {description: Fingerprint of the primary key in hex., type: str, required: true}
-  path: {description: File to write. Its folder is made., type: path, required: true}
-  timeout: {description: Seconds until the server counts as unreachable., type: int, default: 20}
-  renew_days: {description: Look for a newer one when the key ends within these days., type: int, default: 30}
-author: [slipway]
-"""
-
-EXAMPLES = r"""
-- name: Install the signing key
-  slipway.serving.openpgp_key:
-    url: https://example.org/key.asc
-    fingerprint: 9DC858229FC7DD38854AE2D88D81803C0EBFCD88
-    path: /etc/apt/keyrings/example.asc
-"""
-
-RETURN = r"""
-fingerprints:
-  description: Fingerprints of the primary keys in the file.
-  returned: success, outside of a first run in check mode
-  type: list
-  elements: str
-"""
-
 
 SIGNATURE = 2
 PUBLIC_KEY = 6
 # Signatures by which a key speaks of itself (RFC 9580 section 5.2.1), and what is read of them (5.2.3.7)
 OF_ITSELF = (0x10, 0x11, 0x12, 0x13, 0x1F)
 MADE, KEY_LIFE, ISSUER = 2, 9, 16
-DAY = 24 * 60 * 60
 BEGIN = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
 END = "-----END PGP PUBLIC KEY BLOCK-----"
 
@@ -108,6 +67,20 @@ def primary_fingerprints(packets: bytes) -> list[str]:
     if not found:
         raise NotAKey("it holds no public key")
     return found
+
+
+def without(packets: bytes, fingerprint: str) -> bytes:
+    """A keyring without this key; with it go the names, signatures and subkeys that follow it."""
+    kept = b""
+    keeps = True
+    at = 0
+    while at < len(packets):
+        begin = at
+        tag, body, at = _packet(packets, at)
+        if tag == PUBLIC_KEY:
+            keeps = _fingerprint(body) != fingerprint
+        kept += packets[begin:at] if keeps else b""
+    return kept
 
 
 def _fingerprint(body: bytes) -> str:
@@ -200,56 +173,3 @@ def problem(data: bytes, wanted: str) -> str:
     if found != [wanted]:
         return f"holds {', '.join(found)}, not only the pinned {wanted}"
     return ""
-
-
-def _fetched(module: AnsibleModule, wanted: str) -> tuple[bytes, str]:
-    """What the address gives, and why it may not be trusted; empty when it may."""
-    url = module.params["url"]
-    response, info = fetch_url(module, url, timeout=module.params["timeout"])
-    if response is None or info["status"] != 200:
-        return b"", f"{url}: {info.get('msg', 'no answer')}"
-    data = response.read()
-    wrong = problem(data, wanted)
-    if wrong:
-        wrong = f"{url} {wrong}. Nothing was trusted; check the pin against its public source."
-    return data, wrong
-
-
-def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "url": {"type": "str", "required": True},
-            "fingerprint": {"type": "str", "required": True, "no_log": False},
-            "path": {"type": "path", "required": True},
-            "timeout": {"type": "int", "default": 20},
-            "renew_days": {"type": "int", "default": 30},
-        },
-        supports_check_mode=True,
-    )
-    path = Path(module.params["path"])
-    wanted = module.params["fingerprint"].replace(" ", "").upper()
-    held = path.read_bytes() if path.is_file() else b""
-    trusted = bool(held) and not problem(held, wanted)
-    end = ends(dearmor(held)) if trusted else 0.0
-    if trusted and end - time.time() > module.params["renew_days"] * DAY:
-        module.exit_json(changed=False, fingerprints=[wanted])
-    if module.check_mode:
-        module.exit_json(changed=not trusted)
-    data, wrong = _fetched(module, wanted)
-    if trusted and (wrong or ends(dearmor(data)) <= end):
-        day = time.strftime("%Y-%m-%d", time.gmtime(end))
-        why = wrong or f"{module.params['url']} has none yet that is valid for longer"
-        module.warn(f"the key {path} {'ended' if end < time.time() else 'ends'} on {day}, and {why}")
-        module.exit_json(changed=False, fingerprints=[wanted])
-    if wrong:
-        module.fail_json(msg=wrong)
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_bytes(armor(dearmor(data)))
-    beside.chmod(0o644)
-    beside.replace(path)
-    module.exit_json(changed=True, fingerprints=[wanted])
-
-
-if __name__ == "__main__":
-    main()
