@@ -69,15 +69,19 @@ docs: setup ## Build the documentation into build/site
 wheels: setup ## Build the wheels of the four products into build/wheels
 	@$(BIN)/pip wheel -q --no-deps --no-build-isolation --wheel-dir build/wheels . ./infra/slipway_client ./infra/slipway_server ./stacks
 
-# Neither lock may name the index its packages came from. What is locked stays so; ARGS=--upgrade to renew.
+# No lock may name the index its packages came from. What is locked stays so; ARGS=--upgrade to renew.
+ROLE_LOCK := playbooks/collections/ansible_collections/slipway/serving/roles/model_server/files/requirements.lock
 LOCK := $(BIN)/uv pip compile -q --generate-hashes --universal --no-emit-index-url --no-header $(ARGS)
 
-lock: setup ## Make the two hashed locks from the requirements; ARGS=--upgrade renews what is locked
+lock: setup ## Make the hashed locks from the requirements; ARGS=--upgrade renews what is locked
 	@$(LOCK) --python-version 3.11 --all-extras --group dev --no-emit-package slipway-client \
 		--no-emit-package slipway-model-server --no-emit-package slipway-stacks -o requirements.lock \
 		pyproject.toml infra/slipway_client/pyproject.toml infra/slipway_server/pyproject.toml stacks/pyproject.toml
 	@cd infra/slipway/image && $(CURDIR)/$(LOCK) --no-deps --no-annotate --python-version 3.13 \
 		-o requirements.lock requirements.in
+	@cp infra/slipway/image/requirements.lock $(ROLE_LOCK) # the same versions, and those older Pythons need
+	@cd infra/slipway/image && $(CURDIR)/$(LOCK) --no-deps --no-annotate --python-version 3.11 \
+		-o $(CURDIR)/$(ROLE_LOCK) requirements.in
 
 clean: ## `make down`, then slipway's cache, reports and the venv; refused while another lab uses the cache
 	@if [ -x $(SLIPWAY) ]; then $(SLIPWAY) down && $(SLIPWAY) clean --reports; \

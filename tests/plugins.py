@@ -18,7 +18,7 @@ BARE: dict[str, Any] = {
     "interfaces": [],
     "slipway_host": {
         **{"packages": {}, "snaps": [], "groups": {}, "units": [], "files": {}, "docker_daemon": {}},
-        **{"machine": "x86_64", "joined": False},
+        **{"architecture": "x86_64", "joined": False},
     },
 }
 

@@ -59,6 +59,8 @@ short_disks = load("filter/short_disks.py").short_disks
 clashing_networks = load("filter/clashing_networks.py").clashing_networks
 waiting_nodes = load("filter/waiting_nodes.py").waiting_nodes
 waiting_pods = load("filter/waiting_pods.py").waiting_pods
+locked_wheels = load("filter/locked_wheels.py").locked_wheels
+controller_folder = load("filter/controller_folder.py").controller_folder
 armored_key = load("filter/armored_key.py").armored_key
 differing_files = load("filter/differing_files.py").differing_files
 controller_file = load("filter/controller_file.py").controller_file
@@ -82,6 +84,7 @@ class TestHostFacts:
             "containerd": "1.7.24~ds1-6",
             "kubelet": "1.36.3-1.1",
         }
+        assert host_facts.held_packages(status) == ["kubelet"]
 
     def test_swap(self) -> None:
         head = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
@@ -993,6 +996,75 @@ class TestArmoredKey:
     def test_what_is_no_key_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(AnsibleFilterError, match="/none is not an OpenPGP key that can be read"):
             armored_key("/none")
+
+
+class TestLockedWheels:
+    LOCK = (
+        "grpcio==1.85.1 \\\n    --hash=sha256:aa \\\n    --hash=sha256:bb\n"
+        "numpy==2.4.6 ; python_full_version < '3.12' \\\n    --hash=sha256:cc\n"
+        "numpy==2.5.5 ; python_full_version >= '3.12' \\\n    --hash=sha256:dd\n"
+        "tensorflow==2.21.0 ; platform_machine != 'x86_64' \\\n    --hash=sha256:ee\n"
+        "tensorflow-cpu==2.21.0 ; platform_machine == 'x86_64' \\\n    --hash=sha256:ff\n"
+        "other==1 \\\n    --hash=sha256:00\n"
+    )
+    NAMES = ("grpcio", "numpy", "tensorflow", "tensorflow-cpu")
+
+    def test_what_a_host_needs_and_what_of_it_is_here(self, tmp_path: Path) -> None:
+        for name in (
+            "grpcio-1.85.1-cp313-cp313-manylinux2014_x86_64.whl",
+            "numpy-2.5.5-cp311-cp311-manylinux_2_28_x86_64.whl",
+            "tensorflow_cpu-2.21.0-cp313-cp313-manylinux_2_27_x86_64.whl",
+            "slipway_client-0.1.0-py3-none-any.whl",
+            "slipway_client-0.10.0-py3-none-any.whl",
+            "noise.whl",
+        ):
+            (tmp_path / name).write_bytes(name.encode())
+        host = {"python": "3.13", "architecture": "x86_64"}
+        found = locked_wheels(
+            self.LOCK, self.NAMES, ["slipway-client", "slipway-model-server"], str(tmp_path), host
+        )
+        digest = hashlib.sha256(b"slipway_client-0.10.0-py3-none-any.whl").hexdigest()
+        assert found["requirements"] == (
+            "# Python 3.13\n"
+            "grpcio==1.85.1 \\\n    --hash=sha256:aa \\\n    --hash=sha256:bb\n"
+            "numpy==2.5.5 \\\n    --hash=sha256:dd\n"
+            "tensorflow-cpu==2.21.0 \\\n    --hash=sha256:ff\n"
+            f"slipway-client==0.10.0 \\\n    --hash=sha256:{digest}\n"
+        )
+        assert found["lacking"] == ["numpy==2.5.5"], "that wheel is for another Python"
+        assert found["lacking_products"] == ["slipway-model-server"]
+        assert [Path(path).name.partition("-")[0] for path in found["files"]] == [
+            "grpcio",
+            "tensorflow_cpu",
+            "slipway_client",
+        ]
+
+    @pytest.mark.parametrize(
+        ("python", "architecture", "numpy", "runtime"),
+        [("3.11", "x86_64", "2.4.6", "tensorflow-cpu"), ("3.12", "aarch64", "2.5.5", "tensorflow")],
+    )
+    def test_markers(self, python: str, architecture: str, numpy: str, runtime: str) -> None:
+        found = locked_wheels(self.LOCK, self.NAMES, [], "", {"python": python, "architecture": architecture})
+        assert found["lacking"] == ["grpcio==1.85.1", f"numpy=={numpy}", f"{runtime}==2.21.0"]
+
+    def test_the_roles_lock_pins_what_the_image_has(self) -> None:
+        """And beside it what an older Python than the image's needs."""
+        root = PLUGINS.parents[5]
+        lock = (PLUGINS.parent / "roles/model_server/files/requirements.lock").read_text()
+        image = (root / "infra/slipway/image/requirements.lock").read_text()
+        names = {line.partition("==")[0] for line in image.splitlines() if "==" in line}
+        for architecture in ("x86_64", "aarch64"):
+            host = {"python": "3.13", "architecture": architecture}
+            mine, theirs = (locked_wheels(text, names, [], "", host) for text in (lock, image))
+            assert mine["requirements"] == theirs["requirements"]
+
+
+class TestControllerFolder:
+    def test_every_file_below_it(self, tmp_path: Path) -> None:
+        (tmp_path / "a/b").mkdir(parents=True)
+        (tmp_path / "a/b/.c").write_bytes(b"x")
+        assert controller_folder(str(tmp_path)) == {"a/b/.c": hashlib.sha256(b"x").hexdigest()}
+        assert controller_folder("/none") == {}
 
 
 class TestContainerdImages:

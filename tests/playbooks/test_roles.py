@@ -75,7 +75,10 @@ def task_files(role: Path) -> list[Path]:
 
 def test_site_imports_every_layer() -> None:
     layers = [play["ansible.builtin.import_playbook"] for play in read(PLAYBOOKS / "site.yml")]
-    assert layers == ["preflight.yml", "lxd.yml", "docker.yml", "nodes.yml", "registry.yml", "cluster.yml"]
+    assert layers == [
+        *("preflight.yml", "lxd.yml", "docker.yml", "nodes.yml", "registry.yml", "cluster.yml"),
+        "model_server.yml",
+    ]
     both = [play["ansible.builtin.import_playbook"] for play in read(PLAYBOOKS / "kubernetes.yml")]
     assert both == ["nodes.yml", "cluster.yml"]
 

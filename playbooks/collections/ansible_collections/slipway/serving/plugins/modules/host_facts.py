@@ -11,6 +11,7 @@ import pwd
 import re
 import ssl
 import stat
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -47,7 +48,8 @@ ansible_facts:
       description: What decides how this host is provisioned.
       type: dict
       contains:
-        machine: {description: "What the kernel calls the host's processors, x86_64 for example.", type: str}
+        architecture: {description: "Of the machine, as x86_64 or aarch64.", type: str}
+        python: {description: "Version of the Python that runs modules, as 3.13.", type: str}
         cgroup: {description: "Version of the control groups, v1 or v2.", type: str}
         lowers_oom_score: {description: Whether services may be protected from the OOM killer., type: bool}
         sets_conntrack: {description: Whether kube-proxy may set the connection-tracking limits., type: bool}
@@ -61,6 +63,8 @@ ansible_facts:
         groups:
           description: Group that opens an engine to users to its members, as far as there is such a group.
           type: dict
+        held_packages: {description: Those of them that are on hold., type: list, elements: str}
+        users: {description: Which of the users that the roles make are there., type: list, elements: str}
         sysctls: {description: "The kernel settings Kubernetes needs, as they are in effect.", type: dict}
         kubeadm: {description: "Version of kubeadm, empty where there is none.", type: str}
         units: {description: Units of the roles that run and start at boot., type: list, elements: str}
@@ -113,10 +117,12 @@ UNITS = (
     "docker-registry-pull.service",
     "kubelet.service",
     "lxd.socket",
+    "model-server.service",
     "snap.lxd.daemon.unix.socket",
 )
 SNAPS = Path("/snap")
 GROUPS = ("docker", "lxd")
+USERS = ("model-server",)
 # The kubelet's names of the file systems it watches, and the folders they are found by
 DISKS = {"nodefs": "/var/lib/kubelet", "imagefs": "/var/lib/containerd"}
 TRUST = ("/etc/containerd/certs.d", "/etc/docker/certs.d")
@@ -151,6 +157,12 @@ FILES = (
     "/etc/sysctl.d/90-lxd.conf",
     "/etc/systemd/system/docker-registry-pull.service",
     "/etc/systemd/system/kubelet.service",
+    "/etc/systemd/system/model-server.service",
+    "/opt/model-server/client/installed.txt",
+    "/opt/model-server/client/bin/slipway-prove",
+    "/opt/model-server/requests.jsonl",
+    "/opt/model-server/server/bin/slipway-model-server",
+    "/opt/model-server/server/installed.txt",
     "/usr/bin/kubeadm",
     "/usr/bin/kubectl",
     "/usr/bin/kubelet",
@@ -164,14 +176,32 @@ DAY = 24 * 60 * 60
 
 def installed_packages(status: str) -> dict[str, str]:
     """Package to version of what dpkg's status file calls installed."""
-    found = {}
+    return {fields["Package"]: fields.get("Version", "") for fields in _installed(status)}
+
+
+def held_packages(status: str) -> list[str]:
+    """Installed packages that dpkg's status file calls held."""
+    return [fields["Package"] for fields in _installed(status) if fields["Status"].startswith("hold ")]
+
+
+def _installed(status: str) -> list[dict[str, str]]:
+    found = []
     for paragraph in status.split("\n\n"):
         fields = dict(
             line.split(": ", 1) for line in paragraph.split("\n") if ": " in line and not line.startswith(" ")
         )
         if fields.get("Status", "").endswith(" ok installed"):
-            found[fields["Package"]] = fields.get("Version", "")
+            found.append(fields)
     return found
+
+
+def there(name: str) -> bool:
+    """Whether there is a user of this name."""
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
 
 
 def lowers_oom_score(file: Path) -> bool:
@@ -349,17 +379,21 @@ def facts(run: Callable[[list[str]], str]) -> dict[str, Any]:
     show = ["openssl", "x509", "-noout", "-enddate", "-ext", "subjectAltName", "-in"]
     shown = {name: run([*show, path]) for name, path in SERVER_CERTIFICATES.items() if Path(path).exists()}
     served = {name: days_until(text, time.time()) for name, text in shown.items()}
+    status = read("/var/lib/dpkg/status")
     return {
-        "machine": os.uname().machine,
+        "architecture": os.uname().machine,
+        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
         "cgroup": "v2" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "v1",
         "lowers_oom_score": lowers_oom_score(Path("/proc/self/oom_score_adj")),
         "sets_conntrack": sets_conntrack(Path("/proc/sys/net/netfilter/nf_conntrack_max")),
         "swap": swap_in_use(read("/proc/swaps")),
         "disk": {name: disk(Path(folder)) for name, folder in DISKS.items()},
         "package_lists": any(lists.glob("*_Packages*")),
-        "packages": installed_packages(read("/var/lib/dpkg/status")),
+        "packages": installed_packages(status),
+        "held_packages": held_packages(status),
         "snaps": sorted(path.parent.name for path in SNAPS.glob("*/current")),
         "groups": group_members(),
+        "users": [name for name in USERS if there(name)],
         "sysctls": {name: read("/proc/sys/" + name.replace(".", "/")).strip() for name in SYSCTLS},
         "kubeadm": run(["/usr/bin/kubeadm", "version", "-o", "short"]).strip().removeprefix("v"),
         "units": running_units(run(["systemctl", "show", "--property=Id,ActiveState,UnitFileState", *UNITS])),
