@@ -224,9 +224,17 @@ def _complaints(printed: str) -> str:
 
 
 def failed(playbook: Path, failures: Sequence[Failure], log: Path) -> ProvisionError:
-    """The error of a playbook, for people: the first failure in full, the other hosts below it."""
+    """The error of a playbook, for people: the first failure in full, the other hosts below it.
+
+    Those that failed at the same task are told with all that they say beside it.
+    """
     first, *others = failures
-    also = [f"{other.host}: `{other.task}` failed: {_last(other.message)}" for other in others]
+    also, told = [], set(first.message.splitlines())
+    for other in others:
+        lines = other.message.splitlines() if other.task == first.task else []
+        lines = [line for line in lines if line not in told]
+        told.update(lines)
+        also.append(f"{other.host}: `{other.task}` failed: " + ("\n".join(lines) or _last(other.message)))
     return ProvisionError(
         f"task `{first.task}` of {playbook.name} failed",
         where=first.host,

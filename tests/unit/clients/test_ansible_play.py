@@ -141,6 +141,23 @@ class TestMessage:
         assert len(lines) == 15 and lines[-1] == "99"
 
 
+def test_hosts_that_failed_at_one_task_are_told_with_what_they_say_beside_the_first() -> None:
+    first = Failure("w-1", "Look", "no address\nno disk")
+    others = [
+        Failure("cp", "Look", "no address\nno login\nno CA"),
+        Failure("w-2", "Look", "no address\nno disk"),
+    ]
+    error = ansible_play.failed(Path("site.yml"), [first, *others], Path("log"))
+    assert error.where == "w-1"
+    assert error.tail.splitlines() == [
+        "no address",
+        "no disk",
+        "cp: `Look` failed: no login",
+        "no CA",
+        "w-2: `Look` failed: no disk",
+    ]
+
+
 def test_the_error_names_the_first_host_whole_and_the_others_in_a_line(tmp_path: Path) -> None:
     error = ansible_play.failed(
         Path("site.yml"),
