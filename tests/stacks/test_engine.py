@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -176,8 +177,20 @@ def of_ours(desk: Desk) -> int:
     return len([name for name in found.split() if not name.endswith("/default")])
 
 
+def locks(desk: Desk) -> list[Path]:
+    return list((desk.ctx.state.pulumi / "backend" / ".pulumi" / "locks").rglob("*.json"))
+
+
 def locked(desk: Desk) -> bool:
-    return any((desk.ctx.state.pulumi / "backend" / ".pulumi" / "locks").rglob("*.json"))
+    return bool(locks(desk))
+
+
+def holder(desk: Desk) -> int:
+    """The process that holds the stack's lock; 0 while there is none, or it is being written."""
+    for file in locks(desk):
+        with contextlib.suppress(OSError, ValueError):
+            return int(json.loads(file.read_text())["pid"])
+    return 0
 
 
 # When an up is ended: as soon as Pulumi holds its lock, among the objects, when the last one is asked for
@@ -220,7 +233,7 @@ def goes_on(desk: Desk, point: str, sign: signal.Signals) -> None:
 
 def no_engine_runs(desk: Desk) -> None:
     """Raise Pending while a program of this state folder is left, or whoever holds its stack's lock."""
-    for file in (desk.ctx.state.pulumi / "backend" / ".pulumi" / "locks").rglob("*.json"):
+    for file in locks(desk):
         if process.lives(json.loads(file.read_text())["pid"]):
             raise Pending(f"{file} is held")
     mine = str(desk.folder).encode()
@@ -247,17 +260,18 @@ def test_wherever_an_up_was_ended_the_next_goes_on(desk: Desk, point: str, sign:
 
 def test_of_two_at_once_the_second_is_refused_by_name(desk: Desk) -> None:
     desk.up()
-    first = desk.started(OTHER, replicas=4)
+    first, pulumi = desk.started(OTHER, replicas=4), 0
     try:
-        while not locked(desk):
+        while not (pulumi := holder(desk)):
             assert first.poll() is None, first.communicate()[0]
-        os.killpg(first.pid, signal.SIGSTOP)  # it holds the lock as long as this test wants
+        os.kill(pulumi, signal.SIGSTOP)  # it holds the lock as long as this test wants
         with pytest.raises(DeployError) as caught:
             desk.up()
         assert "found the stack locked" in caught.value.what
         assert "pulumi cancel" in caught.value.action
     finally:
-        os.killpg(first.pid, signal.SIGCONT)
+        if pulumi:
+            os.kill(pulumi, signal.SIGCONT)
         said, _ = first.communicate(timeout=300)
     assert first.returncode == 0, said
     assert desk.up(OTHER, replicas=4).changed == 0
