@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -258,6 +259,7 @@ class Reader:
     _stats: dict[str, Any] = field(default_factory=dict)
     _seconds: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
     _failed: dict[str, Failure] = field(default_factory=dict)
+    _changed_in_loop: set[str] = field(default_factory=set)  # hosts in a loop whose results are hidden
 
     def take(self, event: Mapping[str, Any]) -> bool:
         """ansible-runner's event_handler. Returns whether ansible-runner keeps the event in a file."""
@@ -265,20 +267,26 @@ class Reader:
         match event.get("event"):
             case "playbook_on_play_start":
                 self.emit(Note(str(data.get("name") or data.get("play"))))
+            case "runner_item_on_ok":
+                if _says_changed(event):
+                    self._changed_in_loop.add(str(data["host"]))
             case "runner_on_ok" | "runner_on_failed" | "runner_on_unreachable" as kind:
-                self._result(kind, data)
+                in_loop = str(data["host"]) in self._changed_in_loop
+                self._result(kind, data, secretly=in_loop or _says_changed(event))
+                self._changed_in_loop.discard(str(data["host"]))
             case "playbook_on_stats":
                 self._stats = dict(data)
         return False
 
-    def _result(self, kind: str, data: Mapping[str, Any]) -> None:
+    def _result(self, kind: str, data: Mapping[str, Any], *, secretly: bool) -> None:
+        """secretly: of a task that holds a secret Ansible tells that it changed something, and no more."""
         host, task, result = str(data["host"]), _task(data), data.get("res") or {}
         role = data.get("role") or "playbook"
         self._seconds[host][role] = self._seconds[host].get(role, 0.0) + float(data.get("duration") or 0)
         if kind != "runner_on_ok":
             self._failed[host] = Failure(host, task, message(result))
             self.emit(Detail(f"failed: {task}", host))
-        elif result.get("changed"):
+        elif result.get("changed") or secretly:
             self.changes.append(TaskChange(host, task, _subject(result)))
             self.emit(Detail(f"changed: {task}", host))
         else:
@@ -320,6 +328,12 @@ class Reader:
 def _task(data: Mapping[str, Any]) -> str:
     role, task = data.get("role"), str(data.get("task"))
     return f"{role} : {task}" if role else task
+
+
+def _says_changed(event: Mapping[str, Any]) -> bool:
+    """Whether a result that Ansible hides, as it holds a secret, is printed as a change."""
+    hidden = "censored" in (event.get("event_data", {}).get("res") or {})
+    return hidden and re.search(r"^changed: \[", str(event.get("stdout")), re.MULTILINE) is not None
 
 
 def message(result: Mapping[str, Any]) -> str:

@@ -92,6 +92,22 @@ class TestReader:
         reader.take(event("runner_on_ok", host="cp", task="Write", role="docker", res=changed))
         assert reader.changes[0].subject == "/etc/x, /etc/y"
 
+    def test_a_change_whose_result_is_hidden_is_told_by_its_name(self) -> None:
+        reader = Reader()
+        hidden = {"censored": "the output has been hidden"}
+
+        def take(kind: str, task: str, said: str, host: str = "cp") -> None:
+            reader.take({**event(kind, host=host, task=task, res=hidden), "stdout": said})
+
+        take("runner_on_ok", "One", "[WARNING]: old\nchanged: [cp]")
+        take("runner_on_ok", "Two", "ok: [cp]")
+        take("runner_item_on_ok", "Each", "changed: [cp] => (item=(censored due to no_log))")
+        take("runner_item_on_ok", "Each", "ok: [w] => (item=(censored due to no_log))", "w")
+        take("runner_on_ok", "Each", "", "w")
+        take("runner_on_ok", "Each", "")
+        take("runner_on_ok", "Next", "")
+        assert [(change.host, change.task) for change in reader.changes] == [("cp", "One"), ("cp", "Each")]
+
     def test_a_rescued_failure_is_none(self) -> None:
         reader = Reader()
         reader.take(event("runner_on_failed", host="cp", task="Try", res={"msg": "no"}))
