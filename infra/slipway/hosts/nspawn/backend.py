@@ -54,7 +54,9 @@ class Nspawn:
     def plan(self, ctx: Context, settings: Settings) -> list[str]:
         """See Backend.plan."""
         controller.need_linux()
-        site = inherit.site(settings.site, settings.hosts.suite)
+        return self._to_change(ctx, settings, inherit.site(settings.site, settings.hosts.suite))
+
+    def _to_change(self, ctx: Context, settings: Settings, site: inherit.Site) -> list[str]:
         for line in site.unverified():
             ctx.emit(Note(f"hosts do not verify what this machine does not: {line}"))
         before = self._recorded(ctx)
@@ -105,9 +107,9 @@ class Nspawn:
             if path.stem != lab_name(ctx.state.root):
                 ctx.emit(Note(f"the record of another lab cannot be read, it is left alone: {path}"))
         changed = self._reclaim(ctx)
-        for line in self.plan(ctx, settings):
-            ctx.emit(Note(line))
         site = inherit.site(settings.site, settings.hosts.suite)
+        for line in self._to_change(ctx, settings, site):
+            ctx.emit(Note(line))
         if missing := controller.missing(site):
             controller.install(missing, ctx.emit)
             changed += 1
