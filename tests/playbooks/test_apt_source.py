@@ -90,6 +90,8 @@ UNINSTALL = {
 
 
 def test_each_fault_has_its_message_and_leaves_the_host_as_it_was(host: BareHost, key: SigningKey) -> None:
+    # somebody lets apt take anything: these roles do not
+    host.on("echo 'Acquire::AllowInsecureRepositories \"true\";' >/etc/apt/apt.conf.d/99insecure")
     before = host.files("/etc/apt"), lists(host)
     calls = {name: call(key, name) for name in FAULTS if name not in ("good", "soon")} | {
         "absent": call(key, "nothing", key_url=f"{URL}/good/key.gpg"),
@@ -129,6 +131,7 @@ def test_each_fault_has_its_message_and_leaves_the_host_as_it_was(host: BareHost
     assert told["ended-advice"]["problem"].endswith("what to do: take the other one")
     assert key.fingerprint in told["other-key"]["problem"] and "0" * 40 in told["other-key"]["problem"]
     assert (host.files("/etc/apt"), lists(host)) == before
+    host.on("rm /etc/apt/apt.conf.d/99insecure")
 
     with pytest.raises(ProvisionError) as caught:
         host.play([role(key, "unsigned")])
@@ -215,7 +218,7 @@ def test_packages_are_installed_from_it(host: BareHost, key: SigningKey) -> None
     packages = {
         "name": "Install",
         "ansible.builtin.include_role": {"name": "slipway.serving.apt_source", "tasks_from": "packages"},
-        "vars": {"apt_source_packages": ["stand-in"]},
+        "vars": {"apt_source_packages": ["stand-in"], "apt_source_retries": 0},
     }
     host.on(
         "cp -a /etc/apt/sources.list.d /srv/kept; rm /etc/apt/sources.list.d/*"
@@ -223,7 +226,17 @@ def test_packages_are_installed_from_it(host: BareHost, key: SigningKey) -> None
     try:
         assert host.play([role(key), packages]).changed == 3
         assert host.on("cat /usr/share/stand-in/file") == "one\n"
-        host.on("apt-get purge -q -y stand-in")
+        host.on(
+            "apt-get purge -q -y stand-in; echo 'deb http://127.0.0.1:9/ x y' >/etc/apt/sources.list.d/z.list"
+        )
+        host.on("touch -d 2000-01-01 /var/lib/apt/lists; rm -f /var/lib/apt/periodic/update-success-stamp")
+        with pytest.raises(ProvisionError) as caught:
+            host.play([packages])
+        said = f"{caught.value} {caught.value.tail}"
+        assert "stand-in cannot be installed" in said and "http://127.0.0.1:9/" in said, (
+            "which of them it was"
+        )
+        assert "what to do: mend the package source that is named" in said
         host.play([UNINSTALL])
     finally:
         host.on("rm -rf /etc/apt/sources.list.d && mv /srv/kept /etc/apt/sources.list.d")

@@ -86,6 +86,13 @@ class TestHostFacts:
         }
         assert host_facts.held_packages(status) == ["kubelet"]
 
+    def test_the_distributions_python(self, tmp_path: Path) -> None:
+        (tmp_path / "python3.12").touch()
+        (tmp_path / "python3").symlink_to("python3.12")
+        assert host_facts.python_version(tmp_path / "python3") == "3.12"
+        own = ".".join(map(str, sys.version_info[:2]))
+        assert host_facts.python_version(tmp_path / "other") == own
+
     def test_swap(self) -> None:
         head = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
         assert not host_facts.swap_in_use(head)
@@ -1014,7 +1021,7 @@ class TestLockedWheels:
             "grpcio-1.85.1-cp313-cp313-manylinux2014_x86_64.whl",
             "numpy-2.5.5-cp311-cp311-manylinux_2_28_x86_64.whl",
             "tensorflow_cpu-2.21.0-cp313-cp313-manylinux_2_27_x86_64.whl",
-            "slipway_client-0.1.0-py3-none-any.whl",
+            "slipway_client-0.9.0-py3-none-any.whl",
             "slipway_client-0.10.0-py3-none-any.whl",
             "noise.whl",
         ):

@@ -87,6 +87,99 @@ def test_a_cluster_whose_networks_the_hosts_are_in(tmp_path: Path) -> None:
     assert "control_plane_service_subnet" not in said
 
 
+def test_what_a_model_server_lacks(tmp_path: Path) -> None:
+    (tmp_path / "requests.jsonl").touch()
+    hosts = inventory(
+        tmp_path,
+        {"model_server": ["s"]},
+        model_server_flavour="portable",
+        model_server_version="2.21.0",
+        model_server_wheels=str(tmp_path),
+        model_server_model=str(tmp_path),
+        model_server_requests="/none/such.jsonl",
+        model_server_base_path="/models/my mnist",
+        model_server_name="two words",
+        model_server_flags=["--enable_batching", "--a=b c", "-x"],
+        model_server_port=8501,
+    )
+    said = complaints(PLAYBOOKS / "preflight.yml", hosts, tmp_path / "log")
+    for line in (
+        f"model_server: model_server_wheels ({tmp_path}) has no wheel of slipway-client, slipway-model-server;",
+        f"model_server: model_server_wheels ({tmp_path}) has no wheel of slipway-client; expected a folder",
+        "model_server: model_server_version is TensorFlow's own server's, and model_server_flavour is portable",
+        f"model_server: model_server_model {tmp_path} is not a SavedModel on this controller; expected a folder",
+        "model_server: model_server_requests /none/such.jsonl does not exist on this controller",
+        "model_server: model_server_base_path is /models/my mnist; expected an absolute path of letters",
+        "model_server: model_server_name is two words; expected letters, digits",
+        "model_server: --a=b c, -x in model_server_flags; expected --name=value",
+        "model_server: model_server_port and model_server_rest_port are both 8501",
+    ):
+        assert line in said
+
+
+# Facts of a host that is no machine, handed to the roles in place of those they would gather
+FACTS = """
+from ansible.module_utils.basic import AnsibleModule
+module = AnsibleModule(argument_spec={"facts": {"type": "dict"}}, supports_check_mode=True)
+module.exit_json(ansible_facts=module.params["facts"])
+"""
+
+
+def test_which_model_server_auto_takes_and_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as it is decided without asking anybody: by architecture, by what is there, by what is missing."""
+    monkeypatch.setenv("ANSIBLE_COLLECTIONS_PATH", str(PLAYBOOKS / "collections"))
+    for name in ("slipway_client", "slipway_model_server"):
+        (tmp_path / f"{name}-0.1.0-py3-none-any.whl").touch()
+    bare = {"architecture": "aarch64", "python": "3.13", "packages": {}, "held_packages": [], "files": {}}
+    portable: dict[str, Any] = {"/opt/model-server/server/installed.txt": {}}
+    cases: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+        "arm": (
+            bare,
+            {},
+            "server: portable: TensorFlow Serving's packages are for x86-64 alone, and this host is aarch64",
+        ),
+        "there": (
+            {**bare, "architecture": "x86_64", "files": portable},
+            {},
+            "server: portable: it is installed already; model_server_flavour: tensorflow changes to the other one",
+        ),
+        "asked": (
+            bare,
+            {"model_server_flavour": "portable"},
+            "server: portable: model_server_flavour is portable",
+        ),
+        "new": ({**bare, "python": "3.14"}, {}, "Python 3.11, 3.12, 3.13 on the host, which has 3.14"),
+        "none": (
+            bare,
+            {"model_server_wheels": ""},
+            "and neither the portable one: that needs model_server_wheels",
+        ),
+    }
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library/told_facts.py").write_text(FACTS)
+    facts = {"distribution": "Debian", "default_ipv4": {}}
+    tasks: list[dict[str, Any]] = [
+        {"name": "Tell", "told_facts": {"facts": "{{ told }}"}},
+        {
+            "name": "Choose",
+            "ansible.builtin.include_role": {"name": "slipway.serving.model_server", "tasks_from": "choose"},
+        },
+    ]
+    book = tmp_path / "book.yml"
+    book.write_text(yaml.safe_dump([{"name": "Any", "hosts": "all", "gather_facts": False, "tasks": tasks}]))
+    path = inventory(tmp_path, {"any": list(cases)}, model_server_wheels=str(tmp_path))
+    written = yaml.safe_load(path.read_text())
+    written["all"]["children"]["any"]["hosts"] = {
+        name: {"told": {**facts, "slipway_host": told}, **variables}
+        for name, (told, variables, _) in cases.items()
+    }
+    path.write_text(yaml.safe_dump(written))
+    complaints(book, path, tmp_path / "log")
+    said = " ".join((tmp_path / "log").read_text().split())
+    for name, (_, _, words) in cases.items():
+        assert words in said, name
+
+
 def test_tags_do_not_keep_preflight_from_asking(tmp_path: Path) -> None:
     hosts = inventory(tmp_path, {"docker": ["a"], "worker": ["a"]})
     with pytest.raises(ProvisionError) as caught:

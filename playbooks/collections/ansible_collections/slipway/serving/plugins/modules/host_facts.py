@@ -49,7 +49,7 @@ ansible_facts:
       type: dict
       contains:
         architecture: {description: "Of the machine, as x86_64 or aarch64.", type: str}
-        python: {description: "Version of the Python that runs modules, as 3.13.", type: str}
+        python: {description: "Version of the distribution's Python, as 3.13.", type: str}
         cgroup: {description: "Version of the control groups, v1 or v2.", type: str}
         lowers_oom_score: {description: Whether services may be protected from the OOM killer., type: bool}
         sets_conntrack: {description: Whether kube-proxy may set the connection-tracking limits., type: bool}
@@ -193,6 +193,12 @@ def _installed(status: str) -> list[dict[str, str]]:
         if fields.get("Status", "").endswith(" ok installed"):
             found.append(fields)
     return found
+
+
+def python_version(program: Path) -> str:
+    """Major and minor version of a Python, by the program that its name leads to."""
+    named = re.search(r"python(\d+\.\d+)$", str(program.resolve()))
+    return named[1] if named else f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def there(name: str) -> bool:
@@ -382,7 +388,7 @@ def facts(run: Callable[[list[str]], str]) -> dict[str, Any]:
     status = read("/var/lib/dpkg/status")
     return {
         "architecture": os.uname().machine,
-        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "python": python_version(Path("/usr/bin/python3")),
         "cgroup": "v2" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "v1",
         "lowers_oom_score": lowers_oom_score(Path("/proc/self/oom_score_adj")),
         "sets_conntrack": sets_conntrack(Path("/proc/sys/net/netfilter/nf_conntrack_max")),
