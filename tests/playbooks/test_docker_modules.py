@@ -91,3 +91,19 @@ def test_other_packages_of_docker_go_before_docker_ce_comes(
     assert decided("docker", names, facts)["_docker_others"] == []
     facts = of("Ubuntu", "24.04", packages={"docker-ce": "28", "containerd.io": "1.7"})
     assert decided("docker", names, facts, docker_source="docker")["_docker_others"] == []
+
+
+@pytest.mark.parametrize(
+    ("packages", "validates"),
+    [
+        ({"docker.io": "20.10.24+dfsg1-1+deb12u1"}, False),
+        ({"docker.io": "26.1.5+dfsg1-9+b9"}, True),
+        ({"docker-ce": "5:28.3.0-1~debian.13~trixie"}, True),
+        ({}, True),
+    ],
+)
+def test_a_docker_that_judges_no_file_is_not_asked_to(
+    packages: dict[str, str], validates: bool, decided: Callable[..., dict[str, Any]]
+) -> None:
+    name = "_docker_validates"
+    assert decided("docker", [name], of("Debian", "12", packages=packages))[name] is validates
