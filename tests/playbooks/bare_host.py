@@ -29,6 +29,9 @@ PLAYBOOKS = ROOT / "playbooks"
 SERVED = "/srv/stand-in"
 PORT = 8099
 URL = f"http://127.0.0.1:{PORT}"
+# What a run may not touch when it says that it changes nothing
+TREES = "/etc /root /usr /var/lib"
+NOT_BY_ROLES = "! -name lock ! -name 'lock-*' ! -path '/root/.ansible*' ! -path '/var/lib/systemd/*'"
 # Mode, owner, and what is in it, of every path below the folders
 LOOK = """
 import hashlib, json, os, stat, sys
@@ -93,11 +96,16 @@ class BareHost:
         return path
 
     def play(
-        self, tasks: list[dict[str, Any]] | Path, *, check: bool = False, tags: str = "", **variables: Any
+        self,
+        tasks: list[dict[str, Any]] | str | Path,
+        *,
+        check: bool = False,
+        tags: str = "",
+        **variables: Any,
     ) -> Played:
-        """Run these tasks, or this playbook, on the host."""
+        """Run these tasks, or the playbook of this name, on the host."""
         self.plays += 1
-        book = tasks if isinstance(tasks, Path) else self.folder / "book.yml"
+        book = self.folder / "book.yml" if isinstance(tasks, list) else PLAYBOOKS / tasks
         if isinstance(tasks, list):
             play = {"name": "Test", "hosts": "all", "gather_facts": False, "become": True, "tasks": tasks}
             book.write_text(yaml.safe_dump([play], sort_keys=False))
@@ -125,6 +133,13 @@ class BareHost:
             "check_mode": False,
         }
 
+    def mark(self) -> None:
+        self.on("touch /run/slipway-mark; sleep 0.1")
+
+    def touched(self) -> list[str]:
+        """Files written since `mark`."""
+        return self.on(f"find {TREES} -xdev -newer /run/slipway-mark -type f {NOT_BY_ROLES}").split()
+
     def files(self, *folders: str) -> dict[str, str]:
         """Path to what is told of every file and folder below these, but for times."""
         told: dict[str, str] = json.loads(self.on(shlex.join(["python3", "-c", LOOK, *folders])))
@@ -132,12 +147,15 @@ class BareHost:
 
 
 @contextmanager
-def bare_host(folder: Path) -> Iterator[BareHost]:
-    """Made from a bare root, and gone without a trace afterwards."""
+def bare_host(folder: Path, *groups: str, **variables: Any) -> Iterator[BareHost]:
+    """Made from a bare root, and gone without a trace afterwards.
+
+    groups, variables: what it has in every play's inventory.
+    """
     ctx = Context(State(folder / ".slipway"), folder / "run", ROOT)
     try:
         settings = Settings.model_validate({"hosts": {"workers": 0, "golden": False}})
-        yield BareHost(folder, MakeHosts().run(ctx, settings).value, ctx)
+        yield BareHost(folder, MakeHosts().run(ctx, settings).value, ctx, groups, variables)
     finally:
         take_down(ctx)
         assert traces(lab_name(ctx.state.root)) == []

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from slipway.core.errors import ProvisionError
 
-from tests.one_host import OneHost, one_host
+from tests.playbooks.bare_host import BareHost, bare_host
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
@@ -25,13 +25,13 @@ sed -i '1i imports = ["/etc/containerd/conf.d/*.toml"]' /etc/containerd/config.t
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneHost]:
-    with one_host(tmp_path_factory.mktemp("docker"), "docker", docker_users=["ann"]) as made:
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BareHost]:
+    with bare_host(tmp_path_factory.mktemp("docker"), "docker", docker_users=["ann"]) as made:
         made.on("useradd ann; useradd ben")
         yield made
 
 
-def test_what_others_configured_survives_and_a_second_run_changes_nothing(host: OneHost) -> None:
+def test_what_others_configured_survives_and_a_second_run_changes_nothing(host: BareHost) -> None:
     host.on(f'mkdir /etc/docker; echo \'{{"debug": true, "mtu": 900}}\' >{DAEMON}')
     dry = host.play("docker.yml", check=True)
     assert "docker : Configure the daemon" in {change.task for change in dry.changes}
@@ -49,7 +49,7 @@ def test_what_others_configured_survives_and_a_second_run_changes_nothing(host: 
     assert host.on(asked) == before
 
 
-def test_what_differs_is_set_back_and_the_rest_stays(host: OneHost) -> None:
+def test_what_differs_is_set_back_and_the_rest_stays(host: BareHost) -> None:
     theirs = json.loads(host.on(f"cat {DAEMON}"))
     spoilt = theirs | {"live-restore": False, "log-opts": {**theirs["log-opts"], "max-size": "1g"}}
     host.on(f"cat >{DAEMON} <<'END'\n{json.dumps(spoilt)}\nEND\ngpasswd --delete ann docker; {OFTEN}")
@@ -62,7 +62,7 @@ def test_what_differs_is_set_back_and_the_rest_stays(host: OneHost) -> None:
     assert host.on("stat -c %a " + DAEMON).strip() == "644"
 
 
-def test_a_configuration_that_docker_refuses_is_not_put_in_place(host: OneHost) -> None:
+def test_a_configuration_that_docker_refuses_is_not_put_in_place(host: BareHost) -> None:
     before = host.on(f"cat {DAEMON}")
     with pytest.raises(ProvisionError, match="docker : Configure the daemon") as caught:
         host.play("docker.yml", docker_daemon={"no-such-key": True})
@@ -70,7 +70,7 @@ def test_a_configuration_that_docker_refuses_is_not_put_in_place(host: OneHost) 
     assert host.on(f"cat {DAEMON}") == before
 
 
-def test_a_container_runs_for_the_users_too_and_leaves_nothing(host: OneHost) -> None:
+def test_a_container_runs_for_the_users_too_and_leaves_nothing(host: BareHost) -> None:
     host.mark()
     assert host.play("verify.yml").changed == 0
     assert host.on("docker ps --all --quiet; docker image ls --all --quiet; docker volume ls --quiet") == ""
@@ -81,7 +81,7 @@ def test_a_container_runs_for_the_users_too_and_leaves_nothing(host: OneHost) ->
         host.play("verify.yml", docker_users=["ann", "ben"])
 
 
-def test_a_user_who_does_not_exist_is_told_and_not_made(host: OneHost) -> None:
+def test_a_user_who_does_not_exist_is_told_and_not_made(host: BareHost) -> None:
     with pytest.raises(ProvisionError, match="Look up the users") as caught:
         host.play("docker.yml", docker_users=["nobody-here"])
     assert "nobody-here" in str(caught.value) + caught.value.tail

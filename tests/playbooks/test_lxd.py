@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from slipway.core.errors import ProvisionError
 
-from tests.one_host import OneHost, one_host
+from tests.playbooks.bare_host import BareHost, bare_host
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
@@ -56,18 +56,18 @@ lxc project create other
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneHost]:
-    with one_host(tmp_path_factory.mktemp("lxd"), "lxd", lxd_users=["ann"]) as made:
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BareHost]:
+    with bare_host(tmp_path_factory.mktemp("lxd"), "lxd", lxd_users=["ann"]) as made:
         made.on("useradd ann; useradd ben")
         yield made
 
 
 @pytest.fixture(scope="module")
-def before(host: OneHost) -> str:
+def before(host: BareHost) -> str:
     return host.on(STATE)
 
 
-def test_a_dry_run_on_a_bare_host_says_what_it_would_do_and_does_nothing(host: OneHost, before: str) -> None:
+def test_a_dry_run_on_a_bare_host_says_what_it_would_do_and_does_nothing(host: BareHost, before: str) -> None:
     host.mark()
     dry = host.play("lxd.yml", check=True)
     assert [change.subject for change in dry.changes if "would install" in change.subject]
@@ -75,7 +75,7 @@ def test_a_dry_run_on_a_bare_host_says_what_it_would_do_and_does_nothing(host: O
     assert host.on(STATE).splitlines() == before.splitlines()
 
 
-def test_a_bare_host_gets_lxd_that_works(host: OneHost, before: str) -> None:
+def test_a_bare_host_gets_lxd_that_works(host: BareHost, before: str) -> None:
     host.play("lxd.yml")
     assert host.on(f"{LXC} lxc network get lxdbr0 ipv4.address").strip() == "10.79.0.1/24"
     host.mark()
@@ -84,7 +84,7 @@ def test_a_bare_host_gets_lxd_that_works(host: OneHost, before: str) -> None:
     assert [path for path in host.touched() if not path.startswith("/var/lib/lxd/")] == []
 
 
-def test_a_second_run_changes_nothing_and_restarts_nothing(host: OneHost) -> None:
+def test_a_second_run_changes_nothing_and_restarts_nothing(host: BareHost) -> None:
     started, says = host.on(STARTED), host.on(SAYS)
     host.mark()
     again = host.play("lxd.yml")
@@ -94,7 +94,7 @@ def test_a_second_run_changes_nothing_and_restarts_nothing(host: OneHost) -> Non
     assert [path for path in host.touched() if not path.startswith("/var/lib/lxd/")] == []
 
 
-def test_what_differs_is_set_back_and_what_is_not_named_stays(host: OneHost) -> None:
+def test_what_differs_is_set_back_and_what_is_not_named_stays(host: BareHost) -> None:
     started = host.on(STARTED)
     host.on(
         f"{LXC} lxc network set lxdbr0 ipv4.nat=false; lxc network set lxdbr0 user.of=somebody;"
@@ -126,12 +126,12 @@ def test_what_differs_is_set_back_and_what_is_not_named_stays(host: OneHost) -> 
     assert host.play("lxd.yml", lxd_preseed=extra).changed == 0
 
 
-def test_a_user_who_is_not_in_the_group_fails_the_trial(host: OneHost) -> None:
+def test_a_user_who_is_not_in_the_group_fails_the_trial(host: BareHost) -> None:
     with pytest.raises(ProvisionError, match="See that users can talk with LXD"):
         host.play("verify.yml", lxd_users=["ann", "ben"])
 
 
-def test_a_host_that_containers_do_not_reach_fails_the_trial(host: OneHost) -> None:
+def test_a_host_that_containers_do_not_reach_fails_the_trial(host: BareHost) -> None:
     host.on("iptables -I INPUT -i lxdbr0 -p tcp -j REJECT")
     with pytest.raises(ProvisionError, match="Launch a container") as caught:
         host.play("verify.yml")
@@ -140,7 +140,7 @@ def test_a_host_that_containers_do_not_reach_fails_the_trial(host: OneHost) -> N
     assert host.on(f"{LXC} lxc list --format csv; lxc image list --format csv").strip() == ""
 
 
-def test_reset_leaves_the_host_as_it_was(host: OneHost, before: str) -> None:
+def test_reset_leaves_the_host_as_it_was(host: BareHost, before: str) -> None:
     host.on(SOMEBODYS)
     host.on("mkdir /run/nft; cp $(command -v nft) $(ldd $(command -v nft) | grep -o '/[^ ]*') /run/nft")
     rules = "LD_LIBRARY_PATH=/run/nft /run/nft/nft list ruleset"

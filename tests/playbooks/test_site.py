@@ -505,7 +505,12 @@ SPOILT = {
 
 
 def test_what_somebody_spoilt_is_found_and_mended(lab: Lab) -> None:
-    """Files by content and by mode, programs, a login, images, kernel settings, and objects in the cluster."""
+    """Files by content and by mode, programs, a login, images, kernel settings, and objects in the cluster.
+
+    What somebody else set beside containerd's configuration stays, and has its effect.
+    """
+    beside = "/etc/containerd/conf.d/99-operator.toml"
+    lab.on("worker-1", f"mkdir -p {Path(beside).parent}; echo '[debug]\n  level = \"warn\"' >{beside}")
     for name, (script, _) in SPOILT.items():
         lab.on(name, script)
     lab.kubectl("--namespace", "kube-system", "scale", "deployment", "metrics-server", "--replicas", "0")
@@ -527,6 +532,8 @@ def test_what_somebody_spoilt_is_found_and_mended(lab: Lab) -> None:
     assert {"network_policy : Apply the manifest", "metrics_server : Apply the manifests"} <= set(
         plays["cp"].changed_tasks
     )
+    assert 'level = "warn"' in lab.on("worker-1", "containerd config dump").partition("[debug]")[2]
+    lab.on("worker-1", f"rm {beside}")
     assert lab.play("verify.yml").changed == 0
     again = Provision().run(lab.ctx, SETTINGS, lab.hosts)
     assert again.changed == 0, [play.changed_tasks for play in again.value.plays.values()]
