@@ -219,6 +219,9 @@ def test_another_version_is_an_upgrade_and_another_package_leaves_one(host: Bare
     host.play(BOOK, **newer)
     upgraded = pid(host)
     assert upgraded != running and "2.21.0" in host.on(f"cat {PROGRAM}")
+    with pytest.raises(ProvisionError):
+        host.play(BOOK, **{**newer, "model_server_version": "9.9"}, model_server_package=NAMES[1])
+    assert installed(host) == f"{NAMES[0]} 2.21.0 hold" and pid(host) == upgraded, "nothing went for nothing"
     # and a model that is on the host already, with requests of the controller
     there: dict[str, Any] = {
         "model_server_model": "",
