@@ -76,6 +76,18 @@ def test_what_two_groups_lack_or_have_too_much_of(tmp_path: Path) -> None:
     assert "registry: group registry has 2 hosts, expected one" in said
 
 
+def test_files_of_the_controller_may_lie_in_ones_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "password").write_text("word")
+    files = {"registry_password_file": "~/password", "registry_pull_password_file": "~/none"}
+    hosts = inventory(tmp_path, {"registry": ["a", "b"]}, **files)
+    said = complaints(PLAYBOOKS / "preflight.yml", hosts, tmp_path / "log")
+    assert "registry_pull_password_file ~/none does not exist" in said
+    assert "~/password" not in said
+
+
 def test_a_cluster_whose_networks_the_hosts_are_in(tmp_path: Path) -> None:
     groups = {"control_plane": ["cp"], "worker": ["w"]}
     hosts = inventory(tmp_path, groups, control_plane_pod_subnet="0.0.0.0/0")
