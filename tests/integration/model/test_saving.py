@@ -32,7 +32,7 @@ class Found:
         self.texts: dict[str, Any] = document["texts"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # once for what is saved once, however tests are dealt out
 def found(saved_apart: Path) -> Found:
     process.run(
         [sys.executable, "-m", "tests.integration.model.restore_apart", saved_apart],
