@@ -23,6 +23,7 @@ MAY_DIFFER: dict[str, tuple[tuple[str, str], ...]] = {
     "files": (
         (r"/etc/(hosts|machine-id|hostname|default/kubelet)", "who the host is, and its address"),
         (r"/etc/ssh/ssh_host_.*|/root/\.ssh/.*", "keys of the host and of its lab"),
+        (r"/root/\.ansible(_async)?(/.*)?", "where Ansible lays down what some of its modules need"),
         (
             r"/etc/(kubernetes|docker|containerd/certs\.d)/.*",
             "certificates, keys, tokens and addresses of a cluster",
