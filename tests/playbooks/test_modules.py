@@ -881,7 +881,7 @@ class TestAptEntries:
     def test_lines(self) -> None:
         kept = (
             "# deb http://x.org/apt stable one\n"
-            "deb http://deb.debian.org/debian trixie main\n"
+            "deb http://mirror.example/debian trixie main\n"
             "deb http://x.org/apt-other stable one\n"
         )
         goes = (
@@ -902,7 +902,7 @@ class TestAptEntries:
         assert not apt_entries.without_lines(named, self.OURS).relies
 
     def test_paragraphs(self) -> None:
-        other = "Types: deb\nURIs: http://deb.debian.org/debian\nSuites: trixie\nComponents: main\n"
+        other = "Types: deb\nURIs: http://mirror.example/debian\nSuites: trixie\nComponents: main\n"
         ours = "# theirs\nTypes: deb\nURIs: http://x.org/apt/\nSuites: stable\nSigned-By: /etc/apt/keyrings/x.gpg\n"
         rest = apt_entries.without_paragraphs(f"{other}\n{ours}\n{other}", self.OURS)
         assert rest.text == f"{other}\n{other}"
