@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,10 +24,15 @@ BARE: dict[str, Any] = {
 }
 
 
-def load(path: str, name: str = "") -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name or Path(path).stem, PLUGINS / path)
+# what they share they name as Ansible finds it
+sys.path.insert(0, str(PLUGINS.parents[3]))
+
+
+def load(path: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"loaded_{Path(path).stem}", PLUGINS / path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look there for their module
     spec.loader.exec_module(module)
     return module
 

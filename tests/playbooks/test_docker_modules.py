@@ -35,6 +35,16 @@ class TestJsonKeys:
         path.chmod(0o666)
         assert ended(json_keys, capsys, path=str(path), keys=keys, mode="0640")["changed"]
 
+    def test_a_mode_that_nobody_asks_for_stays(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path, new = tmp_path / "daemon.json", tmp_path / "new" / "daemon.json"
+        path.write_text("{}")
+        path.chmod(0o640)
+        for file in (path, new):
+            assert ended(json_keys, capsys, path=str(file), keys={"mtu": 1})["changed"]
+        assert [file.stat().st_mode & 0o777 for file in (path, new)] == [0o640, 0o644]
+
     @pytest.mark.parametrize("text", ["{} x", "[]", "{"])
     def test_a_file_that_is_none_is_kept_beside(
         self, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

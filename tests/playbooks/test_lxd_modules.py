@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import importlib
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,10 +14,7 @@ from slipway.core.errors import CommandError
 from tests.plugins import ended, load, of
 from tests.standins import lxd as standin
 
-NAME = "ansible_collections.slipway.serving.plugins"
-# Ansible puts it beside a module on the host; here it is under the same name
-lxd_api = load("module_utils/lxd_api.py", f"{NAME}.module_utils.lxd_api")
-sys.modules[f"{NAME}.module_utils.lxd_api"] = lxd_api
+lxd_api = importlib.import_module("ansible_collections.slipway.serving.plugins.module_utils.lxd_api")
 lxd_preseed = load("modules/lxd_preseed.py")
 lxd_emptied = load("modules/lxd_emptied.py")
 lxd_trial = load("modules/lxd_trial.py")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import importlib.util
 import io
 import ipaddress
 import json
@@ -15,34 +14,16 @@ import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any, ClassVar
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible.module_utils.testing import patch_module_args
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-PLUGINS = (
-    Path(__file__).parents[2].joinpath("playbooks/collections/ansible_collections/slipway/serving/plugins")
-)
-
-
-# what they share they name as Ansible finds it
-sys.path.insert(0, str(PLUGINS.parents[3]))
-
-
-def load(path: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"loaded_{Path(path).stem}", PLUGINS / path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there for their module
-    spec.loader.exec_module(module)
-    return module
-
+from tests.plugins import PLUGINS, ended, load
 
 host_facts = load("modules/host_facts.py")
 apt_source = load("modules/apt_source.py")
@@ -397,13 +378,7 @@ class TestFiles:
     @pytest.fixture
     def run(self, capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
         def call(*, check: bool = False, **params: object) -> dict[str, Any]:
-            with (
-                patch_module_args({**params, "_ansible_check_mode": check, "_ansible_diff": True}),
-                pytest.raises(SystemExit),
-            ):
-                files_module.main()
-            told: dict[str, Any] = json.loads(capsys.readouterr().out)
-            return told
+            return ended(files_module, capsys, **params, _ansible_check_mode=check, _ansible_diff=True)
 
         return call
 

@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.slipway.serving.plugins.module_utils.placing import ATTRIBUTES, place, set_attributes
 
 DOCUMENTATION = r"""
 module: files
@@ -52,8 +50,6 @@ written:
   elements: str
 """
 
-ATTRIBUTES = {"mode": "raw", "owner": "str", "group": "str"}
-
 
 def asked(path: str, entry: dict[str, Any], known: tuple[str, ...]) -> str:
     """What is wrong with an entry; empty when nothing is."""
@@ -69,40 +65,14 @@ def asked(path: str, entry: dict[str, Any], known: tuple[str, ...]) -> str:
     return ""
 
 
-def set_attributes(module: AnsibleModule, path: str, entry: dict[str, Any], changed: bool) -> bool:
-    """Set mode and owner of what is there; whether that, or what came before, changed anything."""
-    wanted = {"mode": None, "owner": None, "group": None, **entry, "path": path}
-    return bool(module.set_fs_attributes_if_different(module.load_file_common_arguments(wanted), changed))
-
-
-def make_folder(module: AnsibleModule, path: str, entry: dict[str, Any]) -> bool:
+def make_folder(module: AnsibleModule, path: Path, entry: dict[str, Any]) -> bool:
     """Make a folder unless it is there; whether anything changed."""
-    if Path(path).is_dir():
+    if path.is_dir():
         return set_attributes(module, path, entry, False)
     if not module.check_mode:
-        Path(path).mkdir(mode=0o755, parents=True)
+        path.mkdir(mode=0o755, parents=True)
         set_attributes(module, path, entry, True)
     return True
-
-
-def write(module: AnsibleModule, path: Path, entry: dict[str, Any]) -> str:
-    """Put a file in its place beside which it was written and validated; why not, empty when it is there."""
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(entry["content"].encode())
-        if "validate" in entry:
-            words = [word.replace("%s", beside) for word in shlex.split(entry["validate"])]
-            code, out, err = module.run_command(words)
-            if code != 0:
-                told = "\n".join((err.strip() or out.strip()).splitlines()[-5:]).replace(beside, str(path))
-                return f"{path} is as it was: `{entry['validate']}` refuses what was to be written: {told}"
-        set_attributes(module, beside, entry, True)
-        Path(beside).replace(path)
-    finally:
-        Path(beside).unlink(missing_ok=True)
-    return ""
 
 
 def main() -> None:
@@ -119,24 +89,22 @@ def main() -> None:
         path: {"mode": mode, **(entry if isinstance(entry, dict) else {"content": entry})}
         for path, entry in module.params["files"].items()
     }
-    wrong = [asked(path, entry, tuple(ATTRIBUTES)) for path, entry in folders.items()]
+    wrong = [asked(path, entry, ATTRIBUTES) for path, entry in folders.items()]
     wrong += [asked(path, entry, ("content", "validate", *ATTRIBUTES)) for path, entry in files.items()]
     if any(wrong):
         module.fail_json(msg="\n".join(line for line in wrong if line))
-    written = [path for path, entry in folders.items() if make_folder(module, path, entry)]
+    written = [path for path, entry in folders.items() if make_folder(module, Path(path), entry)]
     diff = []
-    for path, entry in files.items():
-        held = Path(path).read_text(errors="replace") if Path(path).is_file() else None
-        if held == entry["content"]:
-            if set_attributes(module, path, entry, False):
-                written.append(path)
+    for name, entry in files.items():
+        path, text = Path(name), entry["content"]
+        held = path.read_text(errors="replace") if path.is_file() else None
+        if held == text:
+            written += [name] if set_attributes(module, path, entry, False) else []
             continue
-        diff.append(
-            {"before_header": path, "after_header": path, "before": held or "", "after": entry["content"]}
-        )
-        if not module.check_mode and (why := write(module, Path(path), entry)):
+        diff.append({"before_header": name, "after_header": name, "before": held or "", "after": text})
+        if not module.check_mode and (why := place(module, path, text, entry, entry.get("validate"))):
             module.fail_json(msg=why, written=written)
-        written.append(path)
+        written.append(name)
     module.exit_json(changed=bool(written), written=written, diff=diff)
 
 

@@ -286,13 +286,17 @@ def _name(find: Callable[[int], Any], number: int) -> str:
 
 def docker_daemon(text: str) -> dict[str, Any]:
     """Of a daemon.json the keys that role docker sets; none where it is not JSON."""
+    try:
+        daemon = json.loads(text)
+    except ValueError:
+        return {}
     found = {}
     for name in DOCKER_KEYS:
+        value = daemon
         try:
-            value = json.loads(text)
             for part in name.split("."):
                 value = value[part]
-        except (ValueError, KeyError, TypeError):
+        except (KeyError, TypeError):
             continue
         found[name] = value
     return found

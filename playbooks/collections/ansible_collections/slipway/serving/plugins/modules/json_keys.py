@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import json
-import shlex
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.slipway.serving.plugins.module_utils.placing import ATTRIBUTES, place, set_attributes
 
 DOCUMENTATION = r"""
 module: json_keys
@@ -107,20 +107,15 @@ def main() -> None:
     wanted = merged(there or {}, keys)
     differs, kept = wanted != there or not text, ""
     if differs and not module.check_mode:
-        beside = Path(module.tmpdir, path.name)
-        beside.write_text(printed(wanted))
-        if module.params["validate"]:
-            words = [str(beside) if word == "%s" else word for word in shlex.split(module.params["validate"])]
-            code, out, err = module.run_command(words)
-            if code != 0:
-                module.fail_json(msg=f"{path} would not do: {(err or out).strip()}", cmd=shlex.join(words))
         if there is None:
             kept = module.backup_local(str(path))
-        module.atomic_move(str(beside), str(path))
+        new = {} if path.exists() else {"mode": "0644"}
+        asked = {**new, **{key: value for key in ATTRIBUTES if (value := module.params[key]) is not None}}
+        if why := place(module, path, printed(wanted), asked, module.params["validate"]):
+            module.fail_json(msg=why)
     changed = differs
     if path.exists():
-        asked = {key: module.params[key] for key in ("path", "owner", "group", "mode")}
-        changed = module.set_fs_attributes_if_different(module.load_file_common_arguments(asked), differs)
+        changed = set_attributes(module, path, module.params, differs)
     diff = {"before": printed(within(there or {}, keys)), "after": printed(within(wanted, keys))}
     module.exit_json(
         changed=changed, kept=kept, diff={"before_header": str(path), "after_header": str(path), **diff}

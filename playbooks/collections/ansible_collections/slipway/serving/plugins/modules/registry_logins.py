@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.slipway.serving.plugins.module_utils.placing import place, set_attributes
 
 try:
     import bcrypt
@@ -140,22 +141,14 @@ def main() -> None:
         module.fail_json(msg=missing_required_lib("bcrypt"))
     before = {each["file"]: read(each["file"]) for each in module.params["logins"]}
     after, names = wanted(before, module.params["logins"], module.params["cost"])
-    arguments = {key: module.params[key] for key in ("owner", "group", "mode")}
-
-    def attributes(path: str, changed: bool) -> bool:
-        asked = module.load_file_common_arguments({**arguments, "path": path})
-        return bool(module.set_fs_attributes_if_different(asked, changed))
-
     changed = after != before
     for path, text in after.items():
         if text == before[path]:
-            changed = attributes(path, changed) if Path(path).exists() else changed
+            changed = (
+                set_attributes(module, Path(path), module.params, changed) if Path(path).exists() else changed
+            )
         elif not module.check_mode:
-            beside = Path(path).with_name(f".{Path(path).name}.new")
-            beside.touch(mode=0o600)
-            beside.write_text(text)
-            attributes(str(beside), True)
-            beside.replace(path)
+            place(module, Path(path), text, module.params)
     module.exit_json(changed=changed, set=sorted(set(names)))
 
 
