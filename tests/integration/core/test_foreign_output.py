@@ -70,7 +70,7 @@ SAID = {
         "from ansible.utils.display import Display; Display().warning('ansible speaks')",
         "ansible speaks",
     ),
-    "asyncio on a task that nobody waits for, as the Automation API leaves them": (
+    "asyncio on a task that nobody waits for": (
         """
         import asyncio, gc
         async def fails():
