@@ -25,11 +25,20 @@ from slipway.image.stage import BuildImage
 from slipway.model.stage import ExportModel
 from slipway.provision.stage import Provision
 from slipway.report import write as report
+from slipway.serve.stage import ServeOnHosts
 from slipway.smoke.stage import Smoke
 
 # what of later stages is in a host made here from the start
 HOSTS = MakeHosts(bakers=(Provision(), BuildImage()))
-STAGES: tuple[Stage, ...] = (HOSTS, Provision(), ExportModel(), BuildImage(), Deploy(), Smoke())
+STAGES: tuple[Stage, ...] = (
+    HOSTS,
+    Provision(),
+    ExportModel(),
+    ServeOnHosts(),
+    BuildImage(),
+    Deploy(),
+    Smoke(),
+)
 
 
 @dataclass(frozen=True)

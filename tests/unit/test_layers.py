@@ -14,7 +14,7 @@ FILES = sorted([*(ROOT / "infra").rglob("*.py"), *(ROOT / "stacks").rglob("*.py"
 PRODUCTS = ("slipway", "slipway_client", "slipway_server", "slipway_stacks")
 
 # The driver, outermost first: a layer may import its own and the ones below it.
-STAGES = ("settings", "hosts", "provision", "model", "image", "deploy", "smoke", "report")
+STAGES = ("settings", "hosts", "provision", "model", "serve", "image", "deploy", "smoke", "report")
 LAYERS = (
     {"cli"},
     {"status"},

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from slipway.artifacts import from_modules, from_release
 from slipway.artifacts.pip_wheels import wheels
+from slipway.artifacts.products import product
 from slipway.artifacts.values import BaseImage, KubernetesArtifacts, SourceName
 from slipway.core.context import Context
 from slipway.core.errors import ArtifactError, SlipwayError
@@ -26,6 +27,7 @@ __all__ = [
     "base_image",
     "cached_pulumi",
     "kubernetes",
+    "product",
     "pulumi",
     "wheels",
 ]

@@ -21,6 +21,7 @@ from slipway.cli import (
     model,
     model_files,
     provision,
+    serve,
     setup,
     smoke,
 )
@@ -32,7 +33,7 @@ from slipway.core.faults import explained, keep_traceback
 EPILOG = """Settings come from slipway.yaml, SLIPWAY_* variables and --set; `slipway settings` lists them.
 
 Exit codes: 0 proved, 1 smoke or a gate failed, 2 wrong use or settings, 3 environment, artifacts, hosts or
-another run at work, 4 provision, 5 model or image, 6 deploy, 130 interrupted."""
+another run at work, 4 provision, 5 model or image, 6 serve or deploy, 130 interrupted."""
 WIDTH = {"max_content_width": 100}
 
 
@@ -80,6 +81,7 @@ for verb in (
     looking.settings,
     looking.env,
     provision.provision,
+    serve.serve,
     deploy.deploy,
     deploy.preview,
     deploy.render,

@@ -40,6 +40,11 @@ class TaskChange:
     task: str
     subject: str = ""
 
+    @property
+    def line(self) -> str:
+        """As `plan` tells it."""
+        return f"{self.host}: {self.task}" + (f" ({self.subject})" if self.subject else "")
+
 
 @dataclass(frozen=True)
 class Failure:

@@ -93,5 +93,5 @@ class Timeout(SlipwayError):
 
 
 # What an error means that carries no exit code of its own, by the stage it ended.
-STAGE_EXIT_CODES = {"hosts": 3, "provision": 4, "model": 5, "image": 5, "deploy": 6, "smoke": 1}
+STAGE_EXIT_CODES = {"hosts": 3, "provision": 4, "model": 5, "serve": 6, "image": 5, "deploy": 6, "smoke": 1}
 INTERRUPTED = 130

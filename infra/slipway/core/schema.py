@@ -73,6 +73,13 @@ class HostsSettings(Section):
         None, description="backend ssh: an Ansible inventory (YAML) of existing machines"
     )
     workers: int = Field(2, ge=0, le=20, description="backend nspawn: worker nodes beside the control plane")
+    model_servers: int = Field(
+        0,
+        ge=0,
+        le=20,
+        description="backend nspawn: hosts beside the cluster that serve the model themselves, without "
+        "Kubernetes; of backend ssh those of group model_server do",
+    )
     golden: bool = Field(
         True,
         description="backend nspawn: make hosts from a root with packages, engines and images in it, which "

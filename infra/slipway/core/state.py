@@ -93,6 +93,11 @@ class State:
         return self.own / "values"
 
     @property
+    def serving(self) -> Path:
+        """What stage serve runs model_server.yml with: its inventory, and wheels by Python and processor."""
+        return self.root / "serving"
+
+    @property
     def signing(self) -> Path:
         """The lab's own key that signs images, key.pem (0600), and cosign.pub, which checks them."""
         return self.root / "signing"
@@ -178,6 +183,7 @@ class State:
         """All that the stages put here. What else lies in the folder is somebody's own."""
         files = (self.inventory, self.kubeconfig, self.deployed)
         folders = (self.hosts, self.values, self.ssh, self.registry, self.models, self.image, self.signing)
+        folders += (self.serving,)
         return (*files, *folders, self.pulumi, self.bin, self.by_model)
 
     def clear(self) -> list[str]:

@@ -126,6 +126,13 @@ class ExportedModel:
 
 
 @dataclass(frozen=True)
+class HostServers:
+    """Hosts, by name, that serve the model themselves and have answered its questions right."""
+
+    hosts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Servable:
     """A model as a server names it. sha256 is over all its files, names included."""
 
@@ -298,6 +305,7 @@ class Values:
     image: ImageRef | None = None
     endpoints: Endpoints | None = None
     proof: Proof | None = None
+    servers: HostServers | None = None
     models: dict[str, Values] = field(default_factory=dict)
 
     @property
@@ -323,6 +331,7 @@ MADE_BY: dict[type, str] = {
     Hosts: "hosts",
     Cluster: "provision",
     ExportedModel: "model",
+    HostServers: "serve",
     ImageRef: "image",
     Endpoints: "deploy",
     Proof: "smoke",
@@ -333,6 +342,7 @@ _FIELDS: dict[type, str] = {
     Hosts: "hosts",
     Cluster: "cluster",
     ExportedModel: "model",
+    HostServers: "servers",
     ImageRef: "image",
     Endpoints: "endpoints",
     Proof: "proof",

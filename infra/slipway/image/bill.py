@@ -17,10 +17,11 @@ from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
 from slipway.artifacts.cache import sha256_of
+from slipway.artifacts.products import DISTRIBUTIONS
 from slipway.core import project
 from slipway.core.types import ImageRef
 from slipway.image.contents import Server, wanted
-from slipway.image.own_wheels import DISTRIBUTIONS, PRODUCTS
+from slipway.image.own_wheels import PRODUCTS
 
 KIND = "https://cyclonedx.org/bom"
 # What lists the packages in an image: its distribution, then a line for each package

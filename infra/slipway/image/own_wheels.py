@@ -1,20 +1,13 @@
-"""slipway's own part of the serving image: the wheels of the client and of the model server, unpacked.
-
-An installed driver carries the two wheels in its own. A checkout builds them from its sources each
-time, which takes a fraction of a second, so that the image always holds the code that stands there.
-"""
+"""slipway's own part of the serving image: the wheels of the client and of the model server, unpacked."""
 
 from __future__ import annotations
 
 import configparser
 import io
-import tempfile
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path
 
-from slipway.core import project
-from slipway.core.errors import EnvironmentFault, ImageError
+from slipway import artifacts
 from slipway.image.contents import Server, wanted
 
 # Google's server is a program of its own; its image takes the client, which asks from inside the cluster.
@@ -22,19 +15,17 @@ PRODUCTS: dict[Server, tuple[str, ...]] = {
     "portable": ("slipway_client", "slipway_server"),
     "tensorflow": ("slipway_client",),
 }
-DISTRIBUTIONS = {"slipway_client": "slipway_client", "slipway_server": "slipway_model_server"}
 
 
 def files(server: Server) -> dict[str, bytes]:
     """Path in the build context -> bytes of all that the image holds of slipway.
 
     Modules are under site-packages/, the wheels' commands under bin/. The same sources give the same
-    bytes. Raises EnvironmentFault when a checkout cannot build its wheels, ImageError for a driver
-    that was installed without them.
+    bytes. Raises as `artifacts.product` does.
     """
     found: dict[str, bytes] = {}
-    for product in PRODUCTS[server]:
-        with zipfile.ZipFile(io.BytesIO(_wheel(product))) as archive:
+    for package in PRODUCTS[server]:
+        with zipfile.ZipFile(io.BytesIO(artifacts.product(package)[1])) as archive:
             names = [info.filename for info in archive.infolist() if not info.is_dir()]
             for name in sorted(names):
                 if wanted(name, server):
@@ -42,34 +33,6 @@ def files(server: Server) -> dict[str, bytes]:
                 if name.endswith(".dist-info/entry_points.txt"):
                     found |= _commands(archive.read(name).decode())
     return found
-
-
-def _wheel(product: str) -> bytes:
-    root = project.checkout()
-    if root is not None:
-        return _built(root / "infra" / product)
-    carried = sorted(project.WHEELS.glob(f"{DISTRIBUTIONS[product]}-*.whl"))
-    if len(carried) != 1:
-        raise ImageError(
-            f"this installation of slipway lacks the wheel of {product}, which goes into the image",
-            where=str(project.WHEELS),
-            action=f"install {project.DISTRIBUTION} again",
-        )
-    return carried[0].read_bytes()
-
-
-def _built(source: Path) -> bytes:
-    """The wheel of a product's folder, as `pip wheel` would make it."""
-    try:
-        from hatchling.builders.wheel import WheelBuilder
-    except ImportError as error:
-        raise EnvironmentFault(
-            f"{source.name} cannot be built: hatchling is not installed",
-            action="`make setup` installs it; by hand: pip install hatchling",
-        ) from error
-    with tempfile.TemporaryDirectory(prefix="slipway-wheels-") as folder:
-        (wheel,) = WheelBuilder(str(source)).build(directory=folder, versions=["standard"])
-        return Path(wheel).read_bytes()
 
 
 def _commands(text: str) -> Iterator[tuple[str, bytes]]:

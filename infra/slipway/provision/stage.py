@@ -58,10 +58,7 @@ class Provision:
                 "what provisioning changes cannot be known before there are hosts: every layer, most likely"
             ]
         played = play(ctx, settings, hosts, check=True)
-        return [
-            f"{change.host}: {change.task}" + (f" ({change.subject})" if change.subject else "")
-            for change in played.changes
-        ]
+        return [change.line for change in played.changes]
 
     def run(self, ctx: Context, settings: Settings, hosts: Hosts) -> Outcome[Cluster]:
         """Run site.yml and read the cluster. Raises ProvisionError with host, task and log."""

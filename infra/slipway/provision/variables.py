@@ -28,13 +28,15 @@ _SHARED_DISK: dict[str, object] = {
 
 
 def wanted(settings: Settings, hosts: Hosts) -> Hosts:
-    """The hosts with the groups whose layers are wanted: beside an existing registry none is set up."""
-    if settings.image.registry is None:
-        return hosts
+    """The hosts with the groups whose layers are set up here.
+
+    Beside an existing registry none is, and a model server waits for its model: stage serve sets it up.
+    """
+    others = {"model_server"} if settings.image.registry is None else {"model_server", "registry"}
     return replace(
         hosts,
         hosts=tuple(
-            replace(host, groups=tuple(group for group in host.groups if group != "registry"))
+            replace(host, groups=tuple(group for group in host.groups if group not in others))
             for host in hosts.hosts
         ),
     )

@@ -33,6 +33,11 @@ def _deployed(run: Run) -> list[str]:
                 f"on {', '.join(nodes)}, behind {endpoints.service}:{endpoints.grpc_port}"
             )
             out.append(f"image:    {image.reference}")
+        if made.servers is not None and made.servers.hosts and made.model is not None:
+            hosts = ", ".join(made.servers.hosts)
+            out.append(
+                f"served:   {made.model.name} version {made.model.version} on {hosts}, answers as recorded"
+            )
     if cluster is not None:
         versions = sorted({node.version for node in cluster.nodes})
         out.append(f"cluster:  {cluster.api}, {len(cluster.nodes)} nodes, Kubernetes {', '.join(versions)}")

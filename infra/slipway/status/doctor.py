@@ -129,7 +129,7 @@ def _wanted(ctx: Context, settings: Settings, own_hosts: bool) -> dict[Path, int
         return {ctx.state.root: STATE_BYTES, ctx.cache: CACHE_BYTES}
     known = ctx.state.kept(Hosts)
     made = len(known.hosts) if known is not None else 0
-    to_make = max(0, settings.hosts.workers + 1 - made) * HOST_DISK_BYTES
+    to_make = max(0, settings.hosts.workers + settings.hosts.model_servers + 1 - made) * HOST_DISK_BYTES
     return {ctx.state.root: STATE_BYTES + to_make + EVICTED_BELOW, ctx.cache: 0 if made else CACHE_BYTES}
 
 

@@ -44,10 +44,16 @@ def test_the_chains_own_order(ctx: Context) -> None:
         "hosts": (),
         "provision": ("hosts",),
         "model": (),
+        "serve": (),
         "image": ("hosts", "provision", "model"),
         "deploy": ("provision", "image"),
         "smoke": ("hosts", "provision", "model", "image", "deploy"),
     }
+
+
+def test_a_server_on_a_host_waits_for_no_cluster(ctx: Context) -> None:
+    served = Settings.model_validate({"hosts": {"model_servers": 1}})
+    assert waits(in_order(chain(ctx, served)))["serve"] == ("hosts", "model")
 
 
 def test_each_model_waits_for_its_own_and_for_what_all_share(ctx: Context) -> None:

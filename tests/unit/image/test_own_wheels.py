@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from slipway.core import project
-from slipway.core.errors import EnvironmentFault, ImageError
+from slipway.core.errors import ArtifactError, EnvironmentFault
 from slipway.image import own_wheels
 
 CARRIED = {
@@ -85,7 +85,7 @@ def test_an_installed_driver_unpacks_the_wheels_it_carries(installed: Path) -> N
 
 def test_a_driver_without_its_wheels_says_so(installed: Path) -> None:
     (installed / "slipway_model_server-9.9-py3-none-any.whl").unlink()
-    with pytest.raises(ImageError, match="lacks the wheel of slipway_server") as caught:
+    with pytest.raises(ArtifactError, match="lacks the wheel of slipway_server") as caught:
         own_wheels.files("portable")
     assert "install slipway-serving again" in caught.value.action
 

@@ -12,6 +12,12 @@ from slipway.core.schema import HostsSettings
 from slipway.hosts.nspawn import network, sysctls
 from slipway.hosts.nspawn.labs import Lab, LabHost, interface_name, lab_name
 
+_GROUPS = {
+    "cp": ("control_plane", "docker", "registry"),
+    "worker": ("worker",),
+    "model-server": ("model_server",),
+}
+
 
 def design(
     state: Path,
@@ -34,15 +40,18 @@ def design(
         _refuse_another(made, settings)
         _refuse_overlaps(made, cluster)
     subnet = ipaddress.IPv4Network(made.subnet) if made is not None else _free_subnet(settings, labs, cluster)
-    if settings.workers + 2 > subnet.num_addresses - 2:  # its first and last address are nobody's
+    counts = {"worker": settings.workers, "model-server": settings.model_servers}
+    names = ["cp", *(f"{kind}-{number}" for kind in counts for number in range(1, counts[kind] + 1))]
+    if len(names) + 1 > subnet.num_addresses - 2:  # its first and last address are nobody's
         raise EnvironmentFault(
-            f"subnet {subnet} is too small for {settings.workers + 1} hosts and a gateway",
+            f"subnet {subnet} is too small for {len(names)} hosts and a gateway",
             action="choose a larger hosts.subnet",
         )
     # with another lab up, what this machine had before its first one is in that lab's record
     before = made or next(iter(others), None)
-    known = {host.name: host for host in made.hosts} if made is not None else {}
-    names = ["cp", *(f"worker-{number}" for number in range(1, settings.workers + 1))]
+    known = {host.name: host for host in made.hosts if host.name in names} if made is not None else {}
+    taken = {host.address for host in known.values()}
+    free = iter([index for index in range(1, len(names) + 1) if str(subnet[1 + index]) not in taken])
     return Lab(
         name=name,
         token=made.token if made is not None else uuid.uuid4().hex,
@@ -60,10 +69,7 @@ def design(
         sysctls_before=sysctls.before(
             [*(lab.sysctls_before for lab in others), made.sysctls_before if made is not None else {}]
         ),
-        hosts=tuple(
-            known.get(host) or _host(name, host, index, str(subnet[1 + index]))
-            for index, host in enumerate(names, 1)
-        ),
+        hosts=tuple(known.get(host) or _host(name, host, next(free), subnet) for host in names),
     )
 
 
@@ -99,13 +105,13 @@ def _free_subnet(
     return network.choose_subnet(settings.subnet, taken)
 
 
-def _host(lab: str, name: str, index: int, address: str) -> LabHost:
+def _host(lab: str, name: str, index: int, subnet: ipaddress.IPv4Network) -> LabHost:
     """index: counted from 1, in order of addresses."""
     whole = f"{lab}-{name}"
     return LabHost(
         name=name,
-        address=address,
-        groups=("control_plane", "docker", "registry") if name == "cp" else ("worker",),
+        address=str(subnet[1 + index]),
+        groups=_GROUPS.get(name.rstrip("-0123456789"), ()),
         machine=whole,
         machine_id=uuid.uuid4().hex,
         netns=whole,

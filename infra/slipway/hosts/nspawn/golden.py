@@ -123,7 +123,7 @@ def _bake(ctx: Context, settings: Settings, recipe: Recipe, root: Path) -> None:
     if folder.exists():  # of a run that was killed
         recipe.maker.down(scratch)
         shutil.rmtree(folder)
-    one = settings.hosts.model_copy(update={"workers": 0, "subnet": None})
+    one = settings.hosts.model_copy(update={"workers": 0, "model_servers": 0, "subnet": None})
     alone = settings.model_copy(update={"hosts": one})
     try:
         hosts = recipe.maker.up(scratch, alone).value

@@ -114,3 +114,26 @@ def test_a_subnet_holds_its_hosts_and_a_gateway(tmp_path: Path) -> None:
 def test_a_large_subnet_is_not_counted_through(tmp_path: Path) -> None:
     (machine,) = designed(tmp_path, subnet="172.16.0.0/12", workers=0).hosts
     assert machine.address == "172.16.0.2"
+
+
+def test_hosts_that_serve_the_model_themselves_are_beside_the_cluster(tmp_path: Path) -> None:
+    made = designed(tmp_path, workers=1, model_servers=1)
+    assert [(host.name, host.groups) for host in made.hosts[1:]] == [
+        ("worker-1", ("worker",)),
+        ("model-server-1", ("model_server",)),
+    ]
+
+
+def test_a_host_that_comes_later_takes_an_address_that_is_nobodys(tmp_path: Path) -> None:
+    made = designed(tmp_path, workers=1, model_servers=1)
+    more = designed(tmp_path, made, (made,), workers=2, model_servers=1)
+    assert {host.name: host.address[-1] for host in more.hosts} == {
+        "cp": "2",
+        "worker-1": "3",
+        "model-server-1": "4",
+        "worker-2": "5",
+    }
+    assert len({host.interface for host in more.hosts}) == len(more.hosts)
+    other = designed(tmp_path, more, (more,), workers=2, model_servers=0)
+    again = designed(tmp_path, other, (other,), workers=3, model_servers=0)
+    assert again.hosts[-1].address.endswith(".4"), "what one left behind is free"
