@@ -11,8 +11,12 @@ from types import ModuleType
 import yaml
 
 COLLECTION = Path("playbooks/collections/ansible_collections/slipway/serving")
-# Name of the source on hosts, to the role that pins its key. Each has the pin in its fixed variables.
-ROLES = {"docker": "docker", "kubernetes": "kubernetes_node"}
+# Name of the source on hosts, to where below the roles its key is pinned, and the variable that does it
+PINS = {
+    "docker": ("docker/vars/main.yml", "_docker_key_fingerprint"),
+    "kubernetes": ("kubernetes_node/vars/main.yml", "_kubernetes_node_key_fingerprint"),
+    "tensorflow-serving": ("model_server/defaults/main.yml", "model_server_key_fingerprint"),
+}
 NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -27,9 +31,8 @@ class AptKey:
 def pins(project: Path) -> dict[str, str]:
     """Source to the fingerprint its key must have, as the roles pin it: never what a host says it is."""
     out = {}
-    for source, role in ROLES.items():
-        fixed = yaml.safe_load((project / COLLECTION / "roles" / role / "vars/main.yml").read_text())
-        out[source] = str(fixed[f"_{role}_key_fingerprint"])
+    for source, (file, variable) in PINS.items():
+        out[source] = str(yaml.safe_load((project / COLLECTION / "roles" / file).read_text())[variable])
     return out
 
 

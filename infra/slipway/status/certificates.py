@@ -48,7 +48,7 @@ for name in ca server; do
   file=/etc/docker/registry/tls/$name.crt
   if [ -f "$file" ]; then show "registry $name" <"$file"; fi
 done
-for name in docker kubernetes; do
+for name in docker kubernetes tensorflow-serving; do
   file=/etc/apt/keyrings/$name.asc
   if [ -f "$file" ]; then echo "# apt $name"; base64 "$file"; fi
 done

@@ -221,13 +221,14 @@ def told_of(*keys: tuple[str, bytes]) -> str:
 def pinned(monkeypatch: pytest.MonkeyPatch) -> str:
     """The fingerprint of keys with seed 1, which the roles then pin for each source."""
     fingerprint = apt_key(None)[1]
-    monkeypatch.setattr(apt_keys, "pins", lambda _: {"docker": fingerprint, "kubernetes": fingerprint})
+    monkeypatch.setattr(apt_keys, "pins", lambda _: dict.fromkeys(apt_keys.PINS, fingerprint))
     return fingerprint
 
 
 def test_the_roles_own_pins_count() -> None:
     found = apt_keys.pins(PROJECT)
-    assert set(found) == {"docker", "kubernetes"} and len(set(found.values())) == 2
+    assert set(found) == {"docker", "kubernetes", "tensorflow-serving"}
+    assert len(set(found.values())) == 3
     assert all(len(bytes.fromhex(pin)) == 20 for pin in found.values())
     problem = apt_keys.read(PROJECT, "docker", apt_key(None)[0]).problem
     assert f"not only the pinned {found['docker']}" in problem
@@ -247,7 +248,7 @@ def test_the_roles_own_pins_count() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "key",
 )
-@pytest.mark.parametrize("name", ["docker", "kubernetes"])
+@pytest.mark.parametrize("name", apt_keys.PINS)
 def test_status_and_doctor_tell_of_apts_keys(
     ctx: Context, printed: dict[str, str], pinned: str, name: str, content: bytes, state: str, detail: str
 ) -> None:
