@@ -160,7 +160,7 @@ def _tar(files: Mapping[str, bytes], programs: set[str]) -> bytes:
             entry = tarfile.TarInfo(path)
             entry.size, entry.mode = len(content), 0o755 if path in programs else 0o644
             tar.addfile(entry, io.BytesIO(content))
-    return gzip.compress(written.getvalue(), mtime=0)
+    return gzip.compress(written.getvalue(), compresslevel=1, mtime=0)  # one package is of 850 MB
 
 
 def publish(

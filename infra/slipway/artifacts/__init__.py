@@ -15,6 +15,7 @@ from typing import TypeVar
 from slipway.artifacts import from_modules, from_release
 from slipway.artifacts.pip_wheels import wheels
 from slipway.artifacts.products import product
+from slipway.artifacts.tensorflow_serving import tensorflow_server, tensorflow_server_key
 from slipway.artifacts.values import BaseImage, KubernetesArtifacts, SourceName
 from slipway.core.context import Context
 from slipway.core.errors import ArtifactError, SlipwayError
@@ -29,6 +30,8 @@ __all__ = [
     "kubernetes",
     "product",
     "pulumi",
+    "tensorflow_server",
+    "tensorflow_server_key",
     "wheels",
 ]
 

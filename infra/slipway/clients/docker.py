@@ -96,16 +96,14 @@ class Docker:
         arguments: Mapping[str, str],
         labels: Mapping[str, str] | None = None,
         buildkit: bool = True,
-        network: str = "none",
-        action: str = "",
     ) -> str:
         """Build a context (a gzipped tar with its Dockerfile) and return what the builder printed.
 
-        network "none": an instruction that reaches out fails. On failure the tag is what it was before.
+        There is no network: an instruction that reaches out fails. On failure the tag is what it was before.
         """
         # Without attestations what is pushed is one manifest, whose digest is the image's.
         words = ["env", f"DOCKER_BUILDKIT={int(buildkit)}", "BUILDX_NO_DEFAULT_ATTESTATIONS=1", "docker"]
-        words += ["build", "--network", network, "--tag", tag]
+        words += ["build", "--network", "none", "--tag", tag]
         words += ["--progress=plain"] if buildkit else []
         for name, value in arguments.items():
             words += ["--build-arg", f"{name}={value}"]
@@ -115,7 +113,7 @@ class Docker:
             [*words, "-"],
             context,
             "the image cannot be built",
-            action or "the lines above name the instruction",
+            "the lines above name the instruction",
         )
         return f"{done.stdout}{done.stderr}"
 

@@ -23,6 +23,7 @@ from slipway.core.setting_types import (
     MODEL_NAME,
     DirectoryOrAddress,
     ExistingPath,
+    Fingerprint,
     IPv4Address,
     LabNetwork,
     ModelName,
@@ -214,6 +215,14 @@ class ImageSettings(Section):
         "portable",
         description="portable: slipway's own model server; tensorflow: Google's, amd64, from its apt "
         "repository",
+    )
+    tensorflow_repository: WebAddress | None = Field(
+        None, description="server tensorflow: a mirror of its apt repository; storage.googleapis.com's own"
+    )
+    tensorflow_key_fingerprint: Fingerprint | None = Field(
+        None,
+        description="server tensorflow: fingerprint of the key that signs the repository, 40 hexadecimal "
+        "digits; that of Google's",
     )
     registry: RegistryAddress | None = Field(None, description="an existing registry, host or host:port")
     repository: Repository = Field("slipway/mnist", description="repository in the registry")

@@ -152,6 +152,7 @@ _MODEL = r"(?=.*[A-Za-z0-9])[A-Za-z0-9_.-]{1,63}"  # and so no `..`: folders are
 MODEL_NAME = re.compile(_MODEL)
 A_MODEL_NAME = "letters, digits and any of _ . -, at most 63, such as mnist"
 _REPOSITORY = r"[a-z0-9]+([._/-][a-z0-9]+)*"
+_FINGERPRINT = r"[0-9A-Fa-f]{40}"
 _SUITE = r"[a-z][a-z0-9-]{0,40}"
 
 ExistingPath = Annotated[Path, AfterValidator(_existing)]
@@ -183,6 +184,13 @@ Repository = Annotated[
         )
     ),
     WithJsonSchema({"type": "string", "pattern": f"^{_REPOSITORY}$"}),
+]
+Fingerprint = Annotated[
+    str,
+    AfterValidator(
+        _like(_FINGERPRINT, "40 hexadecimal digits without blanks, as gpg --fingerprint prints them")
+    ),
+    WithJsonSchema({"type": "string", "pattern": f"^{_FINGERPRINT}$"}),
 ]
 Suite = Annotated[
     str,

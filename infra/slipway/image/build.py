@@ -106,7 +106,8 @@ def wanted(ctx: Context, settings: Settings, cluster: Cluster, model: ExportedMo
     runtime = runtimes.of(ctx, settings)
     server, base = runtime.server, runtime.base
     code = own_wheels.files(server)
-    tag = build_context.server_tag(runtime.tag, server, code, model)
+    program = artifacts.tensorflow_server_key(ctx, settings) if server == "tensorflow" else ""
+    tag = build_context.server_tag(runtime.tag, server, code, model, program)
     inputs = Inputs(
         project.revision(),
         sha256_of(build_context.LOCK),
@@ -204,7 +205,8 @@ def make(ctx: Context, want: Wanted, docker: Docker) -> str:
         want.runtime.build(ctx, docker, daemon)
     with timed(ctx, docker.where, f"image {want.tag} is built"):
         packed = ctx.state.image / f"{want.tag}.tar.gz"
-        build_context.write_server(packed, server, want.code, model)
+        program = artifacts.tensorflow_server(ctx, want.settings) if server == "tensorflow" else None
+        build_context.write_server(packed, server, want.code, model, program)
         for old in set(ctx.state.image.glob("*.tar.gz")) - {packed}:
             old.unlink()
         printed = docker.build(
@@ -213,11 +215,6 @@ def make(ctx: Context, want: Wanted, docker: Docker) -> str:
             arguments=arguments(daemon, RUNTIME=want.runtime.image, MODEL_NAME=model.name),
             labels=want.labels,
             buildkit=daemon.buildkit,
-            network="none" if server == "portable" else "default",
-            action=""
-            if server == "portable"
-            else "Google's server comes from Docker Hub's debian and storage.googleapis.com, which the build "
-            "host must reach; image.server: portable needs neither",
         )
         ctx.keep_evidence("image-build.log", printed)
     with timed(ctx, docker.where, "it answered the export's fixed requests under Docker"):

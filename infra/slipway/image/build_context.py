@@ -17,7 +17,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -35,7 +35,6 @@ from slipway.image.contents import Server, wanted
 LOCK = Path(__file__).with_name("requirements.lock")
 DOCKERFILES = {"portable": "Dockerfile.portable", "tensorflow": "Dockerfile.tensorflow"}
 RUNTIME = "Dockerfile.runtime"
-TENSORFLOW_SCRIPT = "tensorflow-model-server.sh"
 MODELS_CONFIG = "models/models.config"  # in an image of several models; the entrypoints look for it
 _RULES = ("contents.py", "build_context.py")  # a change of these changes what is in the image
 # What opens the metrics: a MonitoringConfig in protobuf's text form, as both servers read it
@@ -67,9 +66,14 @@ def runtime_tag(base: str, lock: Path, server: Server, machine: str) -> str:
     return digest_of(base, server, machine, lock.read_bytes(), *rules)
 
 
-def server_tag(runtime: str, server: Server, code: Mapping[str, bytes], model: ExportedModel) -> str:
-    """Names the whole image by what decides it: "<model version>-<hash>". code: see own_wheels.files."""
-    own = [_own(file) for file in (DOCKERFILES[server], TENSORFLOW_SCRIPT)]
+def server_tag(
+    runtime: str, server: Server, code: Mapping[str, bytes], model: ExportedModel, program: str = ""
+) -> str:
+    """Names the whole image by what decides it: "<model version>-<hash>".
+
+    code: see own_wheels.files. program: names the server's program, where it is no part of code.
+    """
+    own = [_own(DOCKERFILES[server]), program.encode()]
     files = [part for path, content in code.items() for part in (path, content)]
     models = [part for one in model.served for part in (one.name, str(one.version), one.sha256)]
     whole = digest_of(runtime, *own, MONITORING, *models, *files)
@@ -91,9 +95,14 @@ def write_runtime(out: Path, wheels: Path, server: Server) -> None:
     _write(out, _runtime(found, server))
 
 
-def write_server(out: Path, server: Server, code: Mapping[str, bytes], model: ExportedModel) -> None:
-    """Write the context of serving code (path -> bytes, see own_wheels.files) and SavedModel."""
-    _write(out, _server(server, code, model))
+def write_server(
+    out: Path, server: Server, code: Mapping[str, bytes], model: ExportedModel, program: Path | None = None
+) -> None:
+    """Write the context of serving code (path -> bytes, see own_wheels.files) and SavedModel.
+
+    program: a root with the server's program, where it is no part of code.
+    """
+    _write(out, _server(server, code, model, program))
 
 
 def _runtime(found: list[Path], server: Server) -> Iterator[Member]:
@@ -207,10 +216,12 @@ class _Joined:
         return bytes(taken) if size >= 0 else bytes(taken) + self._rest.read()
 
 
-def _server(server: Server, code: Mapping[str, bytes], model: ExportedModel) -> Iterator[Member]:
+def _server(
+    server: Server, code: Mapping[str, bytes], model: ExportedModel, program: Path | None
+) -> Iterator[Member]:
     yield _bytes("Dockerfile", _own(DOCKERFILES[server]))
-    if server == "tensorflow":
-        yield _bytes(TENSORFLOW_SCRIPT, _own(TENSORFLOW_SCRIPT), mode=0o755)
+    if program is not None:
+        yield from _folder(program, "server")
     yield _bytes("monitoring.config", MONITORING)
     for file, source in code.items():
         yield _bytes(file, source, mode=0o755 if file.startswith("bin/") else 0o644)
@@ -230,11 +241,18 @@ def models_config(names: Iterable[str]) -> str:
 
 
 def _model(model: ExportedModel) -> Iterator[Member]:
-    for path in sorted(model.path.rglob("*")):
+    for member in _folder(model.path, f"models/{model.name}/{model.version}"):
+        yield replace(member, mode=0o644)
+
+
+def _folder(folder: Path, inside: str) -> Iterator[Member]:
+    """Its files, programs as such."""
+    for path in sorted(folder.rglob("*")):
         if path.is_file():
-            inside = f"models/{model.name}/{model.version}/{path.relative_to(model.path).as_posix()}"
+            stat = path.stat()
             with path.open("rb") as content:
-                yield Member(inside, path.stat().st_size, content)
+                mode = 0o755 if stat.st_mode & 0o100 else 0o644
+                yield Member(f"{inside}/{path.relative_to(folder).as_posix()}", stat.st_size, content, mode)
 
 
 def _own(name: str) -> bytes:

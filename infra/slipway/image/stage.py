@@ -16,9 +16,12 @@ class BuildImage:
     title: ClassVar[str] = "Build, check and push the serving image"
 
     def prepare(self, ctx: Context, settings: Settings) -> None:
-        """Have the base image and the cut-down packages ready, which needs no host."""
+        """Have the base image, the cut-down packages and Google's server ready, which needs no host."""
+        from slipway import artifacts
         from slipway.image import runtime
 
+        if settings.image.server == "tensorflow":
+            artifacts.tensorflow_server(ctx, settings)
         runtime.of(ctx, settings).packages(ctx)
 
     def bake_key(self, ctx: Context, settings: Settings) -> str:

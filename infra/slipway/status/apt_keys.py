@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 
 import yaml
+
+from slipway.clients import openpgp
 
 COLLECTION = Path("playbooks/collections/ansible_collections/slipway/serving")
 # Name of the source on hosts, to where below the roles its key is pinned, and the variable that does it
@@ -38,19 +38,9 @@ def pins(project: Path) -> dict[str, str]:
 
 def read(project: Path, source: str, content: bytes) -> AptKey:
     """A key file of that source. Raises KeyError for a source no role pins the key of."""
-    module = _module(project)
+    module = openpgp.reader(project)
     problem = str(module.problem(content, pins(project)[source]))
     if problem:
         return AptKey(NEVER, problem)
     ends = float(module.ends(module.dearmor(content)))
     return AptKey(NEVER if ends == float("inf") else datetime.fromtimestamp(ends, UTC), "")
-
-
-def _module(project: Path) -> ModuleType:
-    """What the module that puts the keys down reads OpenPGP with."""
-    path = project / COLLECTION / "plugins/module_utils/openpgp.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None  # a path that ends in .py has both
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import struct
 import tarfile
 import zipfile
@@ -12,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from slipway.artifacts.oci import EPOCH
+from slipway.artifacts.tensorflow_serving import VERSION
 from slipway.core.errors import ImageError
 from slipway.core.types import ExportedModel
 from slipway.image import build_context
-from slipway.image.contents import Server
 from slipway_server.config import read_models
 
 
@@ -135,13 +134,18 @@ def test_the_tag_follows_each_model(both: ExportedModel) -> None:
     assert len(tags) == 3
 
 
-def test_only_googles_server_brings_the_script_that_fetches_it(tmp_path: Path, model: ExportedModel) -> None:
-    names = {}
-    servers: tuple[Server, ...] = ("portable", "tensorflow")
-    for server in servers:
-        build_context.write_server(tmp_path / server, server, CODE, model)
-        names[server] = set(unpacked(tmp_path / server))
-    assert names["tensorflow"] - names["portable"] == {build_context.TENSORFLOW_SCRIPT}
+def test_a_server_that_is_a_program_lies_beside_the_code(tmp_path: Path, model: ExportedModel) -> None:
+    root = tmp_path / "root"
+    (root / "usr/bin").mkdir(parents=True)
+    (root / "usr/bin/tensorflow_model_server").write_bytes(b"program")
+    (root / "usr/bin/tensorflow_model_server").chmod(0o755)
+    build_context.write_server(tmp_path / "out", "tensorflow", CODE, model, root)
+    build_context.write_server(tmp_path / "own", "portable", CODE, model)
+    found = unpacked(tmp_path / "out")
+    assert set(found) - set(unpacked(tmp_path / "own")) == {"server/usr/bin/tensorflow_model_server"}
+    with tarfile.open(tmp_path / "out") as packed:
+        assert packed.getmember("server/usr/bin/tensorflow_model_server").mode == 0o755
+        assert packed.getmember("models/mnist/3/saved_model.pb").mode == 0o644
 
 
 def test_the_tag_follows_everything_that_decides_the_image(tmp_path: Path, model: ExportedModel) -> None:
@@ -252,18 +256,11 @@ def test_any_other_file_stays_as_it_is(tmp_path: Path, content: bytes) -> None:
     assert unpacked(tmp_path / "out.tar.gz")["site-packages/one/lib.so"] == content
 
 
-def test_googles_server_starts_from_a_digest_and_takes_one_version() -> None:
-    """Both are in files whose bytes the image's tag is made from."""
-    folder = Path(build_context.__file__).parent
-    froms = [
-        line for line in (folder / "Dockerfile.tensorflow").read_text().splitlines() if "debian@" in line
-    ]
-    assert [
-        re.fullmatch(r"ARG DEBIAN=docker\.io/library/debian@sha256:[0-9a-f]{64}", line) for line in froms
-    ] != [None]
-    assert len(froms) == 1
-    script = (folder / build_context.TENSORFLOW_SCRIPT).read_text()
-    (version,) = re.findall(r"^version=(\S+)", script, re.MULTILINE)
-    lock = (folder / "requirements.lock").read_text()
-    assert f"tensorflow-cpu=={version} " in lock
-    assert 'download "tensorflow-model-server=$version"' in script
+def test_googles_server_is_of_the_tensorflow_that_exports() -> None:
+    lock = (Path(build_context.__file__).parent / "requirements.lock").read_text()
+    assert f"tensorflow-cpu=={VERSION} " in lock
+
+
+def test_the_tag_follows_the_program(model: ExportedModel) -> None:
+    tags = {build_context.server_tag("r", "tensorflow", {}, model, program) for program in ("a", "b")}
+    assert len(tags) == 2

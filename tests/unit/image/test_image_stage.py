@@ -64,7 +64,7 @@ class FakeDocker(Docker):
 
     def build(self, context: Path, tag: str, **options: Any) -> str:
         assert context.is_file()
-        self.done.append(f"build {tag.partition(':')[0]} network={options.get('network', 'none')}")
+        self.done.append(f"build {tag.partition(':')[0]}")
         self.images.add(tag)
         self.labels.update(options.get("labels") or {})
         return "built"
@@ -166,8 +166,8 @@ def test_an_image_is_built_checked_and_only_then_pushed(scene: Scene) -> None:
     assert scene.docker.done == [
         "connect cp",
         "import slipway.local/python:3.13-abc",
-        "build slipway.local/runtime network=none",
-        "build slipway.local/serving network=none",
+        "build slipway.local/runtime",
+        "build slipway.local/serving",
         "check",
         "trust",
         "tag 10.0.0.1:5000/slipway/mnist",
@@ -196,7 +196,7 @@ def test_packages_are_prepared_without_a_host_and_made_once(
     BuildImage().prepare(scene.ctx, Settings())
     scene.run()
     assert len(written) == 1
-    assert "build slipway.local/runtime network=none" in scene.docker.done
+    assert "build slipway.local/runtime" in scene.docker.done
 
 
 def test_the_same_image_in_the_registry_is_left_alone(scene: Scene) -> None:
@@ -277,7 +277,7 @@ def test_a_new_model_builds_only_the_small_image(scene: Scene) -> None:
     second = scene.run().value
     assert second.tag != first.tag
     assert [step for step in scene.docker.done if step.startswith(("build", "import"))] == [
-        "build slipway.local/serving network=none"
+        "build slipway.local/serving"
     ]
     assert len(list(scene.ctx.state.image.glob("*.tar.gz"))) == 1, "old contexts do not pile up"
 
@@ -305,11 +305,18 @@ def test_a_build_host_of_another_architecture_is_refused_before_any_work(scene: 
     assert scene.docker.done == ["connect cp"] and "image.build_host" in caught.value.action
 
 
-def test_googles_server_needs_the_network_for_its_own_step_only(scene: Scene) -> None:
+def test_googles_server_is_fetched_here_and_built_without_a_network(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "package"
+    (root / "usr/bin").mkdir(parents=True)
+    (root / "usr/bin/tensorflow_model_server").write_bytes(b"program")
+    monkeypatch.setattr(artifacts, "tensorflow_server", lambda ctx, settings: root)
+    monkeypatch.setattr(artifacts, "tensorflow_server_key", lambda ctx, settings: "version and key")
     scene.run(Settings.model_validate({"image": {"server": "tensorflow"}}))
     assert [step for step in scene.docker.done if step.startswith("build")] == [
-        "build slipway.local/runtime network=none",
-        "build slipway.local/serving network=default",
+        "build slipway.local/runtime",
+        "build slipway.local/serving",
     ]
 
 
