@@ -12,6 +12,7 @@ import numpy as np
 from slipway_client.client import Answer, Client, Metadata, wait_available
 from slipway_client.compare import difference, disagreement, predicted_classes
 from slipway_client.errors import WrongSignature
+from slipway_client.interface import UNNAMED
 from slipway_client.loop import Ended, Load, each, load
 from slipway_client.requests import FixedRequest
 from slipway_client.statistics import Latency, Statistics, summarize
@@ -193,7 +194,9 @@ def _same_inputs(metadata: Metadata, name: str, requests: Sequence[FixedRequest]
                 where=server,
                 action="correct the requests, or export the model with the signature they use",
             )
-        if one.method == "predict" and set(one.inputs) != set(signature.inputs):
+        # A model behind the Open Inference Protocol need not tell what it takes.
+        told = signature.name != UNNAMED or signature.inputs
+        if one.method == "predict" and told and set(one.inputs) != set(signature.inputs):
             raise WrongSignature(
                 f"signature {name!r} of model {metadata.model} takes {', '.join(sorted(signature.inputs))};"
                 f" the requests give {', '.join(sorted(one.inputs))}",

@@ -1,4 +1,5 @@
-"""The protobuf messages of TensorFlow Serving's API, with their descriptors built here.
+"""The protobuf messages of TensorFlow Serving's API and of the Open Inference Protocol, with their descriptors
+built here.
 
 Names and numbers of fields are those of the public API, so the bytes are the same; nothing generated and
 nothing of TensorFlow is imported. The descriptors live in a pool of their own: the modules of
@@ -198,6 +199,43 @@ _SERVING = {
     "PredictLog": "PredictRequest request 1, PredictResponse response 2",
     "PredictStreamedLog": "*PredictRequest request 1, *PredictResponse response 2",
 }
+# KServe's open_inference_grpc.proto, which Triton, MLServer and OpenVINO Model Server have too.
+_INFERENCE = {
+    "ServerLiveRequest": "",
+    "ServerLiveResponse": "bool live 1",
+    "ServerReadyRequest": "",
+    "ServerReadyResponse": "bool ready 1",
+    "ModelReadyRequest": "string name 1, string version 2",
+    "ModelReadyResponse": "bool ready 1",
+    "ServerMetadataRequest": "",
+    "ServerMetadataResponse": "string name 1, string version 2, *string extensions 3",
+    "ModelMetadataRequest": "string name 1, string version 2",
+    "ModelMetadataResponse": """
+        string name 1, *string versions 2, string platform 3,
+        *ModelMetadataResponse.TensorMetadata inputs 4, *ModelMetadataResponse.TensorMetadata outputs 5""",
+    "ModelMetadataResponse.TensorMetadata": "string name 1, string datatype 2, *int64 shape 3",
+    "ModelInferRequest": """
+        string model_name 1, string model_version 2, string id 3, <string:InferParameter> parameters 4,
+        *ModelInferRequest.InferInputTensor inputs 5,
+        *ModelInferRequest.InferRequestedOutputTensor outputs 6, *bytes raw_input_contents 7""",
+    "ModelInferRequest.InferInputTensor": """
+        string name 1, string datatype 2, *int64 shape 3, <string:InferParameter> parameters 4,
+        InferTensorContents contents 5""",
+    "ModelInferRequest.InferRequestedOutputTensor": "string name 1, <string:InferParameter> parameters 2",
+    "ModelInferResponse": """
+        string model_name 1, string model_version 2, string id 3, <string:InferParameter> parameters 4,
+        *ModelInferResponse.InferOutputTensor outputs 5, *bytes raw_output_contents 6""",
+    "ModelInferResponse.InferOutputTensor": """
+        string name 1, string datatype 2, *int64 shape 3, <string:InferParameter> parameters 4,
+        InferTensorContents contents 5""",
+    "InferParameter": """
+        bool bool_param/parameter_choice 1, int64 int64_param/parameter_choice 2,
+        string string_param/parameter_choice 3""",
+    "InferTensorContents": """
+        *bool bool_contents 1, *int32 int_contents 2, *int64 int64_contents 3, *uint32 uint_contents 4,
+        *uint64 uint64_contents 5, *float fp32_contents 6, *double fp64_contents 7,
+        *bytes bytes_contents 8""",
+}
 _ERROR_CODES = {
     "OK": 0,
     "CANCELLED": 1,
@@ -251,6 +289,7 @@ POOL = make_pool(
                 "PredictRequest.RequestOptions.DeterministicMode": _DETERMINISTIC,
             },
         ),
+        Package("inference", _INFERENCE, {}),
         Package(
             "grpc.health.v1",
             {
@@ -302,3 +341,14 @@ PredictionLog = message_class("tensorflow.serving.PredictionLog")
 
 HealthCheckRequest = message_class("grpc.health.v1.HealthCheckRequest")
 HealthCheckResponse = message_class("grpc.health.v1.HealthCheckResponse")
+
+ServerLiveRequest = message_class("inference.ServerLiveRequest")
+ServerLiveResponse = message_class("inference.ServerLiveResponse")
+ServerReadyRequest = message_class("inference.ServerReadyRequest")
+ServerReadyResponse = message_class("inference.ServerReadyResponse")
+ModelReadyRequest = message_class("inference.ModelReadyRequest")
+ModelReadyResponse = message_class("inference.ModelReadyResponse")
+ModelMetadataRequest = message_class("inference.ModelMetadataRequest")
+ModelMetadataResponse = message_class("inference.ModelMetadataResponse")
+ModelInferRequest = message_class("inference.ModelInferRequest")
+ModelInferResponse = message_class("inference.ModelInferResponse")

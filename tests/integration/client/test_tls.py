@@ -92,11 +92,11 @@ def test_a_trusted_server_answers(made, transport):
 @pytest.mark.parametrize(
     ("case", "what", "action"),
     [
-        ("asked without TLS", "asked without it", "--ca_file"),
-        ("this machine's CAs", "not accepted: unable to get local issuer", "--ca_file"),
-        ("another CA", "not accepted: unable to get local issuer", "--ca_file"),
+        ("asked without TLS", "asked without it", "--ca,"),
+        ("this machine's CAs", "not accepted: unable to get local issuer", "--ca"),
+        ("another CA", "not accepted: unable to get local issuer", "--ca"),
         ("another name", "IP address mismatch", "localhost, models.example"),
-        ("expired", "not accepted: certificate has expired", "--ca_file"),
+        ("expired", "not accepted: certificate has expired", "--ca"),
     ],
 )
 def test_what_is_wrong_is_told_at_once(made, transport, case, what, action):
