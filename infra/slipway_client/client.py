@@ -43,12 +43,16 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Signature:
-    """One way to ask a model. method: predict, classify, regress, or the server's own name for it."""
+    """One way to ask a model. method: predict, classify, regress, or the server's own name for it.
+
+    defaults: the inputs that a request may leave out.
+    """
 
     name: str
     method: str
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
+    defaults: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,8 @@ class VersionStatus:
 
 @dataclass(frozen=True)
 class Answer:
-    """outputs: key -> array; for classify "classes" (bytes) and "scores", [examples, classes].
+    """outputs: key -> array; for classify "classes" (bytes) and "scores", [examples, classes]; for regress
+    "outputs", [examples].
 
     version: of the model that answered, or None if the transport does not tell (REST).
     """
@@ -153,6 +158,11 @@ class Client(ABC):
 
     @abstractmethod
     def classify(
+        self, model: str, signature: str, examples: Examples, *, version: int | None = None
+    ) -> Answer: ...
+
+    @abstractmethod
+    def regress(
         self, model: str, signature: str, examples: Examples, *, version: int | None = None
     ) -> Answer: ...
 

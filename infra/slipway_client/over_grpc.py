@@ -28,6 +28,7 @@ _STATES = messages.ModelVersionStatus.State
 _METHODS = {
     "Predict": ("PredictionService", messages.PredictResponse),
     "Classify": ("PredictionService", messages.ClassificationResponse),
+    "Regress": ("PredictionService", messages.RegressionResponse),
     "GetModelMetadata": ("PredictionService", messages.GetModelMetadataResponse),
     "GetModelStatus": ("ModelService", messages.GetModelStatusResponse),
 }
@@ -108,10 +109,19 @@ class GrpcClient(client.Client):
         request = classify_request(model, signature, examples, version=version)
         return self._classified(self._call("Classify", request, model))
 
+    def regress(
+        self, model: str, signature: str, examples: Examples, *, version: int | None = None
+    ) -> Answer:
+        request = regress_request(model, signature, examples, version=version)
+        return self._regressed(self._call("Regress", request, model))
+
     def prepare(self, model: str, request: FixedRequest) -> Callable[[], Answer]:
         if request.method == "predict":
             wire = predict_request(model, request.signature, request.inputs).SerializeToString()
             return lambda: self._predicted(self._call("Predict", wire, model))
+        if request.method == "regress":
+            wire = regress_request(model, request.signature, request.examples).SerializeToString()
+            return lambda: self._regressed(self._call("Regress", wire, model))
         wire = classify_request(model, request.signature, request.examples).SerializeToString()
         return lambda: self._classified(self._call("Classify", wire, model))
 
@@ -128,6 +138,10 @@ class GrpcClient(client.Client):
         rows = [[(one.label.encode(), one.score) for one in row.classes] for row in listed]
         with self._reading():
             return Answer(client.classification(rows), _version(answer))
+
+    def _regressed(self, answer: Message) -> Answer:
+        values = [one.value for one in answer.result.regressions]
+        return Answer({"outputs": np.array(values, np.float32)}, _version(answer))
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -179,7 +193,19 @@ def classify_request(
     """A ClassificationRequest with one tf.Example per example."""
     request = messages.ClassificationRequest()
     _spec(request, model, signature, version)
-    listed = request.input.example_list.examples
+    _fill(request.input.example_list.examples, examples)
+    return request
+
+
+def regress_request(model: str, signature: str, examples: Examples, *, version: int | None = None) -> Message:
+    """A RegressionRequest with one tf.Example per example."""
+    request = messages.RegressionRequest()
+    _spec(request, model, signature, version)
+    _fill(request.input.example_list.examples, examples)
+    return request
+
+
+def _fill(listed: Any, examples: Examples) -> None:
     for example in examples:
         features = listed.add().features.feature
         for name, values in example.items():
@@ -192,7 +218,6 @@ def classify_request(
                 features[name].int64_list.value.extend(flat.tolist())
             else:
                 features[name].float_list.value.extend(flat.tolist())
-    return request
 
 
 def _spec(request: Message, model: str, signature: str, version: int | None) -> None:
@@ -219,6 +244,7 @@ def _signature(name: str, one: Message) -> Signature:
         client.METHODS.get(one.method_name, one.method_name),
         {key: _tensor(info) for key, info in one.inputs.items()},
         {key: _tensor(info) for key, info in one.outputs.items()},
+        frozenset(one.defaults),
     )
 
 

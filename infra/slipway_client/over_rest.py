@@ -89,8 +89,14 @@ class RestClient(client.Client):
     def classify(
         self, model: str, signature: str, examples: Examples, *, version: int | None = None
     ) -> Answer:
-        body = json.dumps(_classify_body(signature, examples)).encode()
+        body = json.dumps(_examples_body(signature, examples)).encode()
         return self._classified(self._ask("POST", f"{_path(model, version)}:classify", body, model))
+
+    def regress(
+        self, model: str, signature: str, examples: Examples, *, version: int | None = None
+    ) -> Answer:
+        body = json.dumps(_examples_body(signature, examples)).encode()
+        return self._regressed(self._ask("POST", f"{_path(model, version)}:regress", body, model))
 
     def prepare(self, model: str, request: FixedRequest) -> Callable[[], Answer]:
         if request.method == "predict":
@@ -98,9 +104,10 @@ class RestClient(client.Client):
             body = json.dumps(_predict_body(request.signature, request.inputs)).encode()
             path = f"{_path(model, None)}:predict"
             return lambda: self._predicted(self._ask("POST", path, body, model), wanted)
-        body = json.dumps(_classify_body(request.signature, request.examples)).encode()
-        path = f"{_path(model, None)}:classify"
-        return lambda: self._classified(self._ask("POST", path, body, model))
+        body = json.dumps(_examples_body(request.signature, request.examples)).encode()
+        path = f"{_path(model, None)}:{request.method}"
+        read = self._classified if request.method == "classify" else self._regressed
+        return lambda: read(self._ask("POST", path, body, model))
 
     def close(self) -> None:
         with self._opening:
@@ -117,10 +124,14 @@ class RestClient(client.Client):
 
     def _classified(self, answer: Mapping[str, Any]) -> Answer:
         with self._reading("a classification"):
-            # Servers write "results" (util/json_tensor_test.cc); their REST documentation says "result".
-            rows = answer["results"] if "results" in answer else answer["result"]
-            pairs = [[(str(label).encode(), float(score)) for label, score in row] for row in rows]
+            pairs = [
+                [(str(label).encode(), float(score)) for label, score in row] for row in _results(answer)
+            ]
             return Answer(client.classification(pairs))
+
+    def _regressed(self, answer: Mapping[str, Any]) -> Answer:
+        with self._reading("a regression"):
+            return Answer({"outputs": np.array([float(value) for value in _results(answer)], np.float32)})
 
     @contextmanager
     def _reading(self, what: str) -> Iterator[None]:
@@ -188,6 +199,11 @@ class RestClient(client.Client):
         return self.unreachable(str(error) or type(error).__name__)
 
 
+def _results(answer: Mapping[str, Any]) -> Any:
+    """Servers write "results" (util/json_tensor_test.cc); their REST documentation says "result"."""
+    return answer["results"] if "results" in answer else answer["result"]
+
+
 def _path(model: str, version: int | None) -> str:
     path = f"/v1/models/{quote(model, safe='')}"
     return path if version is None else f"{path}/versions/{version}"
@@ -200,7 +216,7 @@ def _predict_body(signature: str, inputs: Mapping[str, Array]) -> dict[str, Any]
     }
 
 
-def _classify_body(signature: str, examples: Examples) -> dict[str, Any]:
+def _examples_body(signature: str, examples: Examples) -> dict[str, Any]:
     listed = [{name: _values(np.asarray(v)) for name, v in example.items()} for example in examples]
     return {"signature_name": signature, "examples": listed}
 
@@ -252,6 +268,7 @@ def _signature(name: str, one: Mapping[str, Any]) -> Signature:
         client.METHODS.get(method, method),
         {key: _tensor(info) for key, info in inputs.items()},
         {key: _tensor(info) for key, info in outputs.items()},
+        frozenset(one.get("defaults", {})),
     )
 
 
