@@ -136,7 +136,7 @@ def sample(client: Client, model: str, requests: Sequence[FixedRequest]) -> list
 def carried(
     client: Client, model: str, sampled: Sequence[tuple[FixedRequest, Answer]]
 ) -> tuple[list[tuple[FixedRequest, Answer]], str]:
-    """Those of a sample that the REST API can carry, and in words why it cannot carry others; empty if all."""
+    """Those of a sample that the REST API can carry, and why it cannot carry others; empty if it can."""
     metadata = client.metadata(model)
     kept, why = [], ""
     for request, answer in sampled:

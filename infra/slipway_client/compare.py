@@ -20,8 +20,8 @@ def difference(
 ) -> str:
     """Describe in one line where an answer differs from the expected one; empty if it does not.
 
-    Numbers may be `tolerance` and one step of their type apart (half 2.5 has neighbours at a distance of 0.002);
-    with tolerance 0 they must be equal. NaN equals NaN. Strings and classes must be the same.
+    Numbers may be `tolerance` and one step of their type apart (the next half after 2.5 is 2.502); with
+    tolerance 0 they must be equal. NaN equals NaN. Strings and classes must be the same.
     Of an output known by dtype and shape alone these are compared. An output that is missing counts as a
     difference, an additional one does not.
     """

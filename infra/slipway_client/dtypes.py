@@ -63,7 +63,7 @@ NUMBERS: Mapping[str, int] = {name: number for number, name in NAMES.items()}
 class Dtype:
     """How one type lies in memory and in a TensorProto.
 
-    numpy: numpy's name of it, empty when numpy has no such type; bfloat16 is there once ml_dtypes is imported.
+    numpy: numpy's name of it, empty when numpy has no such type; bfloat16 once ml_dtypes is imported.
     size: bytes per element. field: of TensorProto, the repeated one that lists the elements. code: the struct
     module's letter for an element (for its bits where `field` lists bits; for one of its two parts where it
     is complex). as_content: whether TensorFlow's make_tensor_proto writes more than one element into

@@ -74,8 +74,8 @@ def harmless(line: str) -> str:
 def cause(said: str) -> str:
     """The line of TensorFlow's words that says what was wrong; empty if none does.
 
-    TensorFlow writes it first. Where it happened in the graph, and how many errors there were, says nothing to
-    who sent the request.
+    TensorFlow writes it first. Where in the graph it happened, and how many errors there were, says nothing
+    to who sent the request.
     """
     lines = (line.strip() for line in said.splitlines())
     found = next((line for line in lines if line and not _AROUND.match(line)), "")

@@ -32,9 +32,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from slipway_client.errors import UsageError
-from slipway_client.json_values import DTYPES as DTYPES
-from slipway_client.json_values import Array as Array
 from slipway_client.json_values import (
+    DTYPES,
+    Array,
     BadValue,
     ShapeOnly,
     from_answer,
@@ -48,6 +48,19 @@ from slipway_client.json_values import (
     to_object,
     to_tensor,
 )
+
+__all__ = [
+    "DTYPES",
+    "METHODS",
+    "TOLERANCE",
+    "Array",
+    "FixedRequest",
+    "Method",
+    "parse",
+    "read",
+    "to_line",
+    "write",
+]
 
 Method = Literal["predict", "classify", "regress"]
 METHODS: tuple[Method, ...] = get_args(Method)
