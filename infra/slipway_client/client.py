@@ -21,7 +21,8 @@ from slipway_client.interface import (
     Transport,
     VersionStatus,
 )
-from slipway_client.requests import Array, FixedRequest
+from slipway_client.json_values import Array
+from slipway_client.requests import FixedRequest
 
 __all__ = [
     "Answer",
@@ -227,9 +228,7 @@ class AsyncClient(_Known):
             return answer
 
 
-def wait_available(
-    client: Client, model: str, *, timeout: float, interval: float = INTERVAL
-) -> int | None:
+def wait_available(client: Client, model: str, *, timeout: float, interval: float = INTERVAL) -> int | None:
     """Wait until a version of the model is AVAILABLE and return the newest such version's number, if any.
 
     An address that does not answer yet is asked again until `timeout` seconds have passed. Raises WrongModel

@@ -128,9 +128,7 @@ def _read(path: Path, what: str) -> bytes:
 def _token(raw: bytes, file: Path) -> str:
     text = raw.strip()
     if not text or not all(0x21 <= byte <= 0x7E for byte in text):  # nor may a header end early
-        raise UsageError(
-            "expected one token, of visible ASCII characters and nothing else", where=str(file)
-        )
+        raise UsageError("expected one token, of visible ASCII characters and nothing else", where=str(file))
     return text.decode("ascii")
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from slipway_client.interface import Answer, Api, Examples, Metadata, Steps, VersionStatus
-from slipway_client.requests import Array, FixedRequest
+from slipway_client.json_values import Array
+from slipway_client.requests import FixedRequest
 from slipway_client.v2 import V2
 
 # Statuses that tell nothing of the protocol: of a proxy in between, or of a server that is starting.

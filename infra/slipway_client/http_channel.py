@@ -187,9 +187,7 @@ class _Kept(http.client.HTTPConnection):
             if self._keep_alive is not None:
                 _keep_alive(plain, self._keep_alive)
             self.sock = (
-                plain
-                if self._trust is None
-                else self._trust.wrap_socket(plain, server_hostname=self._name)
+                plain if self._trust is None else self._trust.wrap_socket(plain, server_hostname=self._name)
             )
         except BaseException:
             plain.close()
@@ -231,7 +229,9 @@ def _unpacked(raw: bytes) -> bytes:
     try:
         out = unpacking.decompress(raw, _LARGEST)
     except zlib.error as error:
-        raise http.client.HTTPException(f"the answer is not the gzip data it is said to be: {error}") from error
+        raise http.client.HTTPException(
+            f"the answer is not the gzip data it is said to be: {error}"
+        ) from error
     if not unpacking.eof:
         raise http.client.HTTPException("the answer's gzip data has no end, or is longer than 2 GiB")
     return out

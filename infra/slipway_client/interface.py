@@ -17,7 +17,8 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from slipway_client.errors import NotReachable, RequestFailed, TimedOut, WrongModel, WrongSignature
-from slipway_client.requests import Array, FixedRequest
+from slipway_client.json_values import Array
+from slipway_client.requests import FixedRequest
 
 Transport = Literal["grpc", "rest"]
 Examples = Sequence[Mapping[str, Array]]
@@ -37,12 +38,16 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Signature:
-    """One way to ask a model. method: predict, classify, regress, or the server's own name for it."""
+    """One way to ask a model. method: predict, classify, regress, or the server's own name for it.
+
+    defaults: the inputs that a request may leave out.
+    """
 
     name: str
     method: str
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
+    defaults: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

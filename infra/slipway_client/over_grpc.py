@@ -22,7 +22,8 @@ from slipway_client.interface import (
     classification,
     regression,
 )
-from slipway_client.requests import Array, FixedRequest
+from slipway_client.json_values import Array
+from slipway_client.requests import FixedRequest
 from slipway_client.tensors import dtype_name, from_proto, to_proto
 
 Message = Any  # protobuf's classes are made at run time
@@ -78,12 +79,7 @@ class TensorFlowOverGrpc(Api):
 
     def regress(self, model: str, signature: str, examples: Examples, version: int | None) -> Steps[Answer]:
         request = regress_request(model, signature, examples, version=version)
-        reply = yield _asking("PredictionService", "Regress", request)
-        body = self.accepted(reply, model)
-        with self.reading("a regression"):
-            answer = messages.RegressionResponse.FromString(body)
-            values = [one.value for one in answer.result.regressions]
-            return Answer(regression(values), _version(answer))
+        return (yield from self._regressed(_asking("PredictionService", "Regress", request), model))
 
     def prepare(self, model: str, request: FixedRequest) -> Steps[Callable[[], Steps[Answer]]]:
         yield from ()
@@ -91,9 +87,13 @@ class TensorFlowOverGrpc(Api):
             predict = predict_request(model, request.signature, request.inputs)
             sent = _asking("PredictionService", "Predict", predict)
             return lambda: self._predicted(sent, model)
-        classify = classify_request(model, request.signature, request.examples)
-        asked = _asking("PredictionService", "Classify", classify)
-        return lambda: self._classified(asked, model)
+        if request.method == "classify":
+            classify = classify_request(model, request.signature, request.examples)
+            asked = _asking("PredictionService", "Classify", classify)
+            return lambda: self._classified(asked, model)
+        regress = regress_request(model, request.signature, request.examples)
+        wanted = _asking("PredictionService", "Regress", regress)
+        return lambda: self._regressed(wanted, model)
 
     def _predicted(self, request: Request, model: str) -> Steps[Answer]:
         body = self.accepted((yield request), model)
@@ -111,6 +111,13 @@ class TensorFlowOverGrpc(Api):
                 for row in answer.result.classifications
             ]
             return Answer(classification(rows), _version(answer))
+
+    def _regressed(self, request: Request, model: str) -> Steps[Answer]:
+        body = self.accepted((yield request), model)
+        with self.reading("a regression"):
+            answer = messages.RegressionResponse.FromString(body)
+            values = [one.value for one in answer.result.regressions]
+            return Answer(regression(values), _version(answer))
 
 
 def _asking(service: str, method: str, request: Message) -> Request:
@@ -140,9 +147,7 @@ def classify_request(
     return _with_examples(messages.ClassificationRequest(), model, signature, examples, version)
 
 
-def regress_request(
-    model: str, signature: str, examples: Examples, *, version: int | None = None
-) -> Message:
+def regress_request(model: str, signature: str, examples: Examples, *, version: int | None = None) -> Message:
     """A RegressionRequest with one tf.Example per example."""
     return _with_examples(messages.RegressionRequest(), model, signature, examples, version)
 
@@ -191,6 +196,7 @@ def _signature(name: str, one: Message) -> Signature:
         METHODS.get(one.method_name, one.method_name),
         {key: _tensor(info) for key, info in one.inputs.items()},
         {key: _tensor(info) for key, info in one.outputs.items()},
+        frozenset(one.defaults),
     )
 
 

@@ -26,7 +26,8 @@ from slipway_client.interface import (
     classification,
     regression,
 )
-from slipway_client.requests import Array, FixedRequest
+from slipway_client.json_values import Array
+from slipway_client.requests import FixedRequest
 from slipway_client.tensors import dtype_named, is_number
 
 
@@ -76,10 +77,8 @@ class TensorFlowOverRest(Api):
         return (yield from self._classified(request, model))
 
     def regress(self, model: str, signature: str, examples: Examples, version: int | None) -> Steps[Answer]:
-        body = _examples_body(signature, examples)
-        answer = self._read((yield _asking(f"{_path(model, version)}:regress", body)), model)
-        with self.reading("a regression"):
-            return Answer(regression([float(one) for one in _results(answer)]))
+        request = _asking(f"{_path(model, version)}:regress", _examples_body(signature, examples))
+        return (yield from self._regressed(request, model))
 
     def prepare(self, model: str, request: FixedRequest) -> Steps[Callable[[], Steps[Answer]]]:
         if request.method == "predict":
@@ -89,8 +88,9 @@ class TensorFlowOverRest(Api):
             sent = _asking(f"{_path(model, None)}:predict", body)
             return lambda: self._predicted(sent, model, wanted)
         listed = _examples_body(request.signature, request.examples)
-        asked = _asking(f"{_path(model, None)}:classify", listed)
-        return lambda: self._classified(asked, model)
+        asked = _asking(f"{_path(model, None)}:{request.method}", listed)
+        read = self._classified if request.method == "classify" else self._regressed
+        return lambda: read(asked, model)
 
     def _predicted(self, request: Request, model: str, wanted: Mapping[str, TensorSpec]) -> Steps[Answer]:
         answer = self._read((yield request), model)
@@ -103,8 +103,15 @@ class TensorFlowOverRest(Api):
     def _classified(self, request: Request, model: str) -> Steps[Answer]:
         answer = self._read((yield request), model)
         with self.reading("a classification"):
-            pairs = [[(str(label).encode(), float(score)) for label, score in row] for row in _results(answer)]
+            pairs = [
+                [(str(label).encode(), float(score)) for label, score in row] for row in _results(answer)
+            ]
             return Answer(classification(pairs))
+
+    def _regressed(self, request: Request, model: str) -> Steps[Answer]:
+        answer = self._read((yield request), model)
+        with self.reading("a regression"):
+            return Answer(regression([float(one) for one in _results(answer)]))
 
     def _read(self, reply: Reply, model: str) -> dict[str, Any]:
         body = self.accepted(reply, model)
@@ -188,6 +195,7 @@ def _signature(name: str, one: Mapping[str, Any]) -> Signature:
         METHODS.get(method, method),
         {key: _tensor(info) for key, info in inputs.items()},
         {key: _tensor(info) for key, info in outputs.items()},
+        frozenset(one.get("defaults", {})),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from slipway_client import messages
 from slipway_client.dtypes import DTYPES, NAMES, NUMBERS, NUMPY, DataType
 from slipway_client.errors import UsageError
-from slipway_client.requests import Array
+from slipway_client.json_values import Array
 
 TensorProto = Any  # protobuf's classes are made at run time
 

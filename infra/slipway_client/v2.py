@@ -28,7 +28,8 @@ from slipway_client.interface import (
     TensorSpec,
     VersionStatus,
 )
-from slipway_client.requests import Array, FixedRequest
+from slipway_client.json_values import Array
+from slipway_client.requests import FixedRequest
 
 # A datatype's name -> numpy's.
 DATATYPES: Mapping[str, np.dtype] = {

@@ -10,7 +10,7 @@ import numpy as np
 from slipway_client import messages
 from slipway_client.errors import UsageError
 from slipway_client.interface import Answer, Reply, Request, Steps
-from slipway_client.requests import Array
+from slipway_client.json_values import Array
 from slipway_client.v2 import (
     BYTES,
     V2,

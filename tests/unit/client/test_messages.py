@@ -267,7 +267,8 @@ def test_what_is_described_in_part_is_read_and_written_without_loss(name: str, s
 def test_a_tensor_of_any_dtype_has_the_generated_classes_bytes(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(dtypes.NUMPY)))
     shape = data.draw(arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4))
-    array = data.draw(arrays.arrays(np.dtype(name), shape))
+    drawn = np.uint16 if name == "bfloat16" else np.dtype(name)  # which hypothesis does not know
+    array = data.draw(arrays.arrays(drawn, shape)).view(name)
     raw = _bytes(to_proto(array))
     theirs = generated.message_class("tensorflow.TensorProto").FromString(raw)
     assert _bytes(theirs) == raw
