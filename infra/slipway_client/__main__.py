@@ -182,8 +182,8 @@ def _parser() -> argparse.ArgumentParser:
         "--protocol",
         choices=("auto", "tensorflow", "v2"),
         default="auto",
-        help="TensorFlow Serving's API, or the Open Inference Protocol of KServe, Triton, MLServer and OpenVINO"
-        " Model Server (default: auto, which asks the server)",
+        help="TensorFlow Serving's API, or v2, the Open Inference Protocol of KServe, Triton, MLServer and"
+        " OpenVINO Model Server (default: auto, which asks the server)",
     )
     add(
         "--contents",

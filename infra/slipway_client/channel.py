@@ -43,7 +43,8 @@ class Retries:
         if attempt >= self.attempts or status not in self.statuses:
             return None
         # Spread as gRPC does it, or clients that failed together would come back together.
-        return min(self.first * 2.0 ** (attempt - 1), self.most) * random.uniform(0.8, 1.2)
+        spread = random.uniform(0.8, 1.2)  # noqa: S311  # no secret
+        return min(self.first * 2.0 ** (attempt - 1), self.most) * spread
 
 
 @dataclass(frozen=True)

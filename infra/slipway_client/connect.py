@@ -43,22 +43,16 @@ class Options(TypedDict, total=False):
 def connect(server: str, transport: Transport = "grpc", **options: Unpack[Options]) -> Client:
     """A client for HOST:PORT; nothing is sent before the first call. options: see channel.Connection."""
     connection = Connection(server, transport, **options)
-    channel: Channel
-    if transport == "grpc":
-        channel = GrpcChannel(connection)
-    else:
-        channel = HttpChannel(connection)
+    channel: Channel = GrpcChannel(connection) if transport == "grpc" else HttpChannel(connection)
     return Client(connection, _api(connection), channel)
 
 
 def connect_async(server: str, transport: Transport = "grpc", **options: Unpack[Options]) -> AsyncClient:
     """As `connect`, for asyncio; called in the event loop that the client will be used in."""
     connection = Connection(server, transport, **options)
-    channel: AsyncChannel
-    if transport == "grpc":
-        channel = AsyncGrpcChannel(connection)
-    else:
-        channel = AsyncHttpChannel(connection)
+    channel: AsyncChannel = (
+        AsyncGrpcChannel(connection) if transport == "grpc" else AsyncHttpChannel(connection)
+    )
     return AsyncClient(connection, _api(connection), channel)
 
 

@@ -1,5 +1,6 @@
-"""The protobuf messages of TensorFlow Serving's API and of the Open Inference Protocol, with their descriptors
-built here.
+"""The protobuf messages of TensorFlow Serving's API and of the Open Inference Protocol.
+
+Their descriptors are built here.
 
 Names and numbers of fields are those of the public API, so the bytes are the same; nothing generated and
 nothing of TensorFlow is imported. The descriptors live in a pool of their own: the modules of

@@ -213,10 +213,12 @@ def from_values(values: Sequence[object], datatype: str, shape: Sequence[int]) -
             raise ValueError("an element of BYTES is not text")
         return out.reshape(shape)
     dtype = _dtype(datatype)
-    # numpy would make numbers of texts, and NaN of nothing.
-    if not all(isinstance(item, bool | int | float) for item in values):
-        raise ValueError(f"an element of {datatype} is not a number")
-    return np.array(values).astype(dtype).reshape(shape) if count else np.empty(shape, dtype)
+    # numpy would make numbers of texts, NaN of nothing, and whole numbers of others.
+    kinds = {"b": (bool,), "i": (int,), "u": (int,)}.get(dtype.kind, (int, float))
+    if not all(type(item) in kinds for item in values):
+        raise ValueError(f"an element is not of {datatype}")
+    exact = dtype if dtype.kind in "biu" else np.dtype(np.float64)
+    return np.array(values, exact).astype(dtype).reshape(shape)
 
 
 def texts(array: Array) -> list[bytes]:
