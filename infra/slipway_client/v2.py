@@ -51,6 +51,8 @@ BYTES = "BYTES"
 _NAMES = {dtype.name: name for name, dtype in DATATYPES.items()}
 _LENGTH = 4  # bytes before each element of raw BYTES, little-endian
 _LARGEST = 1 << 31
+# How servers refuse the metadata of a model that they do not serve now.
+_NOT_NOW = ("UNAVAILABLE", "INVALID_ARGUMENT", "FAILED_PRECONDITION")
 
 
 class V2(Api):
@@ -65,11 +67,18 @@ class V2(Api):
         """Ask whether the server lives."""
 
     @abstractmethod
-    def _is_ready(self, model: str) -> Steps[bool]:
-        """Ask for the model, or for the server if its name is empty. Raises WrongModel."""
+    def _readiness(self, model: str) -> Request:
+        """Ask whether the model is ready, or the server if its name is empty."""
 
     @abstractmethod
-    def _described(self, model: str, version: int | None) -> Steps[Described]: ...
+    def _is_ready(self, body: bytes) -> bool: ...
+
+    @abstractmethod
+    def _description(self, model: str, version: int | None) -> Request:
+        """Ask for a model's metadata."""
+
+    @abstractmethod
+    def _described(self, body: bytes) -> Described: ...
 
     @abstractmethod
     def _written(
@@ -78,19 +87,27 @@ class V2(Api):
 
     @abstractmethod
     def _read(self, body: bytes, reply: Reply) -> Answer:
-        """An answer's body. Raises ValueError and its like for what is none."""
+        """An answer. This and the other readers raise ValueError and its like for what is none."""
 
     def status(self, model: str) -> Steps[tuple[VersionStatus, ...]]:
-        if not (yield from self._is_ready(model)):
-            server = yield from self._is_ready("")
-            why = "the server is ready, the model is not" if server else "the server is not ready"
-            return (VersionStatus(None, "LOADING", why),)
-        described = yield from self._described(model, None)
-        numbers: Sequence[int | None] = _numbers(described) or (None,)
-        return tuple(VersionStatus(number, "AVAILABLE") for number in numbers)
+        ready = yield from self._ready(model)
+        # A model that the server does not have is called unready by some and refused by others in words of
+        # their own; its metadata is not found with all of them.
+        reply = yield self._description(model, None)
+        if ready or reply.status not in _NOT_NOW:
+            body = self.accepted(reply, model)
+        if ready:
+            with self.reading("metadata"):
+                numbers: Sequence[int | None] = _numbers(self._described(body)) or (None,)
+            return tuple(VersionStatus(number, "AVAILABLE") for number in numbers)
+        server = yield from self._ready("")
+        why = "the server is ready, the model is not" if server else "the server is not ready"
+        return (VersionStatus(None, "LOADING", f"({why}) {reply.said}".strip()),)
 
     def metadata(self, model: str, version: int | None) -> Steps[Metadata]:
-        described = yield from self._described(model, version)
+        body = self.accepted((yield self._description(model, version)), model)
+        with self.reading("metadata"):
+            described = self._described(body)
         only = Signature(UNNAMED, "predict", described.inputs, described.outputs)
         newest = max(_numbers(described), default=None) if version is None else version
         return Metadata(described.name or model, newest, {UNNAMED: only})
@@ -119,6 +136,11 @@ class V2(Api):
             raise _no(request.method.capitalize())
         sent = self._written(model, request.inputs, None, ())
         return lambda: self._answered(sent, model)
+
+    def _ready(self, model: str) -> Steps[bool]:
+        reply = yield self._readiness(model)
+        with self.reading("a readiness"):
+            return reply.status == "OK" and self._is_ready(reply.body)
 
     def _answered(self, request: Request, model: str) -> Steps[Answer]:
         reply = yield request
@@ -224,11 +246,6 @@ def from_values(values: Sequence[object], datatype: str, shape: Sequence[int]) -
 def texts(array: Array) -> list[bytes]:
     """The elements of an array of texts, as bytes."""
     return [item.encode() if isinstance(item, str) else bytes(item) for item in array.ravel().tolist()]
-
-
-def not_alive(status: str) -> bool:
-    """Whether a status says that a server or a model does not serve now, as several servers tell it."""
-    return status in ("UNAVAILABLE", "INVALID_ARGUMENT", "FAILED_PRECONDITION")
 
 
 def _count(shape: Sequence[int]) -> int:

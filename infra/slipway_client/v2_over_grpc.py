@@ -9,7 +9,7 @@ import numpy as np
 
 from slipway_client import messages
 from slipway_client.errors import UsageError
-from slipway_client.interface import Answer, Reply, Request, Steps
+from slipway_client.interface import Answer, Reply, Request
 from slipway_client.json_values import Array
 from slipway_client.v2 import (
     BYTES,
@@ -18,7 +18,6 @@ from slipway_client.v2 import (
     datatype_of,
     from_raw,
     from_values,
-    not_alive,
     number_of,
     spec,
     texts,
@@ -48,32 +47,25 @@ class V2OverGrpc(V2):
     def alive(self) -> Request:
         return _asking("ServerLive", messages.ServerLiveRequest())
 
-    def _is_ready(self, model: str) -> Steps[bool]:
+    def _readiness(self, model: str) -> Request:
         if model:
-            reply = yield _asking("ModelReady", messages.ModelReadyRequest(name=model))
-        else:
-            reply = yield _asking("ServerReady", messages.ServerReadyRequest())
-        if not_alive(reply.status):
-            return False
-        body = self.accepted(reply, model)
-        with self.reading("a readiness"):
-            kind = messages.ModelReadyResponse if model else messages.ServerReadyResponse
-            ready = bool(kind.FromString(body).ready)
-        if model and not ready:
-            yield from self._described(model, None)  # Triton says so of a model it does not have, too
-        return ready
+            return _asking("ModelReady", messages.ModelReadyRequest(name=model))
+        return _asking("ServerReady", messages.ServerReadyRequest())
 
-    def _described(self, model: str, version: int | None) -> Steps[Described]:
-        request = messages.ModelMetadataRequest(name=model, version=_word(version))
-        body = self.accepted((yield _asking("ModelMetadata", request)), model)
-        with self.reading("metadata"):
-            answer = messages.ModelMetadataResponse.FromString(body)
-            return Described(
-                answer.name,
-                list(answer.versions),
-                {one.name: spec(one.datatype, one.shape) for one in answer.inputs},
-                {one.name: spec(one.datatype, one.shape) for one in answer.outputs},
-            )
+    def _is_ready(self, body: bytes) -> bool:
+        return bool(messages.ModelReadyResponse.FromString(body).ready)  # the server's is written alike
+
+    def _description(self, model: str, version: int | None) -> Request:
+        return _asking("ModelMetadata", messages.ModelMetadataRequest(name=model, version=_word(version)))
+
+    def _described(self, body: bytes) -> Described:
+        answer = messages.ModelMetadataResponse.FromString(body)
+        return Described(
+            answer.name,
+            list(answer.versions),
+            {one.name: spec(one.datatype, one.shape) for one in answer.inputs},
+            {one.name: spec(one.datatype, one.shape) for one in answer.outputs},
+        )
 
     def _written(
         self, model: str, inputs: Mapping[str, Array], version: int | None, outputs: Sequence[str]

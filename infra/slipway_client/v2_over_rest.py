@@ -10,7 +10,7 @@ from urllib.parse import quote
 import numpy as np
 
 from slipway_client.errors import UsageError
-from slipway_client.interface import Answer, Reply, Request, Steps
+from slipway_client.interface import Answer, Reply, Request
 from slipway_client.json_values import Array
 from slipway_client.v2 import (
     BYTES,
@@ -19,7 +19,6 @@ from slipway_client.v2 import (
     datatype_of,
     from_raw,
     from_values,
-    not_alive,
     number_of,
     spec,
     texts,
@@ -34,27 +33,24 @@ class V2OverRest(V2):
     def alive(self) -> Request:
         return Request("/v2/health/live")
 
-    def _is_ready(self, model: str) -> Steps[bool]:
-        reply = yield Request(f"{_path(model, None)}/ready" if model else "/v2/health/ready")
-        if not_alive(reply.status):
-            if model:
-                yield from self._described(model, None)  # servers say so of models they do not have, too
-            return False
-        body = self.accepted(reply, model)
-        with self.reading("a readiness"):
-            said = json.loads(body) if body.strip() else {}
-            return not (isinstance(said, dict) and said.get("ready") is False)
+    def _readiness(self, model: str) -> Request:
+        return Request(f"{_path(model, None)}/ready" if model else "/v2/health/ready")
 
-    def _described(self, model: str, version: int | None) -> Steps[Described]:
-        body = self.accepted((yield Request(_path(model, version))), model)
-        with self.reading("metadata"):
-            answer = json.loads(body)
-            return Described(
-                str(answer.get("name", "")),
-                [str(one) for one in answer.get("versions") or []],
-                _specs(answer.get("inputs") or []),
-                _specs(answer.get("outputs") or []),
-            )
+    def _is_ready(self, body: bytes) -> bool:
+        said = json.loads(body) if body.strip() else {}  # most servers say it by the status alone
+        return not (isinstance(said, dict) and said.get("ready") is False)
+
+    def _description(self, model: str, version: int | None) -> Request:
+        return Request(_path(model, version))
+
+    def _described(self, body: bytes) -> Described:
+        answer = json.loads(body)
+        return Described(
+            str(answer.get("name", "")),
+            [str(one) for one in answer.get("versions") or []],
+            _specs(answer.get("inputs") or []),
+            _specs(answer.get("outputs") or []),
+        )
 
     def _written(
         self, model: str, inputs: Mapping[str, Array], version: int | None, outputs: Sequence[str]

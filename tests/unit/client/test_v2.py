@@ -11,7 +11,14 @@ import pytest
 from slipway_client import messages
 from slipway_client.check import check
 from slipway_client.connect import connect
-from slipway_client.errors import NotReady, RequestFailed, UsageError, WrongModel, WrongSignature
+from slipway_client.errors import (
+    NotReachable,
+    NotReady,
+    RequestFailed,
+    UsageError,
+    WrongModel,
+    WrongSignature,
+)
 from slipway_client.interface import Reply
 from slipway_client.v2 import DATATYPES, from_raw, to_raw
 from slipway_client.v2_over_grpc import FIELDS, V2OverGrpc, infer_request
@@ -101,7 +108,29 @@ def test_a_model_that_is_not_ready(transport):
         assert not client.ready("mnist")
         with pytest.raises(NotReady, match="no version") as caught:
             check(client, "mnist", PREDICTS, ready_timeout=0.1)
-    assert "the model: LOADING the server is not ready" in caught.value.tail
+    assert "the model: LOADING (the server is not ready)" in caught.value.tail
+
+
+@pytest.mark.parametrize(
+    ("ready", "described", "wanted"),
+    [
+        (Reply("UNKNOWN", said="a ModelNotFound"), Reply("NOT_FOUND", said="not found"), WrongModel),
+        (Reply("UNAUTHENTICATED"), Reply("UNAUTHENTICATED", said="who?"), RequestFailed),
+        (Reply("UNIMPLEMENTED"), Reply("UNIMPLEMENTED"), NotReachable),
+    ],
+)
+def test_what_a_server_refuses_is_told_by_the_models_metadata(ready, described, wanted):
+    with pytest.raises(wanted):
+        _run(V2OverGrpc("here", raw=True).status("m"), ready, described)
+
+
+def test_a_model_that_loads_is_told_in_the_servers_words():
+    loading = Reply("UNAVAILABLE", said="'m' has no available versions")
+    (found,) = _run(V2OverGrpc("here", raw=True).status("m"), Reply("OK"), loading, Reply("OK", b"\x08\x01"))
+    assert (found.state, found.error) == (
+        "LOADING",
+        "(the server is ready, the model is not) 'm' has no available versions",
+    )
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -112,9 +141,12 @@ def test_requests_that_the_protocol_does_not_have_are_refused_before_anything_is
         for ask in (client.classify, client.regress):
             with pytest.raises(UsageError, match="Open Inference Protocol has no"):
                 ask("mnist", "s", [{"x": ROW[0]}])
-    with InferenceStandIn(Conduct(declared=False)) as server, _client(server, transport) as client:
-        with pytest.raises(UsageError, match="has no Classify"):
-            check(client, "mnist", fixed_requests(1))
+    with (
+        InferenceStandIn(Conduct(declared=False)) as server,
+        _client(server, transport) as client,
+        pytest.raises(UsageError, match="has no Classify"),
+    ):
+        check(client, "mnist", fixed_requests(1))
 
 
 def _arrays():
@@ -250,9 +282,9 @@ def test_odd_json_is_the_servers_fault(body, headers):
 
 @pytest.mark.parametrize("said", [b"", b"{}", b'{"name": "m", "ready": true}', b'{"ready": false}'])
 def test_readiness_may_stand_in_the_body(said):
-    api = V2OverRest("here", raw=False)
-    ready = _run(api._is_ready("m"), Reply("OK", said))
-    assert ready is (b"false" not in said)
+    replies = (Reply("OK", said), Reply("OK", b"{}"), Reply("OK"))
+    (found,) = _run(V2OverRest("here", raw=False).status("m"), *replies)
+    assert found.state == ("LOADING" if b"false" in said else "AVAILABLE")
 
 
 def test_what_a_proxy_or_a_starting_server_says_decides_nothing_about_the_protocol():
