@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 from typing import Any
 
 from slipway_client.channel import AsyncChannel, Channel, Connection, Deadline, Retries, Wire
@@ -17,8 +18,18 @@ import grpc
 import grpc.aio
 
 _COMPRESSION = {"gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
-# What gRPC says of an end that the server sent; all other ends are its own.
-_FROM_THE_SERVER = "Error received from peer"
+# gRPC tells nowhere whether UNAVAILABLE came from the server. These are its own words for a connection that
+# could not be made or was lost.
+_NO_CONNECTION = re.compile(
+    "|".join(
+        (
+            r"failed to connect|connections to all|empty address list|resolving|resolution|lookup",
+            r"connection (reset|refused|closed|aborted|attempt)|broken pipe|recvmsg|sendmsg|socket closed",
+            r"goaway|stream removed|keepalive|ping timeout|handshak|endpoint|transport|subchannel",
+        )
+    ),
+    re.IGNORECASE,
+)
 
 
 class GrpcChannel(Channel):
@@ -68,9 +79,7 @@ class AsyncGrpcChannel(AsyncChannel):
 class _GrpcWire(Wire):
     def open(self, library: Any) -> Any:
         """A channel of grpc or of grpc.aio, which take the same."""
-        connection = self.connection
-        host, port = connection.address
-        target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        connection, target = self.connection, self.target()
         compression = _COMPRESSION.get(connection.compression or "")
         options = _options(connection)
         if connection.tls is None:
@@ -78,6 +87,10 @@ class _GrpcWire(Wire):
         tls = connection.tls
         trust = grpc.ssl_channel_credentials(tls.pem or None, tls.key, tls.chain)
         return library.secure_channel(target, trust, options, compression=compression)
+
+    def target(self) -> str:
+        host, port = self.connection.address
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         said = self.authorization()
@@ -91,7 +104,7 @@ class _GrpcWire(Wire):
         code, said = error.code().name, self.hidden(error.details() or "")
         if code == "DEADLINE_EXCEEDED":
             raise self.timed_out(deadline) from error
-        if code == "UNAVAILABLE" and _FROM_THE_SERVER not in (error.debug_error_string() or ""):
+        if code == "UNAVAILABLE" and (not said or _NO_CONNECTION.search(said)):
             return None, said
         return Reply(code, said=said), ""
 

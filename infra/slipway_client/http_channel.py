@@ -149,7 +149,7 @@ class _Addresses:
         self._guard = threading.Lock()
         self._known: list[Address] = []
         self._turns = itertools.count()
-        self._looked = 0.0
+        self._looked = -_LOOK_AGAIN
 
     def next(self) -> Address:
         if not self._in_turn:
@@ -157,15 +157,17 @@ class _Addresses:
         with self._guard:
             now = time.monotonic()
             if not self._known or now - self._looked > _LOOK_AGAIN:
-                found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-                self._known = sorted({(str(place[0]), self._port) for *_, place in found})
-                self._looked = now
+                self._known, self._looked = self._found(), now
             return self._known[next(self._turns) % len(self._known)]
+
+    def _found(self) -> list[Address]:
+        found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        return sorted({(str(place[0]), self._port) for *_, place in found})
 
     def forget(self) -> None:
         """Look the name up again: one of its addresses did not answer."""
         with self._guard:
-            self._looked = 0.0
+            self._known = []
 
 
 class _Kept(http.client.HTTPConnection):
@@ -210,6 +212,7 @@ class _Kept(http.client.HTTPConnection):
         while part := answer.read1(1 << 20):
             parts.append(part)
             sock.settimeout(deadline.left())
+        answer.close()  # or the connection takes no further request
         if answer.length:
             raise http.client.IncompleteRead(b"", answer.length)
         found = {name.lower(): value for name, value in answer.getheaders()}

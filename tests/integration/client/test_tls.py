@@ -12,12 +12,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from slipway.cli import app
 from slipway.core.errors import UsageError
 from slipway_client import probe
-from slipway_client.client import Tls, wait_available
+from slipway_client.__main__ import main as prove
+from slipway_client.client import Tls, Token, wait_available
 from slipway_client.connect import connect
 from slipway_client.errors import NotReachable, TlsFailed
 
 from tests.standins.load import one_round
-from tests.standins.model_server import ServerTls, StandIn, requests_file
+from tests.standins.model_server import Behaviour, ServerTls, StandIn, requests_file
 
 TRANSPORTS = ("grpc", "rest")
 NOW = datetime.datetime.now(datetime.UTC)
@@ -122,6 +123,54 @@ def test_a_server_that_wants_a_clients_certificate(made, transport):
         with pytest.raises(NotReachable) as failed:
             client.status("mnist")
         assert "certificate of its clients" in "".join(failed.value.lines())
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_client_with_a_certificate_is_let_in_and_one_of_another_ca_is_told(made, transport):
+    own = (made.server.certificate, made.server.key)
+    mutual = ServerTls(*own, client_ca=made.ca)
+    with StandIn(tls=mutual) as server:
+        with _client(server, transport, Tls(made.ca, *own)) as client:
+            assert client.ready("mnist")
+        with _client(server, transport, Tls(made.ca, made.other_ca, made.server.key)) as client:
+            with pytest.raises(NotReachable) as failed:
+                client.status("mnist")
+            assert "this client's certificate" in "".join(failed.value.lines())
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_the_servers_name_may_be_another_than_the_hosts(made, transport):
+    with StandIn(tls=made.server) as server:
+        with _client(server, transport, Tls(made.ca, server_name="models.example"), "127.0.0.1") as client:
+            assert client.ready("mnist")
+        with _client(server, transport, Tls(made.ca, server_name="other.example")) as client:
+            with pytest.raises(TlsFailed, match="ostname mismatch") as failed:
+                client.status("mnist")
+            assert "localhost, models.example" in failed.value.action
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_token_goes_over_tls_to_any_host(made, transport, tmp_path):
+    (tmp_path / "token").write_text("a-token")
+    port = "port" if transport == "grpc" else "rest_port"
+    with StandIn(Behaviour(token="a-token"), tls=made.server) as server:  # of a stand-in
+        address = f"localhost:{getattr(server, port)}"
+        token = Token(tmp_path / "token")
+        with connect(address, transport, timeout=60.0, tls=Tls(made.ca), token=token) as client:
+            assert client.ready("mnist")
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_the_command_speaks_mutual_tls(made, transport, tmp_path, capsys):
+    mutual = ServerTls(made.server.certificate, made.server.key, client_ca=made.ca)
+    asked = requests_file(tmp_path, count=2)
+    with StandIn(tls=mutual) as server:
+        port = server.port if transport == "grpc" else server.rest_port
+        words = [f"127.0.0.1:{port}", f"--transport={transport}", f"--requests={asked}", "--num_tests=2"]
+        words += [f"--ca={made.ca}", "--server-name=localhost", "--ready_timeout=0.1"]
+        own = [f"--cert={made.server.certificate}", f"--key={made.server.key}"]
+        assert (prove([*words, *own]), prove(words)) == (0, 3)
+    assert "--cert and --key" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
