@@ -229,6 +229,9 @@ def test_smoke_speaks_tls(made, transport, tmp_path, capsys, monkeypatch):
     with StandIn(tls=made.server) as server:
         port = server.port if transport == "grpc" else server.rest_port
         words = [f"--server=localhost:{port}", f"--transport={transport}", f"--requests={asked}"]
+        (tmp_path / "token").write_text("a-token")
+        server.behaviour.token = "a-token"  # of a stand-in
+        words.append(f"--token-file={tmp_path / 'token'}")
         right = _smoke(
             capsys, monkeypatch, tmp_path, *words, f"--ca-file={made.ca}", "--num-tests=4", "--json"
         )
@@ -244,10 +247,13 @@ def test_smoke_speaks_tls(made, transport, tmp_path, capsys, monkeypatch):
     ("words", "says"),
     [
         (["--tls"], "--tls: only with --server"),
-        (["--ca-file=x", "--model-name=y"], "--ca-file, --model-name: only with --server"),
+        (["--ca-file=x", "--model-name=y"], "--ca, --model-name: only with --server"),
         (["--work-dir=.", "--transport=rest"], "--work-dir, --transport: only with --server"),
         (["--server=h:1", "--requests=.", "--work-dir=."], "exclude each other"),
         (["--server=h:1", "--work-dir=.", "--transport=http"], "expected grpc or rest"),
+        (["--server=h:1", "--work-dir=.", "--protocol=v1"], "expected auto, tensorflow, v2"),
+        (["--token-file=x", "--protocol=v2"], "--token-file, --protocol: only with --server"),
+        (["--server=h:1", "--work-dir=.", "--cert=x"], "give both --cert and --key"),
         (["--server=h", "--work-dir=."], "expected HOST:PORT"),
     ],
 )
