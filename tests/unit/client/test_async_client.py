@@ -8,7 +8,6 @@ import socket
 
 import numpy as np
 import pytest
-from slipway_client import client as under_test
 from slipway_client.client import AsyncClient, Client, wait_available_async
 from slipway_client.connect import connect, connect_async
 from slipway_client.errors import NotReachable, NotReady, RequestFailed, TimedOut, UsageError, WrongModel
@@ -110,7 +109,7 @@ def test_waiting(monkeypatch):
         if len(waits) == 3:
             behaviour.state = "AVAILABLE"
 
-    monkeypatch.setattr(under_test.asyncio, "sleep", sleep)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
 
     async def wait(address, timeout):
         async with connect_async(address) as client:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import socket
+from http.client import HTTPException
 
 import grpc
 import numpy as np
 import pytest
-from slipway_client import channel, grpc_channel, http_channel
+from slipway_client import grpc_channel, http_channel
 from slipway_client.channel import Connection, Retries
 from slipway_client.connect import Options, connect
 from slipway_client.errors import NotReachable, RequestFailed, UsageError
@@ -73,7 +75,7 @@ def test_retries_that_mean_nothing_are_refused(values):
 
 
 def test_waits_double_up_to_the_most(monkeypatch):
-    monkeypatch.setattr(channel.random, "uniform", lambda _low, _high: 1.0)
+    monkeypatch.setattr(random, "uniform", lambda _low, _high: 1.0)
     retries = Retries(attempts=5, first=0.25, most=1.5)
     found = [retries.wait(attempt, "UNAVAILABLE") for attempt in range(1, 6)]
     assert found == [0.25, 0.5, 1.0, 1.5, None]
@@ -138,7 +140,7 @@ def test_one_connection_is_kept_for_requests_one_after_the_other():
 
 def test_what_gzip_data_is_not_is_told():
     for raw in (b"no gzip", b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03"):
-        with pytest.raises(http_channel.http.client.HTTPException, match="gzip data"):
+        with pytest.raises(HTTPException, match="gzip data"):
             http_channel._unpacked(raw)
 
 
