@@ -14,7 +14,7 @@ from slipway_client import client, messages
 from slipway_client.client import Answer, Examples, Metadata, Signature, TensorSpec, VersionStatus
 from slipway_client.errors import RequestFailed
 from slipway_client.requests import Array, FixedRequest
-from slipway_client.tensors import dtype_name, from_proto, to_proto
+from slipway_client.tensors import dtype_name, fill_example, from_proto, to_proto
 
 # gRPC's C core writes what it tries to stderr; what matters comes as an error with its words.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -207,17 +207,7 @@ def regress_request(model: str, signature: str, examples: Examples, *, version: 
 
 def _fill(listed: Any, examples: Examples) -> None:
     for example in examples:
-        features = listed.add().features.feature
-        for name, values in example.items():
-            flat = np.asarray(values).ravel()
-            if flat.dtype.kind in "OSU":
-                features[name].bytes_list.value.extend(
-                    item.encode() if isinstance(item, str) else item for item in flat.tolist()
-                )
-            elif flat.dtype.kind in "iub":
-                features[name].int64_list.value.extend(flat.tolist())
-            else:
-                features[name].float_list.value.extend(flat.tolist())
+        fill_example(listed.add(), example)
 
 
 def _spec(request: Message, model: str, signature: str, version: int | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -115,6 +116,21 @@ def from_proto(proto: TensorProto) -> Array:
     else:
         flat = np.array(given).astype(kind) if given else np.empty(0, kind)
     return _filled(flat, count).reshape(shape)
+
+
+def fill_example(example: Any, features: Mapping[str, Array]) -> None:
+    """Put features into a tf.Example message: whole numbers as int64, texts as bytes, others as floats."""
+    listed = example.features.feature
+    for name, values in features.items():
+        flat = np.asarray(values).ravel()
+        if flat.dtype.kind in "OSU":
+            listed[name].bytes_list.value.extend(
+                item.encode() if isinstance(item, str) else item for item in flat.tolist()
+            )
+        elif flat.dtype.kind in "iub":
+            listed[name].int64_list.value.extend(flat.tolist())
+        else:
+            listed[name].float_list.value.extend(flat.tolist())
 
 
 def _filled(flat: Array, count: int) -> Array:
