@@ -244,14 +244,15 @@ def _same_inputs(metadata: Metadata, name: str, requests: Sequence[FixedRequest]
 
 def _takes_examples(signature: Signature, request: FixedRequest, model: str, server: str) -> None:
     """As TensorFlow Serving has it: by a signature's tensors, whatever its method is."""
-    wanted = {"classes", "scores"} if request.method == "classify" else {"outputs"}
+    kinds = {"classify": {"classes", "scores"}, "regress": {"outputs"}}
+    wanted, gives = kinds[request.method], set(signature.outputs)
     takes = {key: spec.dtype for key, spec in signature.inputs.items()}
-    if takes == {"inputs": "string"} and wanted & set(signature.outputs):
+    if takes == {"inputs": "string"} and wanted & gives and len(gives) <= len(wanted):
         return
     given = ", ".join(f"{key} ({dtype})" for key, dtype in sorted(takes.items())) or "nothing"
     raise WrongSignature(
         f"signature {signature.name!r} of model {model} takes {given} and gives {_listed(signature.outputs)};"
-        f" {request.method} wants inputs (string: tf.Examples) and {' or '.join(sorted(wanted))}",
+        f" {request.method} wants inputs (string: tf.Examples) and {' or '.join(sorted(wanted))} alone",
         where=server,
         action="correct the requests, or export the model with the signature they use",
     )

@@ -114,7 +114,8 @@ def from_proto(proto: TensorProto) -> Array:
     elif known.field == "half_val":
         flat = np.array(given, np.uint16).view(kind)
     else:
-        flat = np.array(given).astype(kind) if given else np.empty(0, kind)
+        wide = np.uint64 if known.field == "uint64_val" else None  # of these numpy would make floats
+        flat = np.array(given, wide).astype(kind) if given else np.empty(0, kind)
     return _filled(flat, count).reshape(shape)
 
 

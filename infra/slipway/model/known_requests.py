@@ -46,8 +46,8 @@ def unrepeatable(asked: Iterable[FixedRequest]) -> list[str]:
         if isinstance(recorded, ShapeOnly)
     }
     return [
-        f"{output} is not the same twice: its dtype and shape are proved, its values are not (export the model "
-        "without what is random in it, or raise smoke.max_differences and say in smoke.requests what to expect)"
+        f"{output} is not the same twice: its dtype and shape are proved, its values are not (export the "
+        "model without what is random, or say in smoke.requests what is expected, with smoke.max_differences)"
         for output in sorted(outputs)
     ]
 

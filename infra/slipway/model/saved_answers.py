@@ -48,7 +48,9 @@ def answer(path: Path, requests: Iterable[FixedRequest]) -> tuple[FixedRequest, 
                 first, again = (_ask(session, signature, request) for _ in range(2))
             except (tf.errors.OpError, KeyError, ValueError, TypeError) as error:
                 raise ModelError(
-                    f"TensorFlow does not answer request {number} ({request.signature})", tail=reason(error)
+                    f"TensorFlow does not answer request {number} ({request.signature})",
+                    tail=reason(error),
+                    action="correct the request; `slipway model inspect` says what the signature takes",
                 ) from error
             out.append(replace(request, expected=_alike(request, first, again)))
         return tuple(out)
@@ -62,9 +64,10 @@ def _ask(session: Any, signature: Any, request: FixedRequest) -> dict[str, Array
     else:
         wanted = {"classes", "scores"} if request.method == "classify" else {"outputs"}
         fetch = {key: tensor for key, tensor in fetch.items() if key in wanted}
-        if list(signature.inputs) != ["inputs"] or not fetch:
+        alone = len(signature.outputs) <= len(wanted)
+        if list(signature.inputs) != ["inputs"] or not fetch or not alone:
             raise ValueError(
-                f"{request.method} wants the input inputs and {' or '.join(sorted(wanted))}, it takes "
+                f"{request.method} wants the input inputs and {' or '.join(sorted(wanted))} alone, it takes "
                 f"{_keys(signature.inputs)} and gives {_keys(signature.outputs)}"
             )
         serialized = np.array([_serialized(example) for example in request.examples], dtype=object)

@@ -218,7 +218,9 @@ def require_servable(description: ModelDescription) -> None:
         raise ModelError(
             f"{description.path} has no signature a server could answer",
             tail="\n".join(description.obstacles),
-            action="export it with signatures=..., see tf.saved_model.save",
+            action="export it with dense tensors, which the graph itself makes sparse or ragged"
+            if description.obstacles
+            else "export it with signatures=..., see tf.saved_model.save",
         )
     index = "variables/variables.index"
     data = [name for name in description.files if name.startswith("variables/variables.data-")]

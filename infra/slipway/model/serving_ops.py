@@ -66,7 +66,7 @@ def lacking(
         raise ModelError(
             f"{description.path} runs ops that TensorFlow does not have: {', '.join(google)}",
             where="image.server",
-            action="set image.server: tensorflow; Google's server has TensorFlow Text's and Decision Forests'",
+            action="set image.server: tensorflow; Google's server has those of Text and of Decision Forests",
         )
     return google
 

@@ -111,8 +111,8 @@ def _advice(proof: Proof, namespace: str) -> str:
             "kubectl up)"
         )
     return (
-        "read the server's log; answers differ when it serves other weights than the recorded ones, and when a "
-        "model is random (ask that without expected values, or allow smoke.max_differences)"
+        "read the server's log; answers differ when it serves other weights than the recorded ones, or when "
+        "the model is random (ask it without expected values, or allow smoke.max_differences)"
     )
 
 
