@@ -29,7 +29,8 @@ class Report:
     """What one server answered.
 
     requests: how many were sent, and errors: how many of them failed. compared: answers that have a recorded
-    one, and differences: how many of them are not like it. labelled: rows with a known label, and wrong: how
+    one, and differences: how many of them are not like it; by_form: how many of them have outputs known by
+    dtype and shape alone. labelled: rows with a known label, and wrong: how
     many of them were classified otherwise. versions: of the model, as the answers name them. failures: the
     first of each kind in words. latency in ms and per_second are of these requests; load: the figures of the
     steady load, or None if none was asked for.
@@ -50,6 +51,7 @@ class Report:
     per_second: float
     failures: tuple[str, ...] = ()
     load: Mapping[str, Any] | None = None
+    by_form: int = 0
     format: int = field(default=REPORT_FORMAT)
 
     @property
@@ -245,14 +247,15 @@ def _same_inputs(metadata: Metadata, name: str, requests: Sequence[FixedRequest]
 
 def _takes_examples(signature: Signature, request: FixedRequest, model: str, server: str) -> None:
     """As TensorFlow Serving has it: by a signature's tensors, whatever its method is."""
-    wanted = {"classes", "scores"} if request.method == "classify" else {"outputs"}
+    kinds = {"classify": {"classes", "scores"}, "regress": {"outputs"}}
+    wanted, gives = kinds[request.method], set(signature.outputs)
     takes = {key: spec.dtype for key, spec in signature.inputs.items()}
-    if takes == {"inputs": "string"} and wanted & set(signature.outputs):
+    if takes == {"inputs": "string"} and wanted & gives and len(gives) <= len(wanted):
         return
     given = ", ".join(f"{key} ({dtype})" for key, dtype in sorted(takes.items())) or "nothing"
     raise WrongSignature(
         f"signature {signature.name!r} of model {model} takes {given} and gives {_listed(signature.outputs)};"
-        f" {request.method} wants inputs (string: tf.Examples) and {' or '.join(sorted(wanted))}",
+        f" {request.method} wants inputs (string: tf.Examples) and {' or '.join(sorted(wanted))} alone",
         where=server,
         action="correct the requests, or export the model with the signature they use",
     )
@@ -271,7 +274,7 @@ def _report(
     statistics: Statistics,
     steady: Load | None,
 ) -> Report:
-    compared = differences = labelled = wrong = 0
+    compared = by_form = differences = labelled = wrong = 0
     versions: set[int] = set()
     failed: list[str] = []
     differing: list[str] = []
@@ -285,6 +288,7 @@ def _report(
             versions.add(end.answer.version)
         if request.expected is not None:
             compared += 1
+            by_form += any(isinstance(recorded, ShapeOnly) for recorded in request.expected.values())
             found = difference(request.expected, end.answer.outputs, request.tolerance)
             if found:
                 differences += 1
@@ -312,4 +316,5 @@ def _report(
         per_second=round(statistics.per_second, 1),
         failures=(*failed[:EXAMPLES_KEPT], *differing[:EXAMPLES_KEPT]),
         load=None if steady is None else steady.as_json(),
+        by_form=by_form,
     )

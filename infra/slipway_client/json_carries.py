@@ -26,10 +26,10 @@ def not_in_json(request: FixedRequest, signature: Signature, answer: Answer) -> 
         return "REST takes no request without inputs"
     if left := sorted(set(signature.inputs) - set(request.inputs)):
         return f"REST takes no request without input {left[0]}, which has a default"
-    for key, array in request.inputs.items():
+    for key, array in sorted(request.inputs.items()):
         if why := _no_array(array):
             return f"JSON cannot carry {why} (input {key})"
-    for key, array in answer.outputs.items():
+    for key, array in sorted(answer.outputs.items()):
         why = _no_array(array)
         if not why and dtype_of(array) == "string" and not key.endswith("_bytes") and not _is_text(array):
             why = "bytes that are no text"

@@ -93,6 +93,7 @@ _TENSORFLOW = {
     "FunctionDefLibrary": "*FunctionDef function 1",
     "FunctionDef": "OpDef signature 1, *NodeDef node_def 3",
     "OpDef": "string name 1",
+    "OpList": "*OpDef op 1",
     "SavedObjectGraph": """
         *SavedObject nodes 1, <string:SavedConcreteFunction> concrete_functions 2""",
     "SavedObject": """
@@ -318,6 +319,7 @@ def message_class(name: str) -> Any:
 TensorProto = message_class("tensorflow.TensorProto")
 Example = message_class("tensorflow.Example")
 MetaGraphDef = message_class("tensorflow.MetaGraphDef")
+OpList = message_class("tensorflow.OpList")
 SavedModel = message_class("tensorflow.SavedModel")
 
 ModelSpec = message_class("tensorflow.serving.ModelSpec")

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from slipway_client import messages
 from slipway_client.interface import (
     METHODS,
@@ -24,7 +22,7 @@ from slipway_client.interface import (
 )
 from slipway_client.json_values import Array
 from slipway_client.requests import FixedRequest
-from slipway_client.tensors import dtype_name, from_proto, to_proto
+from slipway_client.tensors import dtype_name, fill_example, from_proto, to_proto
 
 Message = Any  # protobuf's classes are made at run time
 
@@ -158,17 +156,7 @@ def _with_examples(
     _spec(request, model, signature, version)
     listed = request.input.example_list.examples
     for example in examples:
-        features = listed.add().features.feature
-        for name, values in example.items():
-            flat = np.asarray(values).ravel()
-            if flat.dtype.kind in "OSU":
-                features[name].bytes_list.value.extend(
-                    item.encode() if isinstance(item, str) else item for item in flat.tolist()
-                )
-            elif flat.dtype.kind in "iub":
-                features[name].int64_list.value.extend(flat.tolist())
-            else:
-                features[name].float_list.value.extend(flat.tolist())
+        fill_example(listed.add(), example)
     return request
 
 

@@ -112,7 +112,10 @@ def _advice(proof: Proof, namespace: str) -> str:
             f"read the log of the pods named here: `kubectl logs -n {namespace} POD` (`slipway env` sets "
             "kubectl up)"
         )
-    return "read the server's log; answers differ when it serves other weights than the recorded ones"
+    return (
+        "read the server's log; answers differ when it serves other weights than the recorded ones, or when "
+        "the model is random (ask it without expected values, or allow smoke.max_differences)"
+    )
 
 
 def of_deployment(
@@ -159,10 +162,8 @@ def _of_model(
                 "predict_and_classify_disagree", 0, sum(bool(one.methods_disagree) for one in tried)
             )
         )
-    if any(one.transports for one in tried):
-        held.append(
-            gates.at_most("grpc_and_rest_disagree", 0, sum(bool(one.transports_disagree) for one in tried))
-        )
+    if any(one.transports or one.not_over_rest for one in tried):
+        held.append(gates.transports_gate(tried))
     held += [gates.pod_gate(from_pod, settings), *([policy] if policy else [])]
     replicas = [gates.replica_proof(one, version, others, foreign.get(one.replica.pod, "")) for one in tried]
     if policy:
