@@ -82,8 +82,11 @@ _TENSORFLOW = {
     # in part: what a SavedModel's file says of its graphs and functions
     "SavedModel": "int64 saved_model_schema_version 1, *MetaGraphDef meta_graphs 2",
     "MetaGraphDef": """
-        MetaGraphDef.MetaInfoDef meta_info_def 1, GraphDef graph_def 2, <string:SignatureDef> signature_def 5,
+        MetaGraphDef.MetaInfoDef meta_info_def 1, GraphDef graph_def 2, SaverDef saver_def 3,
+        <string:SignatureDef> signature_def 5, *AssetFileDef asset_file_def 6,
         SavedObjectGraph object_graph_def 7""",
+    "SaverDef": "string restore_op_name 3",
+    "AssetFileDef": "TensorInfo tensor_info 1, string filename 2",
     "MetaGraphDef.MetaInfoDef": "*string tags 4, string tensorflow_version 5",
     "GraphDef": "*NodeDef node 1, FunctionDefLibrary library 2",
     "NodeDef": "string name 1, string op 2, <string:AttrValue> attr 5",
@@ -180,6 +183,7 @@ _SERVING = {
     "PerTaskSamplingConfig": "string dc 1, ?int32 task_index 2, double sampling_rate 3",
     "MonitoringConfig": "PrometheusConfig prometheus_config 1",
     "PrometheusConfig": "bool enable 1, string path 2",
+    "SSLConfig": "string server_key 1, string server_cert 2, string custom_ca 3, bool client_verify 4",
     # recorded requests: warm-up
     "PredictionLog": """
         LogMetadata log_metadata 1, ClassifyLog classify_log/log_type 2, RegressLog regress_log/log_type 3,
@@ -330,6 +334,8 @@ ClassificationRequest = message_class("tensorflow.serving.ClassificationRequest"
 ClassificationResponse = message_class("tensorflow.serving.ClassificationResponse")
 RegressionRequest = message_class("tensorflow.serving.RegressionRequest")
 RegressionResponse = message_class("tensorflow.serving.RegressionResponse")
+MultiInferenceRequest = message_class("tensorflow.serving.MultiInferenceRequest")
+MultiInferenceResponse = message_class("tensorflow.serving.MultiInferenceResponse")
 GetModelMetadataRequest = message_class("tensorflow.serving.GetModelMetadataRequest")
 GetModelMetadataResponse = message_class("tensorflow.serving.GetModelMetadataResponse")
 SignatureDefMap = message_class("tensorflow.serving.SignatureDefMap")
@@ -339,6 +345,7 @@ ModelVersionStatus = message_class("tensorflow.serving.ModelVersionStatus")
 ReloadConfigRequest = message_class("tensorflow.serving.ReloadConfigRequest")
 ReloadConfigResponse = message_class("tensorflow.serving.ReloadConfigResponse")
 ModelServerConfig = message_class("tensorflow.serving.ModelServerConfig")
+SSLConfig = message_class("tensorflow.serving.SSLConfig")
 MonitoringConfig = message_class("tensorflow.serving.MonitoringConfig")
 PredictionLog = message_class("tensorflow.serving.PredictionLog")
 
