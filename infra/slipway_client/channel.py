@@ -94,6 +94,9 @@ class Deadline:
         self.seconds = seconds
         self._end = time.monotonic() + seconds
 
+    def over(self) -> bool:
+        return time.monotonic() >= self._end
+
     def left(self) -> float:
         """Seconds left, never quite none: what comes next ends by its own timeout then."""
         return max(self._end - time.monotonic(), 0.001)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import http.client
+import io
 import itertools
 import json
 import socket
@@ -14,6 +15,7 @@ import time
 import zlib
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from slipway_client.channel import AsyncChannel, Channel, Connection, Deadline, Wire
@@ -205,19 +207,43 @@ class _Kept(http.client.HTTPConnection):
         sock = self.sock
         sock.settimeout(deadline.left())
         self.request("GET" if body is None else "POST", path, body, headers)
-        sock.settimeout(deadline.left())
+        self.response_class = partial(_Answer, deadline)
         answer = self.getresponse()
         last = answer.will_close
-        parts = []
-        while part := answer.read1(1 << 20):
-            parts.append(part)
-            sock.settimeout(deadline.left())
-        answer.close()  # or the connection takes no further request
-        if answer.length:
-            raise http.client.IncompleteRead(b"", answer.length)
+        raw = answer.read()
         found = {name.lower(): value for name, value in answer.getheaders()}
-        raw = b"".join(parts)
         return answer.status, found, _unpacked(raw) if found.get("content-encoding") == "gzip" else raw, last
+
+
+class _Answer(http.client.HTTPResponse):
+    """Ends at the deadline however slowly it comes: each read gets what is left, not the whole again."""
+
+    def __init__(self, deadline: Deadline, sock: socket.socket, *words: Any, **named: Any) -> None:
+        super().__init__(_Until(deadline, sock), *words, **named)  # type: ignore[arg-type]  # takes its makefile
+
+
+class _Until(io.RawIOBase):
+    """A socket's stream until a deadline."""
+
+    def __init__(self, deadline: Deadline, sock: socket.socket) -> None:
+        self._deadline, self._sock = deadline, sock
+        self._stream = sock.makefile("rb", buffering=0)
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, into: Any) -> int | None:
+        if self._deadline.over():
+            raise TimeoutError
+        self._sock.settimeout(self._deadline.left())
+        return self._stream.readinto(into)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
 
 
 def _keep_alive(plain: socket.socket, seconds: float) -> None:
