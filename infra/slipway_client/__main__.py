@@ -56,6 +56,7 @@ def _run(options: argparse.Namespace) -> Report:
         tls=tls,
         token=token,
         contents=options.contents,
+        authority=options.authority,
     ) as client:
         return check(
             client,
@@ -199,6 +200,12 @@ def _parser() -> argparse.ArgumentParser:
         default="",
         metavar="NAME",
         help="the name that the server's certificate must have, where it is not HOST",
+    )
+    add(
+        "--authority",
+        default="",
+        metavar="NAME",
+        help="the name to ask for where one address has many servers, as KServe's ingress (default: HOST)",
     )
     add(
         "--token_file",

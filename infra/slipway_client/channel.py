@@ -56,7 +56,8 @@ class Connection:
     host has, as a headless Service has one for each pod. keep_alive: seconds of silence after which a
     connection is tried (HTTP/2 pings, TCP keep-alive); None for never. compression: of requests (REST: gzip
     only); answers may be compressed as well then. contents: how the Open Inference Protocol's tensors are
-    written, raw bytes or typed values; None for raw over gRPC and JSON over REST.
+    written, raw bytes or typed values; None for raw over gRPC and JSON over REST. authority: whom a proxy
+    shall pass the request to, if it is not the server's host: the header Host, or gRPC's :authority.
 
     Raises UsageError for an address or an option that means nothing, and for a token that others could read.
     """
@@ -72,6 +73,7 @@ class Connection:
     keep_alive: float | None = None
     compression: Compression | None = None
     contents: Contents | None = None
+    authority: str = ""
 
     def __post_init__(self) -> None:
         host, _ = self.address

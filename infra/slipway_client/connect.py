@@ -38,6 +38,7 @@ class Options(TypedDict, total=False):
     keep_alive: float | None
     compression: Compression | None
     contents: Contents | None
+    authority: str
 
 
 def connect(server: str, transport: Transport = "grpc", **options: Unpack[Options]) -> Client:

@@ -143,6 +143,8 @@ def _options(connection: Connection) -> list[tuple[str, Any]]:
         ]
     if connection.tls is not None and connection.tls.server_name:
         options.append(("grpc.ssl_target_name_override", connection.tls.server_name))
+    if connection.authority:
+        options.append(("grpc.default_authority", connection.authority))
     return options
 
 

@@ -115,6 +115,8 @@ class HttpChannel(Channel):
 
     def _written(self, request: Request) -> tuple[bytes | None, dict[str, str]]:
         headers = dict(request.headers)
+        if self._wire.connection.authority:
+            headers["host"] = self._wire.connection.authority
         if said := self._wire.authorization():
             headers["authorization"] = said
         if self._wire.connection.compression is None:

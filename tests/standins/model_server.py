@@ -122,6 +122,7 @@ class StandIn:
     """Both ports, as long as the block runs. requests: how many Predict and Classify calls came.
 
     connections: the far ends that asked over REST. encodings: of the bodies that came over REST.
+    hosts: whom requests were for, by the header Host and by gRPC's :authority.
     """
 
     def __init__(self, behaviour: Behaviour | None = None, *, tls: ServerTls | None = None) -> None:
@@ -129,6 +130,7 @@ class StandIn:
         self.requests = 0
         self.connections: set[tuple[str, int]] = set()
         self.encodings: list[str | None] = []
+        self.hosts: list[str] = []
         self._counting = threading.Lock()
         self._pool = ThreadPoolExecutor(max_workers=16)
         self._server = grpc.server(self._pool, options=[("grpc.so_reuseport", 0)], interceptors=[_Door(self)])
@@ -242,6 +244,7 @@ class _Models:
         self._own = own
 
     def GetModelStatus(self, request: Any, context: Any) -> Any:
+        self._own.hosts.append(context._rpc_event.call_details.host.decode())  # grpcio tells it nowhere else
         behaviour = self._own.of(request.model_spec.name)
         if request.model_spec.name != behaviour.model:
             _not_found(context, request.model_spec.name)
@@ -348,6 +351,7 @@ def _handler(own: StandIn) -> type[BaseHTTPRequestHandler]:
 
         def _refused(self) -> bool:
             own.connections.add(self.client_address)
+            own.hosts.append(self.headers["Host"])
             token, given = own.behaviour.token, self.headers.get("Authorization", "")
             refused = bool(token) and given != f"Bearer {token}"
             if refused:

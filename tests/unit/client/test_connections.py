@@ -131,6 +131,17 @@ def test_compressed_requests_are_answered(transport):
         assert server.encodings == (["gzip"] if transport == "rest" else [])
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_request_may_be_for_another_host_than_it_is_sent_to(transport):
+    with StandIn() as server:
+        with _client(server, transport, authority="mnist.example") as client:
+            client.status("mnist")
+        with _client(server, transport) as client:
+            client.status("mnist")
+        here = server.address if transport == "grpc" else server.rest
+        assert server.hosts == ["mnist.example", here]
+
+
 def test_one_connection_is_kept_for_requests_one_after_the_other():
     with StandIn() as server, _client(server, "rest", keep_alive=30.0) as client:
         for _ in range(5):
