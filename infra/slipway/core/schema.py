@@ -27,12 +27,14 @@ from slipway.core.setting_types import (
     LabNetwork,
     ModelName,
     Namespace,
+    PathOrAddress,
     PodNetwork,
     ReachableNetwork,
     RegistryAddress,
     Repository,
     SavedWeights,
     ServiceNetwork,
+    Sha256,
     Suite,
     WebAddress,
 )
@@ -147,10 +149,21 @@ class DockerSettings(Section):
 class ModelSettings(Section):
     """The model: trained and exported, or brought along."""
 
-    path: ExistingPath | None = Field(
+    path: PathOrAddress | None = Field(
         None,
         description="an existing SavedModel directory (with saved_model.pb), or its parent of version "
-        "folders",
+        "folders; or the address of one: s3://, gs://, hf://, oci://, file://, or https:// of a tar or zip",
+    )
+    sha256: Sha256 | None = Field(
+        None,
+        description="what model.path must be: the sha256 over all its files, as `slipway model inspect` "
+        "tells it",
+    )
+    signature: PathOrAddress | None = Field(
+        None, description="an OpenSSF model signature of what model.path brings, as a file or by its address"
+    )
+    signing_key: ExistingPath | None = Field(
+        None, description="the public key (PEM, ECDSA) that this signature must be of"
     )
     name: ModelName = Field("mnist", description="servable name")
     beside: tuple[ExistingPath, ...] = Field(
@@ -311,7 +324,7 @@ class OneModel(Section):
 PER_MODEL: tuple[str, ...] = tuple(OneModel.model_fields)
 
 # Where a model comes from: one that brings its path takes none of these from the file's own section
-_SOURCES = ("data", "data_sha256", "weights")
+_SOURCES = ("data", "data_sha256", "weights", "sha256", "signature")
 
 
 class Settings(Section):
@@ -405,9 +418,20 @@ class Settings(Section):
         for key in ("data", "weights"):
             if self.model.path is not None and getattr(self.model, key) is not None:
                 out.append((f"model.{key}", "is not used when model.path brings a trained model"))
+        for key in ("sha256", "signature"):
+            if self.model.path is None and getattr(self.model, key) is not None:
+                out.append((f"model.{key}", "is only used with model.path, a model that is brought along"))
+        if self.model.signature is not None and self.model.signing_key is None:
+            out.append(("model.signature", "needs model.signing_key, the public key it must be of"))
+        if self.model.signing_key is not None and self.model.signature is None and self._brings_one():
+            out.append(("model.signing_key", "needs model.signature: without one nothing is checked"))
         if self.model.data_sha256 is not None and not isinstance(self.model.data, str):
             out.append(("model.data_sha256", "is only used with model.data as an address to download from"))
         return out + [("model.beside", problem) for problem in self.model.beside_problems()]
+
+    def _brings_one(self) -> bool:
+        """Whether this model is brought along: of several that one key stands for, some may be trained."""
+        return self.model.path is not None or not self.models
 
     def _overlaps(self) -> list[tuple[str, str]]:
         networks = {

@@ -35,6 +35,55 @@ def _directory_or_address(value: Path | str) -> Path | str:
     return value
 
 
+def _path_or_address(value: Path | str) -> Path | str:
+    """A file or folder here, or the address of one; `slipway.model` knows how to fetch it."""
+    if isinstance(value, Path):
+        return _existing(value)
+    url = _split(value)
+    example = ADDRESSES.get(url.scheme)
+    if example is None:
+        raise ValueError(f"expected a path, or an address: {', '.join(f'{one}://' for one in ADDRESSES)}")
+    if "@" in url.netloc:
+        raise ValueError(
+            "expected an address without a login: it comes from where the store's own tools find theirs"
+        )
+    if url.query or url.fragment or not value.isprintable() or " " in value:
+        raise ValueError(f"expected an address without query, fragment and blanks, such as {example}")
+    path = url.path.strip("/")
+    if url.scheme == "file":
+        complete = bool(path) and not url.netloc
+    elif url.scheme == "oci":
+        complete = OCI_ADDRESS.fullmatch(value) is not None
+    else:
+        complete = bool(url.hostname and (path or url.scheme in ("s3", "gs")))
+    if not complete:
+        raise ValueError(f"expected an address such as {example}")
+    return value
+
+
+# What an address may begin with, each with an example
+ADDRESSES = {
+    "s3": "s3://bucket/models/mnist",
+    "gs": "gs://bucket/models/mnist",
+    "hf": "hf://organisation/model@revision",
+    "oci": "oci://registry.example.com/models/mnist:1",
+    "https": "https://example.com/mnist.tar.gz",
+    "file": "file:///srv/models/mnist",
+}
+OCI_ADDRESS = re.compile(
+    r"oci://(?P<registry>[A-Za-z0-9.-]+(?::[0-9]{1,5})?)/(?P<repository>[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)"
+    r"(?=[:@])(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
+)
+
+
+def _sha256(value: str) -> str:
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", value):
+        raise ValueError(
+            "expected the 64 hexadecimal digits of a sha256, as `slipway model inspect` tells it"
+        )
+    return value.lower()
+
+
 def _saved_weights(path: Path) -> Path:
     for found in (path, path.with_name(f"{path.name}.index")):
         try:
@@ -156,6 +205,8 @@ _SUITE = r"[a-z][a-z0-9-]{0,40}"
 
 ExistingPath = Annotated[Path, AfterValidator(_existing)]
 DirectoryOrAddress = Annotated[Path | str, AfterValidator(_directory_or_address)]
+PathOrAddress = Annotated[Path | str, AfterValidator(_path_or_address)]
+Sha256 = Annotated[str, AfterValidator(_sha256)]
 SavedWeights = Annotated[Path, AfterValidator(_saved_weights)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 IPv4Address = Annotated[str, AfterValidator(_address)]
