@@ -57,7 +57,7 @@ def _in(path: Path, names: tuple[str, ...]) -> tuple[str, str] | None:
             if helper and (found := _asked(str(helper), name)) is not None:
                 return found
             if encoded := logins.get(name, {}).get("auth"):
-                user, _, password = base64.b64decode(encoded).decode().partition(":")
+                user, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
                 return user, password
     except (OSError, ValueError, AttributeError, binascii.Error) as error:
         raise EnvironmentFault(
