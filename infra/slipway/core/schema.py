@@ -21,10 +21,12 @@ from slipway.core.errors import UsageError
 from slipway.core.setting_types import (
     A_MODEL_NAME,
     MODEL_NAME,
+    Cpu,
     DirectoryOrAddress,
     ExistingPath,
     IPv4Address,
     LabNetwork,
+    Memory,
     ModelName,
     Namespace,
     PathOrAddress,
@@ -37,6 +39,8 @@ from slipway.core.setting_types import (
     Sha256,
     Suite,
     WebAddress,
+    bytes_of,
+    cores_of,
 )
 
 # The networks of a cluster where nobody sets others, which are the defaults of the role control_plane (a test
@@ -265,6 +269,14 @@ class DeploySettings(Section):
         le=3600,
         description="how long fewer replicas must have been enough before one is taken away",
     )
+    memory_request: Memory | None = Field(None, description="memory each replica is sure of, such as 512Mi")
+    memory_limit: Memory | None = Field(
+        None, description="memory at which a replica is ended, such as 2Gi: what the model takes and more"
+    )
+    cpu_request: Cpu | None = Field(
+        None, description="processor share each replica is sure of, such as 500m or 2"
+    )
+    cpu_limit: Cpu | None = Field(None, description="ceiling of a replica's processor use")
     pod_monitor: bool | None = Field(
         None,
         description="a PodMonitor too, for a cluster with the Prometheus operator; annotations tell others "
@@ -390,6 +402,7 @@ class Settings(Section):
         if self.cluster.kubeconfig is None and self.cluster.context is not None:
             out.append(("cluster.context", "is only used with cluster.kubeconfig, an existing cluster"))
         out += self._of_each(Settings._model_problems)
+        out += self._of_each(Settings._deploy_problems)
         out += several_models.clashes(self)
         return out + self._overlaps()
 
@@ -411,6 +424,14 @@ class Settings(Section):
         for key in ("username", "password_file", "ca_file"):
             if self.image.registry is None and getattr(self.image, key) is not None:
                 out.append((f"image.{key}", "is only used with image.registry, an existing registry"))
+        return out
+
+    def _deploy_problems(self) -> list[tuple[str, str]]:
+        deploy, out = self.deploy, []
+        for what, size in (("memory", bytes_of), ("cpu", cores_of)):
+            request, limit = getattr(deploy, f"{what}_request"), getattr(deploy, f"{what}_limit")
+            if request is not None and limit is not None and size(request) > size(limit):
+                out.append((f"deploy.{what}_request", f"{request} is more than deploy.{what}_limit, {limit}"))
         return out
 
     def _model_problems(self) -> list[tuple[str, str]]:

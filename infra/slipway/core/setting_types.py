@@ -215,6 +215,32 @@ ReachableNetwork = Annotated[str, AfterValidator(_reachable_network)]
 LabNetwork = Annotated[str, AfterValidator(_lab_network)]
 PodNetwork = Annotated[str, AfterValidator(_pod_network)]
 ServiceNetwork = Annotated[str, AfterValidator(_service_network)]
+_MEMORY = r"[0-9]+(Ki|Mi|Gi|k|M|G)?"
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+
+
+def bytes_of(memory: str) -> int:
+    """Bytes of an amount of memory as Kubernetes writes it, such as 512Mi."""
+    number = memory.rstrip("".join(_UNITS))
+    return int(number) * _UNITS[memory.removeprefix(number)]
+
+
+def cores_of(cpu: str) -> float:
+    """Processors of a share as Kubernetes writes it, such as 500m."""
+    return float(cpu.removesuffix("m")) / (1000 if cpu.endswith("m") else 1)
+
+
+_CPU = r"[0-9]+m|[0-9]+(\.[0-9]{1,3})?"
+Memory = Annotated[
+    str,
+    AfterValidator(_like(_MEMORY, "bytes, such as 512Mi or 2Gi")),
+    WithJsonSchema({"type": "string", "pattern": f"^({_MEMORY})$"}),
+]
+Cpu = Annotated[
+    str,
+    AfterValidator(_like(_CPU, "processors, such as 500m or 2")),
+    WithJsonSchema({"type": "string", "pattern": f"^({_CPU})$"}),
+]
 Namespace = Annotated[
     str,
     AfterValidator(_like(_NAMESPACE, "lower-case letters, digits and dashes, at most 42, such as serving")),

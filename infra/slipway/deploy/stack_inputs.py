@@ -26,6 +26,10 @@ def config(settings: Settings, image: ImageRef, registry: Registry | None) -> di
         "maxReplicas": settings.deploy.max_replicas,
         "targetCpu": settings.deploy.target_cpu,
         "scaleDownSeconds": settings.deploy.scale_down_seconds,
+        "memoryRequest": settings.deploy.memory_request,
+        "memoryLimit": settings.deploy.memory_limit,
+        "cpuRequest": settings.deploy.cpu_request,
+        "cpuLimit": settings.deploy.cpu_limit,
         "podMonitor": None
         if settings.deploy.pod_monitor is None
         else str(settings.deploy.pod_monitor).lower(),
