@@ -35,6 +35,7 @@ from slipway.core.setting_types import (
     RegistryAddress,
     Repository,
     SavedWeights,
+    SecretName,
     ServiceNetwork,
     Sha256,
     Suite,
@@ -277,6 +278,15 @@ class DeploySettings(Section):
         None, description="processor share each replica is sure of, such as 500m or 2"
     )
     cpu_limit: Cpu | None = Field(None, description="ceiling of a replica's processor use")
+    tls_secret: SecretName | None = Field(
+        None, description="an existing kubernetes.io/tls Secret, with which gRPC and REST speak TLS"
+    )
+    tls_clients: bool | None = Field(
+        None, description="clients must show a certificate signed by that Secret's ca.crt"
+    )
+    token_secret: SecretName | None = Field(
+        None, description="an existing Secret: only who sends a bearer token of its key `token` is served"
+    )
     pod_monitor: bool | None = Field(
         None,
         description="a PodMonitor too, for a cluster with the Prometheus operator; annotations tell others "
@@ -427,7 +437,13 @@ class Settings(Section):
         return out
 
     def _deploy_problems(self) -> list[tuple[str, str]]:
-        deploy, out = self.deploy, []
+        deploy = self.deploy
+        out: list[tuple[str, str]] = []
+        for key in ("tls_secret", "token_secret"):
+            if getattr(deploy, key) is not None and self.image.server != "portable":
+                out.append((f"deploy.{key}", "is only used with image.server: portable"))
+        if deploy.tls_clients and deploy.tls_secret is None:
+            out.append(("deploy.tls_clients", "is only used with deploy.tls_secret"))
         for what, size in (("memory", bytes_of), ("cpu", cores_of)):
             request, limit = getattr(deploy, f"{what}_request"), getattr(deploy, f"{what}_limit")
             if request is not None and limit is not None and size(request) > size(limit):

@@ -241,6 +241,12 @@ Cpu = Annotated[
     AfterValidator(_like(_CPU, "processors, such as 500m or 2")),
     WithJsonSchema({"type": "string", "pattern": f"^({_CPU})$"}),
 ]
+_SECRET = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"  # noqa: S105  # a pattern
+SecretName = Annotated[
+    str,
+    AfterValidator(_like(_SECRET, "the name of a Secret: lower-case letters, digits, dashes and dots")),
+    WithJsonSchema({"type": "string", "pattern": f"^{_SECRET}$"}),
+]
 Namespace = Annotated[
     str,
     AfterValidator(_like(_NAMESPACE, "lower-case letters, digits and dashes, at most 42, such as serving")),
