@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from slipway_client.check import Report, check, selection
-from slipway_client.client import Tls
 from slipway_client.connect import connect
+from slipway_client.credentials import Tls, Token
 from slipway_client.errors import SlipwayError
 from slipway_client.loop import Ended
 from slipway_client.requests import read
@@ -23,7 +23,8 @@ from slipway_client.requests import read
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code. It writes to stdout and stderr only."""
-    options = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    options = _parser().parse_args([_spelled(word) for word in words])
     try:
         report = _run(options)
     except SlipwayError as error:
@@ -43,9 +44,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> Report:
-    tls = Tls(options.ca_file) if options.tls or options.ca_file else None
+    files = (options.ca, options.cert, options.key)
+    tls = Tls(*files, options.server_name) if options.tls or options.server_name or any(files) else None
+    token = Token(options.token_file, without_tls=options.token_without_tls) if options.token_file else None
     fixed = read(options.requests)
-    with connect(options.server, options.transport, timeout=options.timeout, tls=tls) as client:
+    with connect(
+        options.server,
+        options.transport,
+        protocol=options.protocol,
+        timeout=options.timeout,
+        tls=tls,
+        token=token,
+        contents=options.contents,
+        authority=options.authority,
+    ) as client:
         return check(
             client,
             options.model_name,
@@ -91,9 +103,11 @@ def _lines(report: Report) -> list[str]:
 
 
 _DESCRIPTION = """\
-Ask a TensorFlow Serving (or a server with its API) for predictions, and compare
-every answer with the recorded one. Prints a dot for each answer and an x for each
-error, and then the share of requests that failed or were answered wrong.
+Ask a model server for predictions, and compare every answer with the recorded
+one: a TensorFlow Serving or a server with its API, or one that speaks the Open
+Inference Protocol. Prints a dot for each answer and an x for each error, and then
+the share of requests that failed or were answered wrong. Flags may be written with
+- in place of _.
 """
 _EXIT_CODES = """\
 exit codes:
@@ -165,8 +179,45 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="exit with 1 when a smaller share of the labelled rows is classified right (default: 0)",
     )
+    add(
+        "--protocol",
+        choices=("auto", "tensorflow", "v2"),
+        default="auto",
+        help="TensorFlow Serving's API, or v2, the Open Inference Protocol of KServe, Triton, MLServer and"
+        " OpenVINO Model Server (default: auto, which asks the server)",
+    )
+    add(
+        "--contents",
+        choices=("raw", "typed"),
+        help="with v2: write tensors as bytes, or as values (default: raw with grpc, typed with rest)",
+    )
     add("--tls", action="store_true", help="speak TLS and trust the CAs this machine trusts")
-    add("--ca_file", type=Path, metavar="FILE", help="speak TLS and trust the CA in this PEM file")
+    add("--ca", "--ca_file", type=Path, metavar="FILE", help="speak TLS and trust the CA in this PEM file")
+    add("--cert", type=Path, metavar="FILE", help="speak TLS with this certificate of the client's own")
+    add("--key", type=Path, metavar="FILE", help="the key of --cert, a PEM file without a password")
+    add(
+        "--server_name",
+        default="",
+        metavar="NAME",
+        help="the name that the server's certificate must have, where it is not HOST",
+    )
+    add(
+        "--authority",
+        default="",
+        metavar="NAME",
+        help="the name to ask for where one address has many servers, as KServe's ingress (default: HOST)",
+    )
+    add(
+        "--token_file",
+        type=Path,
+        metavar="FILE",
+        help="send the token in this file with every request; it is read again when it changes",
+    )
+    add(
+        "--token_without_tls",
+        action="store_true",
+        help="send the token without TLS to other machines too, where something else encrypts",
+    )
     add(
         "--load",
         action="store_true",
@@ -174,6 +225,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--json", action="store_true", help="print one JSON document on stdout and nothing else there")
     return parser
+
+
+def _spelled(word: str) -> str:
+    """A flag as it is declared: --num-tests is --num_tests."""
+    if not word.startswith("--"):
+        return word
+    flag, equals, value = word.partition("=")
+    return f"--{flag[2:].replace('-', '_')}{equals}{value}"
 
 
 def _count(text: str) -> int:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
-from slipway_client.client import Answer, Client, Metadata, wait_available
+from slipway_client.client import Answer, Client, Metadata, Signature, wait_available
 from slipway_client.compare import difference, disagreement, predicted_classes
 from slipway_client.errors import WrongSignature
+from slipway_client.interface import UNNAMED
+from slipway_client.json_carries import not_in_json
+from slipway_client.json_values import Array, ShapeOnly, is_floating
 from slipway_client.loop import Ended, Load, each, load
-from slipway_client.requests import FixedRequest
+from slipway_client.requests import METHODS, FixedRequest
 from slipway_client.statistics import Latency, Statistics, summarize
 
 REPORT_FORMAT = 1
@@ -26,7 +29,8 @@ class Report:
     """What one server answered.
 
     requests: how many were sent, and errors: how many of them failed. compared: answers that have a recorded
-    one, and differences: how many of them are not like it. labelled: rows with a known label, and wrong: how
+    one, and differences: how many of them are not like it; by_form: how many of them have outputs known by
+    dtype and shape alone. labelled: rows with a known label, and wrong: how
     many of them were classified otherwise. versions: of the model, as the answers name them. failures: the
     first of each kind in words. latency in ms and per_second are of these requests; load: the figures of the
     steady load, or None if none was asked for.
@@ -47,6 +51,7 @@ class Report:
     per_second: float
     failures: tuple[str, ...] = ()
     load: Mapping[str, Any] | None = None
+    by_form: int = 0
     format: int = field(default=REPORT_FORMAT)
 
     @property
@@ -126,27 +131,55 @@ def check(
 def sample(client: Client, model: str, requests: Sequence[FixedRequest]) -> list[tuple[FixedRequest, Answer]]:
     """Answers to a few requests of each method, to compare with those of another server or transport."""
     asked: list[FixedRequest] = []
-    for method in ("predict", "classify"):
+    for method in METHODS:
         asked += [one for one in requests if one.method == method][:AGREE_ON]
     return [(one, client.prepare(model, one)()) for one in asked]
+
+
+def carried(
+    client: Client, model: str, sampled: Sequence[tuple[FixedRequest, Answer]]
+) -> tuple[list[tuple[FixedRequest, Answer]], str]:
+    """Those of a sample that the REST API can carry, and why it cannot carry others; empty if it can."""
+    metadata = client.metadata(model)
+    kept, why = [], ""
+    for request, answer in sampled:
+        said = not_in_json(request, metadata.signature(request.signature, client.server), answer)
+        why = why or said
+        if not said:
+            kept.append((request, answer))
+    return kept, why
 
 
 def unlike(
     ours: Sequence[tuple[FixedRequest, Answer]], theirs: Sequence[tuple[FixedRequest, Answer]], word: str
 ) -> str:
-    """Describe the first answer that differs between two samples; empty if they are alike."""
+    """Describe the first answer that differs between two samples; empty if they are alike.
+
+    Where an answer was recorded, its outputs are compared, those of which only the form is known by that.
+    """
     for number, ((request, one), (_, other)) in enumerate(zip(ours, theirs, strict=True), 1):
-        found = difference(other.outputs, one.outputs, request.tolerance, word=word)
+        found = difference(_comparable(request, other), one.outputs, request.tolerance, word=word)
         if found:
             return f"request {number} ({request.method}): {found}"
     return ""
+
+
+def _comparable(request: FixedRequest, answer: Answer) -> Mapping[str, Array | ShapeOnly]:
+    if request.expected is None:
+        return answer.outputs
+    return {
+        name: recorded if isinstance(recorded, ShapeOnly) else answer.outputs[name]
+        for name, recorded in request.expected.items()
+        if name in answer.outputs
+    }
 
 
 def methods_agree(client: Client, model: str, requests: Sequence[FixedRequest]) -> tuple[int, str]:
     """Ask Predict for what the Classify requests ask. Returns how many, and the first disagreement.
 
     A Classify request can be compared if its examples have one feature of numbers, and the Predict signature
-    of the requests has one input of that length and one output of scores.
+    of the requests has one input of that length and one output of scores. Signatures whose recorded answers
+    contradict each other are of different functions: these are not compared.
     """
     predict = next((one for one in requests if one.method == "predict" and len(one.inputs) == 1), None)
     if predict is None:
@@ -162,15 +195,28 @@ def methods_agree(client: Client, model: str, requests: Sequence[FixedRequest]) 
             continue
         batch = np.stack(rows).astype(sample.dtype).reshape((len(rows), *sample.shape[1:]))
         scores = client.predict(model, predict.signature, {key: batch}).outputs
-        numbers = [array for array in scores.values() if array.dtype.kind == "f" and array.ndim == 2]
+        numbers = [array for array in scores.values() if is_floating(array.dtype) and array.ndim == 2]
         if len(numbers) != 1:
             continue
+        if predict.expected and request.expected and _differ_as_recorded(numbers[0], request):
+            continue  # what they answer is compared with what is recorded of each
         asked += 1
         answer = client.classify(model, request.signature, request.examples)
         found = disagreement(numbers[0], answer.outputs, request.tolerance)
         if found:
             return asked, found
     return asked, ""
+
+
+def _differ_as_recorded(scores: Array, request: FixedRequest) -> bool:
+    """Whether Predict's scores contradict the recorded classification too: logits, or another network."""
+    recorded = request.expected or {}
+    known = recorded.get("scores")
+    if not isinstance(known, np.ndarray):
+        return True  # classes alone
+    classes = recorded.get("classes")
+    named = classes if isinstance(classes, np.ndarray) else np.full(known.shape, b"", dtype=object)
+    return bool(disagreement(scores, {"classes": named, "scores": known}, request.tolerance))
 
 
 def _prepared(client: Client, model: str, requests: Sequence[FixedRequest]) -> list[Callable[[], Any]]:
@@ -186,20 +232,37 @@ def _same_inputs(metadata: Metadata, name: str, requests: Sequence[FixedRequest]
     for one in requests:
         if one.signature != name:
             continue
-        if signature.method in ("predict", "classify", "regress") and signature.method != one.method:
+        if signature.name == UNNAMED and not signature.inputs:
+            continue  # a model behind the Open Inference Protocol need not tell what it takes
+        if one.method != "predict":
+            _takes_examples(signature, one, metadata.model, server)
+        elif set(one.inputs) | signature.defaults != set(signature.inputs) | signature.defaults:
             raise WrongSignature(
-                f"signature {name!r} of model {metadata.model} is for {signature.method},"
-                f" the requests use it for {one.method}",
-                where=server,
-                action="correct the requests, or export the model with the signature they use",
-            )
-        if one.method == "predict" and set(one.inputs) != set(signature.inputs):
-            raise WrongSignature(
-                f"signature {name!r} of model {metadata.model} takes {', '.join(sorted(signature.inputs))};"
-                f" the requests give {', '.join(sorted(one.inputs))}",
+                f"signature {name!r} of model {metadata.model} takes {_listed(signature.inputs)};"
+                f" the requests give {_listed(one.inputs)}",
                 where=server,
                 action="correct the requests, or export the model with the keys they use",
             )
+
+
+def _takes_examples(signature: Signature, request: FixedRequest, model: str, server: str) -> None:
+    """As TensorFlow Serving has it: by a signature's tensors, whatever its method is."""
+    kinds = {"classify": {"classes", "scores"}, "regress": {"outputs"}}
+    wanted, gives = kinds[request.method], set(signature.outputs)
+    takes = {key: spec.dtype for key, spec in signature.inputs.items()}
+    if takes == {"inputs": "string"} and wanted & gives and len(gives) <= len(wanted):
+        return
+    given = ", ".join(f"{key} ({dtype})" for key, dtype in sorted(takes.items())) or "nothing"
+    raise WrongSignature(
+        f"signature {signature.name!r} of model {model} takes {given} and gives {_listed(signature.outputs)};"
+        f" {request.method} wants inputs (string: tf.Examples) and {' or '.join(sorted(wanted))} alone",
+        where=server,
+        action="correct the requests, or export the model with the signature they use",
+    )
+
+
+def _listed(keys: Iterable[str]) -> str:
+    return ", ".join(sorted(keys)) or "nothing"
 
 
 def _report(
@@ -211,7 +274,7 @@ def _report(
     statistics: Statistics,
     steady: Load | None,
 ) -> Report:
-    compared = differences = labelled = wrong = 0
+    compared = by_form = differences = labelled = wrong = 0
     versions: set[int] = set()
     failed: list[str] = []
     differing: list[str] = []
@@ -225,6 +288,7 @@ def _report(
             versions.add(end.answer.version)
         if request.expected is not None:
             compared += 1
+            by_form += any(isinstance(recorded, ShapeOnly) for recorded in request.expected.values())
             found = difference(request.expected, end.answer.outputs, request.tolerance)
             if found:
                 differences += 1
@@ -252,4 +316,5 @@ def _report(
         per_second=round(statistics.per_second, 1),
         failures=(*failed[:EXAMPLES_KEPT], *differing[:EXAMPLES_KEPT]),
         load=None if steady is None else steady.as_json(),
+        by_form=by_form,
     )

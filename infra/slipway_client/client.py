@@ -1,146 +1,85 @@
-"""What a client of a model server can do, whichever transport carries it."""
+"""The clients: one API over one channel, blocking or under asyncio. connect.py makes them."""
 
 from __future__ import annotations
 
-import ssl
+import asyncio
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import ClassVar, Literal, Self
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Self, TypeVar
 
-import numpy as np
-
-from slipway_client.errors import (
-    NotReachable,
-    NotReady,
-    RequestFailed,
-    TimedOut,
-    TlsFailed,
-    UsageError,
-    WrongModel,
-    WrongSignature,
-    split_address,
+from slipway_client.channel import AsyncChannel, Channel, Connection, Deadline
+from slipway_client.credentials import Tls, Token
+from slipway_client.errors import NotReady, RequestFailed, TimedOut, TlsFailed, WrongModel
+from slipway_client.interface import (
+    Answer,
+    Api,
+    Examples,
+    Metadata,
+    Signature,
+    Steps,
+    TensorSpec,
+    Transport,
+    VersionStatus,
 )
-from slipway_client.probe import why_unreachable
-from slipway_client.requests import Array, FixedRequest
+from slipway_client.json_values import Array
+from slipway_client.requests import FixedRequest
 
-Transport = Literal["grpc", "rest"]
-Examples = Sequence[Mapping[str, Array]]
+__all__ = [
+    "Answer",
+    "AsyncClient",
+    "Client",
+    "Examples",
+    "Metadata",
+    "Signature",
+    "TensorSpec",
+    "Tls",
+    "Token",
+    "Transport",
+    "VersionStatus",
+    "wait_available",
+    "wait_available_async",
+]
 
-# A signature's method as a model names it -> the word for it here.
-METHODS = {f"tensorflow/serving/{name}": name for name in ("predict", "classify", "regress")}
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """dtype: numpy's name. shape: None stands for an unknown size, and for a shape of unknown rank."""
-
-    dtype: str
-    shape: tuple[int | None, ...] | None
-
-
-@dataclass(frozen=True)
-class Signature:
-    """One way to ask a model. method: predict, classify, regress, or the server's own name for it."""
-
-    name: str
-    method: str
-    inputs: Mapping[str, TensorSpec]
-    outputs: Mapping[str, TensorSpec]
+T = TypeVar("T")
+AVAILABLE = "AVAILABLE"
+INTERVAL = 0.2  # seconds between two looks at a model that is not available yet
 
 
-@dataclass(frozen=True)
-class Metadata:
-    """What a model says of itself."""
+class _Known:
+    """What both clients know of their server."""
 
-    model: str
-    version: int | None
-    signatures: Mapping[str, Signature]
-
-    def signature(self, name: str, server: str) -> Signature:
-        """One signature. Raises WrongSignature that names those there are."""
-        found = self.signatures.get(name)
-        if found is None:
-            there = ", ".join(sorted(self.signatures)) or "none"
-            raise WrongSignature(
-                f"model {self.model} has no signature {name!r}; it has: {there}",
-                where=server,
-                action="ask for one of these, or export the model with this signature",
-            )
-        return found
+    def __init__(self, connection: Connection, api: Api) -> None:
+        self.connection = connection
+        self.server = connection.server
+        self.transport: Transport = connection.transport
+        self.timeout = connection.timeout
+        self.host, self.port = connection.address
+        self._api = api
 
 
-@dataclass(frozen=True)
-class VersionStatus:
-    """state: START, LOADING, AVAILABLE, UNLOADING or END. error: why it is not served; empty if it is."""
+class Client(_Known):
+    """A connection to one server, for any number of threads.
 
-    version: int
-    state: str
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """outputs: key -> array; for classify "classes" (bytes) and "scores", [examples, classes].
-
-    version: of the model that answered, or None if the transport does not tell (REST).
+    timeout, of each method: seconds the call may take in all, the connection's where it is None. Every
+    method raises the errors of slipway_client.errors.
     """
 
-    outputs: Mapping[str, Array]
-    version: int | None = None
+    def __init__(self, connection: Connection, api: Api, channel: Channel) -> None:
+        super().__init__(connection, api)
+        self._channel = channel
 
+    def status(self, model: str, *, timeout: float | None = None) -> tuple[VersionStatus, ...]:
+        """The model's versions and their states."""
+        return self._run(self._api.status(model), timeout)
 
-@dataclass(frozen=True)
-class Tls:
-    """ca_file: PEM of the CA, or None to trust what this machine trusts.
+    def ready(self, model: str, *, timeout: float | None = None) -> bool:
+        """Whether a version of the model can be asked."""
+        return _is_available(self.status(model, timeout=timeout))
 
-    Raises UsageError when the file does not hold a certificate.
-    """
+    def metadata(self, model: str, version: int | None = None, *, timeout: float | None = None) -> Metadata:
+        """The model's signatures: names, dtypes and shapes of what goes in and comes out."""
+        return self._run(self._api.metadata(model, version), timeout)
 
-    ca_file: Path | None = None
-    pem: bytes = field(default=b"", repr=False)
-
-    def __post_init__(self) -> None:
-        if self.ca_file is not None:
-            try:
-                object.__setattr__(self, "pem", self.ca_file.read_bytes())
-            except OSError as error:
-                raise UsageError(f"cannot read the CA: {error.strerror}", where=str(self.ca_file)) from error
-            try:
-                if not self.pem or not self.context().cert_store_stats()["x509"]:
-                    raise ValueError("nothing to trust")  # ssl would take this machine's CAs instead
-            except (ssl.SSLError, ValueError) as error:  # ValueError: not even text
-                raise UsageError(
-                    "this is not a PEM file with certificates",
-                    where=str(self.ca_file),
-                    action="it begins with -----BEGIN CERTIFICATE-----",
-                ) from error
-
-    def context(self) -> ssl.SSLContext:
-        """An SSL context that verifies a server's chain and its name."""
-        return ssl.create_default_context(cadata=self.pem.decode("ascii") if self.pem else None)
-
-
-class Client(ABC):
-    """A connection to one server. Every method raises the errors of slipway_client.errors."""
-
-    transport: ClassVar[Transport]
-
-    def __init__(self, server: str, *, timeout: float = 10.0, tls: Tls | None = None) -> None:
-        self.server = server
-        self.timeout = timeout
-        self.host, self.port = split_address(server)
-        self.tls = tls
-
-    @abstractmethod
-    def status(self, model: str) -> tuple[VersionStatus, ...]: ...
-
-    @abstractmethod
-    def metadata(self, model: str, version: int | None = None) -> Metadata: ...
-
-    @abstractmethod
     def predict(
         self,
         model: str,
@@ -149,19 +88,45 @@ class Client(ABC):
         *,
         version: int | None = None,
         output_filter: Sequence[str] = (),
-    ) -> Answer: ...
+        timeout: float | None = None,
+    ) -> Answer:
+        """Ask with arrays. output_filter: the outputs that are wanted, all if empty.
 
-    @abstractmethod
+        Over TensorFlow Serving's REST API this asks for the metadata first.
+        """
+        return self._run(self._api.predict(model, signature, inputs, version, output_filter), timeout)
+
     def classify(
-        self, model: str, signature: str, examples: Examples, *, version: int | None = None
-    ) -> Answer: ...
+        self,
+        model: str,
+        signature: str,
+        examples: Examples,
+        *,
+        version: int | None = None,
+        timeout: float | None = None,
+    ) -> Answer:
+        """Ask with tf.Examples, each a mapping of features. TensorFlow Serving only."""
+        return self._run(self._api.classify(model, signature, examples, version), timeout)
 
-    @abstractmethod
+    def regress(
+        self,
+        model: str,
+        signature: str,
+        examples: Examples,
+        *,
+        version: int | None = None,
+        timeout: float | None = None,
+    ) -> Answer:
+        """Ask with tf.Examples, each a mapping of features. TensorFlow Serving only."""
+        return self._run(self._api.regress(model, signature, examples, version), timeout)
+
     def prepare(self, model: str, request: FixedRequest) -> Callable[[], Answer]:
         """A request written once, to be sent any number of times from any thread."""
+        ask = self._run(self._api.prepare(model, request))
+        return lambda: self._run(ask())
 
-    @abstractmethod
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self._channel.close()
 
     def __enter__(self) -> Self:
         return self
@@ -169,91 +134,181 @@ class Client(ABC):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def unreachable(self, said: str) -> RequestFailed:
-        """Why no answer came, found out by connecting by hand. said: the library's words."""
-        context = None if self.tls is None else self.tls.context()
-        return why_unreachable(self.server, tls=context, transport=self.transport, said=said)
-
-    def unreadable(self, why: str) -> RequestFailed:
-        return RequestFailed(f"the answer cannot be read: {why}", where=self.server, status="DATA_LOSS")
-
-    def timed_out(self) -> RequestFailed:
-        return TimedOut(f"no answer within {self.timeout:g} s", where=self.server)
-
-    def refused(self, status: str, said: str, model: str) -> RequestFailed:
-        """The error for a status the server answered with; said: its own words, which become the tail."""
-        known = status in ("NOT_FOUND", "INVALID_ARGUMENT", "FAILED_PRECONDITION")
-        if known and "signature" in said.lower():
-            return WrongSignature(
-                "the server does not know what was asked", where=self.server, tail=said, status=status
-            )
-        if status == "NOT_FOUND":
-            return WrongModel(
-                f"the server has no model {model!r} (or not this version of it)",
-                where=self.server,
-                tail=said,
-                action="give the name it serves with --model_name",
-            )
-        if status == "UNIMPLEMENTED":
-            return NotReachable(
-                "what answers there is not a model server",
-                where=self.server,
-                tail=said,
-                action="ask the port of a TensorFlow Serving: 8500 is gRPC's, 8501 REST's by default",
-                status=status,
-            )
-        return RequestFailed(f"the server answered {status}", where=self.server, tail=said, status=status)
+    def _run(self, steps: Steps[T], timeout: float | None = None) -> T:
+        deadline = Deadline(self.timeout if timeout is None else timeout)
+        try:
+            request = next(steps)
+            while True:
+                request = steps.send(self._channel.send(request, deadline))
+        except StopIteration as end:
+            answer: T = end.value
+            return answer
 
 
-def classification(rows: Sequence[Sequence[tuple[bytes, float]]]) -> dict[str, Array]:
-    """Classify's answer from (label, score) pairs for each example. Raises ValueError for unequal rows.
+class AsyncClient(_Known):
+    """As Client, for one event loop; a call that is cancelled is cancelled at the server too (gRPC)."""
 
-    Servers make all rows from one tensor. Short rows are not filled up: a small answer could take any
-    amount of memory then.
-    """
-    width = len(rows[0]) if rows else 0
-    if any(len(row) != width for row in rows):
-        raise ValueError("the examples have different numbers of classes")
-    classes = np.empty((len(rows), width), dtype=object)
-    scores = np.empty((len(rows), width), dtype=np.float32)
-    for index, row in enumerate(rows):
-        for place, (label, score) in enumerate(row):
-            classes[index, place] = label
-            scores[index, place] = score
-    return {"classes": classes, "scores": scores}
+    def __init__(self, connection: Connection, api: Api, channel: AsyncChannel) -> None:
+        super().__init__(connection, api)
+        self._channel = channel
+
+    async def status(self, model: str, *, timeout: float | None = None) -> tuple[VersionStatus, ...]:
+        """The model's versions and their states."""
+        return await self._run(self._api.status(model), timeout)
+
+    async def ready(self, model: str, *, timeout: float | None = None) -> bool:
+        """Whether a version of the model can be asked."""
+        return _is_available(await self.status(model, timeout=timeout))
+
+    async def metadata(
+        self, model: str, version: int | None = None, *, timeout: float | None = None
+    ) -> Metadata:
+        """The model's signatures: names, dtypes and shapes of what goes in and comes out."""
+        return await self._run(self._api.metadata(model, version), timeout)
+
+    async def predict(
+        self,
+        model: str,
+        signature: str,
+        inputs: Mapping[str, Array],
+        *,
+        version: int | None = None,
+        output_filter: Sequence[str] = (),
+        timeout: float | None = None,
+    ) -> Answer:
+        """Ask with arrays. output_filter: the outputs that are wanted, all if empty."""
+        return await self._run(self._api.predict(model, signature, inputs, version, output_filter), timeout)
+
+    async def classify(
+        self,
+        model: str,
+        signature: str,
+        examples: Examples,
+        *,
+        version: int | None = None,
+        timeout: float | None = None,
+    ) -> Answer:
+        """Ask with tf.Examples, each a mapping of features. TensorFlow Serving only."""
+        return await self._run(self._api.classify(model, signature, examples, version), timeout)
+
+    async def regress(
+        self,
+        model: str,
+        signature: str,
+        examples: Examples,
+        *,
+        version: int | None = None,
+        timeout: float | None = None,
+    ) -> Answer:
+        """Ask with tf.Examples, each a mapping of features. TensorFlow Serving only."""
+        return await self._run(self._api.regress(model, signature, examples, version), timeout)
+
+    async def prepare(self, model: str, request: FixedRequest) -> Callable[[], Awaitable[Answer]]:
+        """A request written once, to be sent any number of times."""
+        ask = await self._run(self._api.prepare(model, request))
+        return lambda: self._run(ask())
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _run(self, steps: Steps[T], timeout: float | None = None) -> T:
+        deadline = Deadline(self.timeout if timeout is None else timeout)
+        try:
+            request = next(steps)
+            while True:
+                request = steps.send(await self._channel.send(request, deadline))
+        except StopIteration as end:
+            answer: T = end.value
+            return answer
 
 
-def wait_available(client: Client, model: str, *, timeout: float, interval: float = 0.2) -> int:
-    """Wait until a version of the model is AVAILABLE and return the newest such version.
+def wait_available(client: Client, model: str, *, timeout: float, interval: float = INTERVAL) -> int | None:
+    """Wait until a version of the model is AVAILABLE and return the newest such version's number, if any.
 
     An address that does not answer yet is asked again until `timeout` seconds have passed. Raises WrongModel
     and TlsFailed at once; after `timeout` NotReady with what the server said last, or the error of the last
     attempt.
     """
+    waiting = _Waiting(model, client.server)
     deadline = time.monotonic() + timeout
-    last: RequestFailed
     while True:
         try:
-            versions = client.status(model)
-        except (WrongModel, TlsFailed):
-            raise
+            waiting.look(client.status(model))
         except RequestFailed as error:
-            last = error
-        else:
-            available = [one.version for one in versions if one.state == "AVAILABLE"]
-            if available:
-                return max(available)
-            said = [f"version {one.version}: {one.state} {one.error}".rstrip() for one in versions]
-            last = NotReady(
-                f"no version of model {model} is AVAILABLE",
-                where=client.server,
-                tail="\n".join(said) or "the server knows the model and lists no version of it",
-                action="wait for it to load; the model server's log tells why it does not",
-            )
-        if time.monotonic() + interval > deadline:
-            if isinstance(last, TimedOut):
-                last.action = (
-                    last.action or "the server accepts connections and does not answer: read its log"
-                )
-            raise last
+            waiting.failed(error)
+        if waiting.over(time.monotonic() + interval > deadline):
+            return waiting.version
         time.sleep(interval)
+
+
+async def wait_available_async(
+    client: AsyncClient, model: str, *, timeout: float, interval: float = INTERVAL
+) -> int | None:
+    """As wait_available, under asyncio."""
+    waiting = _Waiting(model, client.server)
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            waiting.look(await client.status(model))
+        except RequestFailed as error:
+            waiting.failed(error)
+        if waiting.over(time.monotonic() + interval > deadline):
+            return waiting.version
+        await asyncio.sleep(interval)
+
+
+class _Waiting:
+    """What has been seen of a model that is waited for."""
+
+    def __init__(self, model: str, server: str) -> None:
+        self._model, self._server = model, server
+        self._last: RequestFailed | None = None
+        self.version: int | None = None
+
+    def look(self, versions: Sequence[VersionStatus]) -> None:
+        self._last = None
+        if _is_available(versions):
+            numbers = [one.version for one in versions if one.state == AVAILABLE and one.version is not None]
+            self.version = max(numbers, default=None)
+            return
+        said = [
+            f"{'the model' if one.version is None else f'version {one.version}'}: {one.state} {one.error}"
+            for one in versions
+        ]
+        self._last = NotReady(
+            f"no version of model {self._model} is AVAILABLE",
+            where=self._server,
+            tail="\n".join(map(str.rstrip, said)) or "the server knows the model and lists no version of it",
+            action="wait for it to load; the model server's log tells why it does not",
+        )
+
+    def failed(self, error: RequestFailed) -> None:
+        """Keep the error, or raise it where waiting does not help."""
+        if isinstance(error, WrongModel | TlsFailed) or error.status in _FINAL:
+            raise error
+        self._last = error
+
+    def over(self, late: bool) -> bool:
+        """Whether the model is available. Raises what was seen last when it is too late."""
+        if self._last is None:
+            return True
+        if late:
+            if isinstance(self._last, TimedOut):
+                self._last.action = (
+                    self._last.action or "the server accepts connections and does not answer: read its log"
+                )
+            raise self._last
+        return False
+
+
+_FINAL = ("UNAUTHENTICATED", "PERMISSION_DENIED")  # time changes nothing about who asks
+
+
+def _is_available(versions: Sequence[VersionStatus]) -> bool:
+    return any(one.state == AVAILABLE for one in versions)

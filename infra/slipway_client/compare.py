@@ -4,25 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import ml_dtypes
 import numpy as np
 
 from slipway_client.errors import harmless
-from slipway_client.requests import Array
+from slipway_client.json_values import BFLOAT16, Array, ShapeOnly, dtype_of, is_floating
 
 
 def difference(
-    expected: Mapping[str, Array], got: Mapping[str, Array], tolerance: float, *, word: str = "recorded"
+    expected: Mapping[str, Array | ShapeOnly],
+    got: Mapping[str, Array],
+    tolerance: float,
+    *,
+    word: str = "recorded",
 ) -> str:
     """Describe in one line where an answer differs from the expected one; empty if it does not.
 
-    Numbers may be `tolerance` apart (NaN equals NaN); strings and classes must be the same. An output that is
-    missing counts as a difference, an additional one does not.
+    Numbers may be `tolerance` and one step of their type apart (the next half after 2.5 is 2.502); with
+    tolerance 0 they must be equal. NaN equals NaN. Strings and classes must be the same.
+    Of an output known by dtype and shape alone these are compared. An output that is missing counts as a
+    difference, an additional one does not.
     """
     for name, wanted in expected.items():
         if name not in got:
             there = harmless(", ".join(sorted(got)))  # the server's words
             return f"output {name} is missing; the answer has {there or 'none'}"
         have = got[name]
+        if isinstance(wanted, ShapeOnly):
+            if not _has_form(have, wanted):
+                form = f"{dtype_of(have)} {list(have.shape)}"
+                return f"{name} is {form}, {word} {wanted.dtype} {list(wanted.shape)}"
+            continue
         if have.shape != wanted.shape:
             return f"{name} has shape {list(have.shape)}, {word} {list(wanted.shape)}"
         if (have.dtype == object) != (wanted.dtype == object):
@@ -32,9 +44,10 @@ def difference(
                 [a != b for a, b in zip(wanted.ravel().tolist(), have.ravel().tolist(), strict=True)],
                 dtype=bool,
             )
-        elif wanted.dtype.kind in "fc":
+        elif is_floating(wanted.dtype) or wanted.dtype.kind == "c":
+            step = float(ml_dtypes.finfo(wanted.dtype).eps) if tolerance else 0.0
             with np.errstate(invalid="ignore"):  # infinity minus infinity
-                off = ~np.isclose(have.ravel(), wanted.ravel(), rtol=0, atol=tolerance, equal_nan=True)
+                off = ~np.isclose(*map(_wide, (have, wanted)), rtol=step, atol=tolerance, equal_nan=True)
         else:
             off = have.ravel() != wanted.ravel()
         if off.any():
@@ -43,6 +56,21 @@ def difference(
             more = f" ({int(off.sum())} of {off.size} values differ)" if off.sum() > 1 else ""
             return f"{name}[{where}] is {_show(have, place)}, {word} {_show(wanted, place)}{more}"
     return ""
+
+
+def _has_form(have: Array, wanted: ShapeOnly) -> bool:
+    sizes = zip(have.shape, wanted.shape, strict=False)
+    return (
+        dtype_of(have) == wanted.dtype
+        and have.ndim == len(wanted.shape)
+        and all(known in (size, -1) for size, known in sizes)
+    )
+
+
+def _wide(array: Array) -> Array:
+    """Flat, and of a type in which differences of its numbers do not overflow."""
+    flat = array.ravel()
+    return flat.astype(np.float32) if flat.dtype in (np.float16, BFLOAT16) else flat
 
 
 def predicted_classes(outputs: Mapping[str, Array], rows: int) -> list[int] | None:
@@ -65,9 +93,11 @@ def predicted_classes(outputs: Mapping[str, Array], rows: int) -> list[int] | No
     found = [
         array
         for array in outputs.values()
-        if array.dtype.kind == "f" and array.ndim == 2 and array.shape[0] == rows and array.shape[1] > 1
+        if is_floating(array.dtype) and array.ndim == 2 and array.shape[0] == rows and array.shape[1] > 1
     ]
-    return [int(place) for place in np.argmax(found[0], axis=1)] if len(found) == 1 else None
+    return (
+        [int(place) for place in np.argmax(found[0].astype(np.float64), axis=1)] if len(found) == 1 else None
+    )
 
 
 def disagreement(scores: Array, classified: Mapping[str, Array], tolerance: float) -> str:
@@ -98,7 +128,13 @@ def _is_number(name: str) -> bool:
 
 def _show(array: Array, place: int) -> str:
     item = array.ravel()[place]
-    return repr(item) if array.dtype == object else f"{item:.7g}" if array.dtype.kind == "f" else str(item)
+    return (
+        repr(item)
+        if array.dtype == object
+        else f"{float(item):.7g}"
+        if is_floating(array.dtype)
+        else str(item)
+    )
 
 
 def _kind(array: Array) -> str:

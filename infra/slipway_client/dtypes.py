@@ -63,10 +63,11 @@ NUMBERS: Mapping[str, int] = {name: number for number, name in NAMES.items()}
 class Dtype:
     """How one type lies in memory and in a TensorProto.
 
-    numpy: numpy's name of it, empty when numpy has no such type. size: bytes per element. field: of
-    TensorProto, the repeated one that lists the elements. code: the struct module's letter for an element
-    (for its bits where `field` lists bits; for one of its two parts where it is complex). as_content:
-    whether TensorFlow's make_tensor_proto writes more than one element into tensor_content.
+    numpy: numpy's name of it, empty when numpy has no such type; bfloat16 once ml_dtypes is imported.
+    size: bytes per element. field: of TensorProto, the repeated one that lists the elements. code: the struct
+    module's letter for an element (for its bits where `field` lists bits; for one of its two parts where it
+    is complex). as_content: whether TensorFlow's make_tensor_proto writes more than one element into
+    tensor_content.
     """
 
     numpy: str
@@ -91,7 +92,7 @@ DTYPES: Mapping[int, Dtype] = {
     DataType.DT_BOOL: Dtype("bool", 1, "bool_val", "?"),
     DataType.DT_COMPLEX64: Dtype("complex64", 8, "scomplex_val", "f"),
     DataType.DT_COMPLEX128: Dtype("complex128", 16, "dcomplex_val", "d"),
-    DataType.DT_BFLOAT16: Dtype("", 2, "half_val", "H"),
+    DataType.DT_BFLOAT16: Dtype("bfloat16", 2, "half_val", "H", as_content=True),
     DataType.DT_QINT8: Dtype("", 1, "int_val", "b"),
     DataType.DT_QINT16: Dtype("", 2, "int_val", "h"),
     DataType.DT_QINT32: Dtype("", 4, "int_val", "i"),

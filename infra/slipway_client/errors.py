@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from slipway_client.logins import without_logins
@@ -66,8 +67,23 @@ class EnvironmentFault(SlipwayError):
 
 
 def harmless(line: str) -> str:
-    """The line without anything that could steer a terminal."""
-    return "".join(char if char.isprintable() else "?" for char in line)
+    """The line without anything that could steer a terminal; a tab becomes a space."""
+    return "".join(char if char.isprintable() else "?" for char in line.replace("\t", " "))
+
+
+def cause(said: str) -> str:
+    """The line of TensorFlow's words that says what was wrong; empty if none does.
+
+    TensorFlow writes it first. Where in the graph it happened, and how many errors there were, says nothing
+    to who sent the request.
+    """
+    lines = (line.strip() for line in said.splitlines())
+    found = next((line for line in lines if line and not _AROUND.match(line)), "")
+    return _NUMBERED.sub("", found)
+
+
+_AROUND = re.compile(r"\[\[|Graph execution error|Original stack trace|\d+ root error\(s\) found")
+_NUMBERED = re.compile(r"^\(\d+\)\s+([A-Z_]+: )?")
 
 
 class RequestFailed(SlipwayError):
@@ -81,6 +97,11 @@ class RequestFailed(SlipwayError):
         tail = "\n".join(map(harmless, tail.splitlines()))
         super().__init__(harmless(what), where=where, tail=tail, action=harmless(action))
         self.status = status or type(self).status
+
+    def in_one_line(self) -> str:
+        """The failure and, in brackets, what the server says was wrong: its first line, unlike a log's."""
+        said = cause(self.tail)
+        return f"{self.what} ({said})" if said else self.what
 
 
 class TimedOut(RequestFailed):

@@ -1,4 +1,6 @@
-"""The protobuf messages of TensorFlow Serving's API, with their descriptors built here.
+"""The protobuf messages of TensorFlow Serving's API and of the Open Inference Protocol.
+
+Their descriptors are built here.
 
 Names and numbers of fields are those of the public API, so the bytes are the same; nothing generated and
 nothing of TensorFlow is imported. The descriptors live in a pool of their own: the modules of
@@ -80,8 +82,11 @@ _TENSORFLOW = {
     # in part: what a SavedModel's file says of its graphs and functions
     "SavedModel": "int64 saved_model_schema_version 1, *MetaGraphDef meta_graphs 2",
     "MetaGraphDef": """
-        MetaGraphDef.MetaInfoDef meta_info_def 1, GraphDef graph_def 2, <string:SignatureDef> signature_def 5,
+        MetaGraphDef.MetaInfoDef meta_info_def 1, GraphDef graph_def 2, SaverDef saver_def 3,
+        <string:SignatureDef> signature_def 5, *AssetFileDef asset_file_def 6,
         SavedObjectGraph object_graph_def 7""",
+    "SaverDef": "string restore_op_name 3",
+    "AssetFileDef": "TensorInfo tensor_info 1, string filename 2",
     "MetaGraphDef.MetaInfoDef": "*string tags 4, string tensorflow_version 5",
     "GraphDef": "*NodeDef node 1, FunctionDefLibrary library 2",
     "NodeDef": "string name 1, string op 2, <string:AttrValue> attr 5",
@@ -91,6 +96,7 @@ _TENSORFLOW = {
     "FunctionDefLibrary": "*FunctionDef function 1",
     "FunctionDef": "OpDef signature 1, *NodeDef node_def 3",
     "OpDef": "string name 1",
+    "OpList": "*OpDef op 1",
     "SavedObjectGraph": """
         *SavedObject nodes 1, <string:SavedConcreteFunction> concrete_functions 2""",
     "SavedObject": """
@@ -177,6 +183,7 @@ _SERVING = {
     "PerTaskSamplingConfig": "string dc 1, ?int32 task_index 2, double sampling_rate 3",
     "MonitoringConfig": "PrometheusConfig prometheus_config 1",
     "PrometheusConfig": "bool enable 1, string path 2",
+    "SSLConfig": "string server_key 1, string server_cert 2, string custom_ca 3, bool client_verify 4",
     # recorded requests: warm-up
     "PredictionLog": """
         LogMetadata log_metadata 1, ClassifyLog classify_log/log_type 2, RegressLog regress_log/log_type 3,
@@ -197,6 +204,43 @@ _SERVING = {
         *tensorflow.NamedTensorProto tensor 1, tensorflow.RunMetadata metadata 2, ModelSpec model_spec 3""",
     "PredictLog": "PredictRequest request 1, PredictResponse response 2",
     "PredictStreamedLog": "*PredictRequest request 1, *PredictResponse response 2",
+}
+# KServe's open_inference_grpc.proto, which Triton, MLServer and OpenVINO Model Server have too.
+_INFERENCE = {
+    "ServerLiveRequest": "",
+    "ServerLiveResponse": "bool live 1",
+    "ServerReadyRequest": "",
+    "ServerReadyResponse": "bool ready 1",
+    "ModelReadyRequest": "string name 1, string version 2",
+    "ModelReadyResponse": "bool ready 1",
+    "ServerMetadataRequest": "",
+    "ServerMetadataResponse": "string name 1, string version 2, *string extensions 3",
+    "ModelMetadataRequest": "string name 1, string version 2",
+    "ModelMetadataResponse": """
+        string name 1, *string versions 2, string platform 3,
+        *ModelMetadataResponse.TensorMetadata inputs 4, *ModelMetadataResponse.TensorMetadata outputs 5""",
+    "ModelMetadataResponse.TensorMetadata": "string name 1, string datatype 2, *int64 shape 3",
+    "ModelInferRequest": """
+        string model_name 1, string model_version 2, string id 3, <string:InferParameter> parameters 4,
+        *ModelInferRequest.InferInputTensor inputs 5,
+        *ModelInferRequest.InferRequestedOutputTensor outputs 6, *bytes raw_input_contents 7""",
+    "ModelInferRequest.InferInputTensor": """
+        string name 1, string datatype 2, *int64 shape 3, <string:InferParameter> parameters 4,
+        InferTensorContents contents 5""",
+    "ModelInferRequest.InferRequestedOutputTensor": "string name 1, <string:InferParameter> parameters 2",
+    "ModelInferResponse": """
+        string model_name 1, string model_version 2, string id 3, <string:InferParameter> parameters 4,
+        *ModelInferResponse.InferOutputTensor outputs 5, *bytes raw_output_contents 6""",
+    "ModelInferResponse.InferOutputTensor": """
+        string name 1, string datatype 2, *int64 shape 3, <string:InferParameter> parameters 4,
+        InferTensorContents contents 5""",
+    "InferParameter": """
+        bool bool_param/parameter_choice 1, int64 int64_param/parameter_choice 2,
+        string string_param/parameter_choice 3""",
+    "InferTensorContents": """
+        *bool bool_contents 1, *int32 int_contents 2, *int64 int64_contents 3, *uint32 uint_contents 4,
+        *uint64 uint64_contents 5, *float fp32_contents 6, *double fp64_contents 7,
+        *bytes bytes_contents 8""",
 }
 _ERROR_CODES = {
     "OK": 0,
@@ -251,6 +295,7 @@ POOL = make_pool(
                 "PredictRequest.RequestOptions.DeterministicMode": _DETERMINISTIC,
             },
         ),
+        Package("inference", _INFERENCE, {}),
         Package(
             "grpc.health.v1",
             {
@@ -278,6 +323,7 @@ def message_class(name: str) -> Any:
 TensorProto = message_class("tensorflow.TensorProto")
 Example = message_class("tensorflow.Example")
 MetaGraphDef = message_class("tensorflow.MetaGraphDef")
+OpList = message_class("tensorflow.OpList")
 SavedModel = message_class("tensorflow.SavedModel")
 
 ModelSpec = message_class("tensorflow.serving.ModelSpec")
@@ -288,6 +334,8 @@ ClassificationRequest = message_class("tensorflow.serving.ClassificationRequest"
 ClassificationResponse = message_class("tensorflow.serving.ClassificationResponse")
 RegressionRequest = message_class("tensorflow.serving.RegressionRequest")
 RegressionResponse = message_class("tensorflow.serving.RegressionResponse")
+MultiInferenceRequest = message_class("tensorflow.serving.MultiInferenceRequest")
+MultiInferenceResponse = message_class("tensorflow.serving.MultiInferenceResponse")
 GetModelMetadataRequest = message_class("tensorflow.serving.GetModelMetadataRequest")
 GetModelMetadataResponse = message_class("tensorflow.serving.GetModelMetadataResponse")
 SignatureDefMap = message_class("tensorflow.serving.SignatureDefMap")
@@ -297,8 +345,20 @@ ModelVersionStatus = message_class("tensorflow.serving.ModelVersionStatus")
 ReloadConfigRequest = message_class("tensorflow.serving.ReloadConfigRequest")
 ReloadConfigResponse = message_class("tensorflow.serving.ReloadConfigResponse")
 ModelServerConfig = message_class("tensorflow.serving.ModelServerConfig")
+SSLConfig = message_class("tensorflow.serving.SSLConfig")
 MonitoringConfig = message_class("tensorflow.serving.MonitoringConfig")
 PredictionLog = message_class("tensorflow.serving.PredictionLog")
 
 HealthCheckRequest = message_class("grpc.health.v1.HealthCheckRequest")
 HealthCheckResponse = message_class("grpc.health.v1.HealthCheckResponse")
+
+ServerLiveRequest = message_class("inference.ServerLiveRequest")
+ServerLiveResponse = message_class("inference.ServerLiveResponse")
+ServerReadyRequest = message_class("inference.ServerReadyRequest")
+ServerReadyResponse = message_class("inference.ServerReadyResponse")
+ModelReadyRequest = message_class("inference.ModelReadyRequest")
+ModelReadyResponse = message_class("inference.ModelReadyResponse")
+ModelMetadataRequest = message_class("inference.ModelMetadataRequest")
+ModelMetadataResponse = message_class("inference.ModelMetadataResponse")
+ModelInferRequest = message_class("inference.ModelInferRequest")
+ModelInferResponse = message_class("inference.ModelInferResponse")

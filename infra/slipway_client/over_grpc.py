@@ -1,160 +1,125 @@
-"""The client over gRPC."""
+"""TensorFlow Serving's API over gRPC: PredictionService and ModelService."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from google.protobuf.message import DecodeError
-
-from slipway_client import client, messages
-from slipway_client.client import Answer, Examples, Metadata, Signature, TensorSpec, VersionStatus
-from slipway_client.errors import RequestFailed
-from slipway_client.requests import Array, FixedRequest
-from slipway_client.tensors import dtype_name, from_proto, to_proto
-
-# gRPC's C core writes what it tries to stderr; what matters comes as an error with its words.
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-
-import grpc
+from slipway_client import messages
+from slipway_client.interface import (
+    METHODS,
+    Answer,
+    Api,
+    Examples,
+    Metadata,
+    Request,
+    Signature,
+    Steps,
+    TensorSpec,
+    VersionStatus,
+    classification,
+    regression,
+)
+from slipway_client.json_values import Array
+from slipway_client.requests import FixedRequest
+from slipway_client.tensors import dtype_name, fill_example, from_proto, to_proto
 
 Message = Any  # protobuf's classes are made at run time
 
 _STATES = messages.ModelVersionStatus.State
-# Method -> its service and the class of its answer.
-_METHODS = {
-    "Predict": ("PredictionService", messages.PredictResponse),
-    "Classify": ("PredictionService", messages.ClassificationResponse),
-    "GetModelMetadata": ("PredictionService", messages.GetModelMetadataResponse),
-    "GetModelStatus": ("ModelService", messages.GetModelStatusResponse),
-}
-_OPTIONS = [
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-    # The addresses of a cluster and of a tunnel are not for a proxy to reach.
-    ("grpc.enable_http_proxy", 0),
-    # A retry would hide an error from the statistics.
-    ("grpc.enable_retries", 0),
-    # Two clients of one address must not share a connection that one of them closes.
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-]
 
 
-class GrpcClient(client.Client):
-    """PredictionService and ModelService of one server."""
+class TensorFlowOverGrpc(Api):
+    """Requests as TensorFlow's own functions would make them."""
 
-    transport = "grpc"
-
-    def __init__(self, server: str, *, timeout: float = 10.0, tls: client.Tls | None = None) -> None:
-        super().__init__(server, timeout=timeout, tls=tls)
-        target = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-        if tls is None:
-            self._channel = grpc.insecure_channel(target, _OPTIONS)
-        else:
-            trust = grpc.ssl_channel_credentials(tls.pem or None)
-            self._channel = grpc.secure_channel(target, trust, _OPTIONS)
-        self._methods = {
-            name: self._channel.unary_unary(
-                f"/tensorflow.serving.{service}/{name}",
-                request_serializer=_wire,
-                response_deserializer=answer.FromString,
-            )
-            for name, (service, answer) in _METHODS.items()
-        }
-
-    def status(self, model: str) -> tuple[VersionStatus, ...]:
+    def status(self, model: str) -> Steps[tuple[VersionStatus, ...]]:
         request = messages.GetModelStatusRequest()
         request.model_spec.name = model
-        answer = self._call("GetModelStatus", request, model)
-        return tuple(
-            VersionStatus(one.version, _state(one.state), one.status.error_message)
-            for one in answer.model_version_status
-        )
+        reply = yield _asking("ModelService", "GetModelStatus", request)
+        body = self.accepted(reply, model)
+        with self.reading("a status"):
+            answer = messages.GetModelStatusResponse.FromString(body)
+            return tuple(
+                VersionStatus(one.version, _state(one.state), one.status.error_message)
+                for one in answer.model_version_status
+            )
 
-    def metadata(self, model: str, version: int | None = None) -> Metadata:
+    def metadata(self, model: str, version: int | None) -> Steps[Metadata]:
         request = messages.GetModelMetadataRequest(metadata_field=["signature_def"])
         _spec(request, model, "", version)
-        answer = self._call("GetModelMetadata", request, model)
-        packed = messages.SignatureDefMap()
-        with self._reading():
+        reply = yield _asking("PredictionService", "GetModelMetadata", request)
+        body = self.accepted(reply, model)
+        with self.reading("metadata"):
+            answer = messages.GetModelMetadataResponse.FromString(body)
+            packed = messages.SignatureDefMap()
             if not answer.metadata["signature_def"].Unpack(packed):
-                raise ValueError("metadata without a signature_def")
-        return Metadata(
-            answer.model_spec.name or model,
-            _version(answer),
-            {name: _signature(name, one) for name, one in packed.signature_def.items()},
-        )
+                raise ValueError("no signature_def")
+            return Metadata(
+                answer.model_spec.name or model,
+                _version(answer),
+                {name: _signature(name, one) for name, one in packed.signature_def.items()},
+            )
 
     def predict(
         self,
         model: str,
         signature: str,
         inputs: Mapping[str, Array],
-        *,
-        version: int | None = None,
-        output_filter: Sequence[str] = (),
-    ) -> Answer:
+        version: int | None,
+        output_filter: Sequence[str],
+    ) -> Steps[Answer]:
         request = predict_request(model, signature, inputs, version=version, output_filter=output_filter)
-        return self._predicted(self._call("Predict", request, model))
+        return (yield from self._predicted(_asking("PredictionService", "Predict", request), model))
 
-    def classify(
-        self, model: str, signature: str, examples: Examples, *, version: int | None = None
-    ) -> Answer:
+    def classify(self, model: str, signature: str, examples: Examples, version: int | None) -> Steps[Answer]:
         request = classify_request(model, signature, examples, version=version)
-        return self._classified(self._call("Classify", request, model))
+        return (yield from self._classified(_asking("PredictionService", "Classify", request), model))
 
-    def prepare(self, model: str, request: FixedRequest) -> Callable[[], Answer]:
+    def regress(self, model: str, signature: str, examples: Examples, version: int | None) -> Steps[Answer]:
+        request = regress_request(model, signature, examples, version=version)
+        return (yield from self._regressed(_asking("PredictionService", "Regress", request), model))
+
+    def prepare(self, model: str, request: FixedRequest) -> Steps[Callable[[], Steps[Answer]]]:
+        yield from ()
         if request.method == "predict":
-            wire = predict_request(model, request.signature, request.inputs).SerializeToString()
-            return lambda: self._predicted(self._call("Predict", wire, model))
-        wire = classify_request(model, request.signature, request.examples).SerializeToString()
-        return lambda: self._classified(self._call("Classify", wire, model))
+            predict = predict_request(model, request.signature, request.inputs)
+            sent = _asking("PredictionService", "Predict", predict)
+            return lambda: self._predicted(sent, model)
+        if request.method == "classify":
+            classify = classify_request(model, request.signature, request.examples)
+            asked = _asking("PredictionService", "Classify", classify)
+            return lambda: self._classified(asked, model)
+        regress = regress_request(model, request.signature, request.examples)
+        wanted = _asking("PredictionService", "Regress", regress)
+        return lambda: self._regressed(wanted, model)
 
-    def close(self) -> None:
-        self._channel.close()
+    def _predicted(self, request: Request, model: str) -> Steps[Answer]:
+        body = self.accepted((yield request), model)
+        with self.reading("a prediction"):
+            answer = messages.PredictResponse.FromString(body)
+            outputs = {name: from_proto(tensor) for name, tensor in answer.outputs.items()}
+            return Answer(outputs, _version(answer))
 
-    def _predicted(self, answer: Message) -> Answer:
-        with self._reading():
-            outputs = {name: from_proto(one) for name, one in answer.outputs.items()}
-        return Answer(outputs, _version(answer))
+    def _classified(self, request: Request, model: str) -> Steps[Answer]:
+        body = self.accepted((yield request), model)
+        with self.reading("a classification"):
+            answer = messages.ClassificationResponse.FromString(body)
+            rows = [
+                [(one.label.encode(), one.score) for one in row.classes]
+                for row in answer.result.classifications
+            ]
+            return Answer(classification(rows), _version(answer))
 
-    def _classified(self, answer: Message) -> Answer:
-        listed = answer.result.classifications
-        rows = [[(one.label.encode(), one.score) for one in row.classes] for row in listed]
-        with self._reading():
-            return Answer(client.classification(rows), _version(answer))
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """Turn a failure to read an answer into an error that blames the server, whatever it sent."""
-        try:
-            yield
-        except (DecodeError, ValueError, ArithmeticError) as error:
-            raise self.unreadable(str(error)) from error
-
-    def _call(self, method: str, request: Message | bytes, model: str) -> Message:
-        try:
-            return self._methods[method](request, timeout=self.timeout)
-        except grpc.RpcError as error:
-            raise self._failure(error, model) from error
-
-    def _failure(self, error: Any, model: str) -> RequestFailed:
-        code, said = error.code().name, error.details() or ""
-        if code == "UNAVAILABLE":
-            return self.unreachable(said)
-        if code == "DEADLINE_EXCEEDED":
-            return self.timed_out()
-        return self.refused(code, said, model)
+    def _regressed(self, request: Request, model: str) -> Steps[Answer]:
+        body = self.accepted((yield request), model)
+        with self.reading("a regression"):
+            answer = messages.RegressionResponse.FromString(body)
+            values = [one.value for one in answer.result.regressions]
+            return Answer(regression(values), _version(answer))
 
 
-def _wire(request: Message | bytes) -> bytes:
-    """A request's bytes; those of a prepared one are written already."""
-    return request if isinstance(request, bytes) else bytes(request.SerializeToString())
+def _asking(service: str, method: str, request: Message) -> Request:
+    return Request(f"/tensorflow.serving.{service}/{method}", request.SerializeToString())
 
 
 def predict_request(
@@ -177,21 +142,21 @@ def classify_request(
     model: str, signature: str, examples: Examples, *, version: int | None = None
 ) -> Message:
     """A ClassificationRequest with one tf.Example per example."""
-    request = messages.ClassificationRequest()
+    return _with_examples(messages.ClassificationRequest(), model, signature, examples, version)
+
+
+def regress_request(model: str, signature: str, examples: Examples, *, version: int | None = None) -> Message:
+    """A RegressionRequest with one tf.Example per example."""
+    return _with_examples(messages.RegressionRequest(), model, signature, examples, version)
+
+
+def _with_examples(
+    request: Message, model: str, signature: str, examples: Examples, version: int | None
+) -> Message:
     _spec(request, model, signature, version)
     listed = request.input.example_list.examples
     for example in examples:
-        features = listed.add().features.feature
-        for name, values in example.items():
-            flat = np.asarray(values).ravel()
-            if flat.dtype.kind in "OSU":
-                features[name].bytes_list.value.extend(
-                    item.encode() if isinstance(item, str) else item for item in flat.tolist()
-                )
-            elif flat.dtype.kind in "iub":
-                features[name].int64_list.value.extend(flat.tolist())
-            else:
-                features[name].float_list.value.extend(flat.tolist())
+        fill_example(listed.add(), example)
     return request
 
 
@@ -216,9 +181,10 @@ def _state(number: int) -> str:
 def _signature(name: str, one: Message) -> Signature:
     return Signature(
         name,
-        client.METHODS.get(one.method_name, one.method_name),
+        METHODS.get(one.method_name, one.method_name),
         {key: _tensor(info) for key, info in one.inputs.items()},
         {key: _tensor(info) for key, info in one.outputs.items()},
+        frozenset(one.defaults),
     )
 
 

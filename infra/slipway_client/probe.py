@@ -8,16 +8,17 @@ import socket
 import ssl
 from typing import Any
 
+from slipway_client.credentials import Tls
 from slipway_client.errors import NotReachable, TlsFailed, split_address
 
 PROBE_SECONDS = 3.0
 
 
-def why_unreachable(server: str, *, tls: ssl.SSLContext | None, transport: str, said: str) -> NotReachable:
+def why_unreachable(server: str, *, tls: Tls | None, transport: str, said: str) -> NotReachable:
     """Connect to HOST:PORT by hand and tell why a request got no answer there.
 
-    tls: the context to verify the server with, or None for a plain connection. said: what the library
-    reported. Takes at most a few times PROBE_SECONDS.
+    tls: what it was spoken with, or None for a plain connection. said: what the library reported. Takes at
+    most a few times PROBE_SECONDS.
     """
     host, port = split_address(server)
     try:
@@ -36,12 +37,12 @@ def why_unreachable(server: str, *, tls: ssl.SSLContext | None, transport: str, 
             "the server speaks TLS and was asked without it",
             where=server,
             tail=said,
-            action="give --ca_file, or --tls for a public CA",
+            action="give --ca, or --tls for a public CA",
         )
     speaks_http = _speaks_http1(host, port)
     if tls is not None:
         what = "the server does not speak TLS"
-        action = "leave --tls and --ca_file out, or ask the port that has TLS"
+        action = "leave --tls and --ca out, or ask the port that has TLS"
     elif transport == "grpc" and speaks_http:
         what, action = "this port answers HTTP/1.1, not gRPC", _GRPC_PORT
     elif transport == "rest" and not speaks_http:
@@ -56,14 +57,15 @@ _GRPC_PORT = "ask the gRPC port (8500 by default), or use --transport rest"
 _REST_PORT = "ask the REST port (8501 by default), or use --transport grpc"
 
 
-def _over_tls(server: str, trust: ssl.SSLContext, transport: str, said: str) -> NotReachable:
+def _over_tls(server: str, tls: Tls, transport: str, said: str) -> NotReachable:
     """Why no answer came from a port that speaks TLS."""
     host, port = split_address(server)
+    trust = tls.context()
     trust.set_alpn_protocols(["h2"] if transport == "grpc" else ["http/1.1"])
     answer: bytes | None = None
     protocol: str | None = "h2"
     try:
-        with _handshake(host, port, trust) as connection:
+        with _handshake(host, port, trust, tls.server_name) as connection:
             protocol = connection.selected_alpn_protocol()
             if transport == "rest":
                 connection.sendall(_REQUEST)
@@ -71,7 +73,7 @@ def _over_tls(server: str, trust: ssl.SSLContext, transport: str, said: str) -> 
     except (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
         answer = b""
     except ssl.SSLError as error:
-        what, action = _refusal(host, port, trust, error)
+        what, action = _refusal(host, port, trust, error, mutual=tls.cert_file is not None)
         return TlsFailed(what, where=server, tail=said, action=action)
     except OSError:
         pass  # silence: TLS itself works
@@ -81,7 +83,12 @@ def _over_tls(server: str, trust: ssl.SSLContext, transport: str, said: str) -> 
         what, action = "this port speaks TLS and does not answer HTTP/1.1", _REST_PORT
     elif answer == b"":
         what = "the server ends the connection after the TLS handshake"
-        action = "it may want a certificate of its clients, be the other transport's port, or be stopping"
+        action = (
+            "it may not accept this client's certificate, be the other transport's port, or be stopping"
+            if tls.cert_file
+            else "it may want a certificate of its clients (--cert and --key),"
+            " be the other transport's port, or be stopping"
+        )
     else:
         what = "the server speaks TLS and gave no answer"
         action = "it may be starting or stopping: read its log"
@@ -90,24 +97,31 @@ def _over_tls(server: str, trust: ssl.SSLContext, transport: str, said: str) -> 
 
 # OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH.
 _OTHER_NAME = (62, 64)
+# TLS alerts about the certificate of the one they are sent to.
+_NOT_THIS_CLIENT = ("UNKNOWN_CA", "BAD_CERTIFICATE", "CERTIFICATE_EXPIRED", "CERTIFICATE_UNKNOWN")
 
 
-def _refusal(host: str, port: int, asked: ssl.SSLContext, error: ssl.SSLError) -> tuple[str, str]:
+def _refusal(
+    host: str, port: int, asked: ssl.SSLContext, error: ssl.SSLError, *, mutual: bool
+) -> tuple[str, str]:
     if isinstance(error, ssl.SSLCertVerificationError):
         what = f"the server's certificate is not accepted: {error.verify_message.rstrip('.')}"
         if error.verify_code in _OTHER_NAME:
-            return what, f"ask by a name the certificate has: {_names(host, port, asked)}"
-        return what, "give the CA that signed it with --ca_file"
+            names = _names(host, port, asked)
+            return what, f"ask by a name the certificate has, or give it with --server_name: {names}"
+        return what, "give the CA that signed it with --ca"
     words = str(error)
     if "CERTIFICATE_REQUIRED" in words or "HANDSHAKE_FAILURE" in words:
-        return "the server wants a certificate of its clients", "ask a port without mutual TLS"
+        return "the server wants a certificate of its clients", "give one with --cert and --key"
+    if mutual and any(word in words for word in _NOT_THIS_CLIENT):
+        return "the server does not accept this client's certificate", "give one that its CA has signed"
     return f"the TLS handshake failed: {words}", "ask a server with TLS 1.2 or 1.3"
 
 
-def _handshake(host: str, port: int, context: ssl.SSLContext) -> ssl.SSLSocket:
+def _handshake(host: str, port: int, context: ssl.SSLContext, name: str = "") -> ssl.SSLSocket:
     with contextlib.ExitStack() as undo:
         plain = undo.enter_context(socket.create_connection((host, port), PROBE_SECONDS))
-        connection = context.wrap_socket(plain, server_hostname=host)
+        connection = context.wrap_socket(plain, server_hostname=name or host)
         undo.pop_all()
         return connection
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from slipway_client import messages
 from slipway_client.dtypes import DTYPES, NAMES, NUMBERS, NUMPY, DataType
 from slipway_client.errors import UsageError
-from slipway_client.requests import Array
+from slipway_client.json_values import Array
 
 TensorProto = Any  # protobuf's classes are made at run time
 
@@ -113,8 +114,24 @@ def from_proto(proto: TensorProto) -> Array:
     elif known.field == "half_val":
         flat = np.array(given, np.uint16).view(kind)
     else:
-        flat = np.array(given).astype(kind) if given else np.empty(0, kind)
+        wide = np.uint64 if known.field == "uint64_val" else None  # of these numpy would make floats
+        flat = np.array(given, wide).astype(kind) if given else np.empty(0, kind)
     return _filled(flat, count).reshape(shape)
+
+
+def fill_example(example: Any, features: Mapping[str, Array]) -> None:
+    """Put features into a tf.Example message: whole numbers as int64, texts as bytes, others as floats."""
+    listed = example.features.feature
+    for name, values in features.items():
+        flat = np.asarray(values).ravel()
+        if flat.dtype.kind in "OSU":
+            listed[name].bytes_list.value.extend(
+                item.encode() if isinstance(item, str) else item for item in flat.tolist()
+            )
+        elif flat.dtype.kind in "iub":
+            listed[name].int64_list.value.extend(flat.tolist())
+        else:
+            listed[name].float_list.value.extend(flat.tolist())
 
 
 def _filled(flat: Array, count: int) -> Array:

@@ -12,8 +12,9 @@ from slipway_client import messages
 from slipway_client.errors import UsageError
 from slipway_client.messages import MODEL_TYPES
 
+from slipway_server.base_path import LOCAL_WANTED, local_path, remote
 from slipway_server.codes import Code, StatusError, invalid
-from slipway_server.models import ModelConfig, Policy
+from slipway_server.model_state import ModelConfig, Policy
 
 PLATFORM = "tensorflow"
 METRICS_PATH = "/monitoring/prometheus/metrics"
@@ -21,17 +22,24 @@ METRICS_PATH = "/monitoring/prometheus/metrics"
 
 @dataclass(frozen=True)
 class Monitoring:
-    """Where the metrics are served; enabled only when the monitoring file says so."""
+    """Where the metrics are served; without a monitoring file they are."""
 
-    enabled: bool = False
+    enabled: bool = True
     path: str = METRICS_PATH
 
 
 def read_models(path: Path) -> list[ModelConfig]:
     """The models of a --model_config_file. Raises UsageError naming the file and what is wrong."""
-    config = _read_text(path, messages.ModelServerConfig())
+    return parse_models(text_of(path), path)
+
+
+def parse_models(text: str, path: Path, served: Collection[str] = ()) -> list[ModelConfig]:
+    """The models of a --model_config_file's text. served: names of the models there are already.
+
+    Raises UsageError naming the file and what is wrong.
+    """
     try:
-        return models_of(config)
+        return models_of(_parsed(text, path, messages.ModelServerConfig()), served)
     except StatusError as error:
         raise UsageError(error.message, where=str(path)) from error
 
@@ -52,14 +60,19 @@ def models_of(config: Any, served: Collection[str] = ()) -> list[ModelConfig]:
                 f"Illegal to change a model's platform. For model {item.name} platform was {PLATFORM} and "
                 f"new platform requested is {platform}"
             )
-    if any(item.version_labels for item in items):
-        raise _refused("Model version labels are not currently allowed by the server.")
     for item in items:
         if (platform := _platform(item)) != PLATFORM:
             raise invalid(f"Model {item.name} requests unsupported platform {platform}")
         if item.HasField("logging_config"):
-            raise _refused(f"model {item.name}: this server does not log requests (logging_config)")
-    return [ModelConfig(item.name, local_path(item.base_path), _policy(item)) for item in items]
+            raise StatusError(
+                Code.FAILED_PRECONDITION,
+                f"model {item.name}: this server does not record requests: leave logging_config out; "
+                "--access_log tells of each in the log",
+            )
+    return [
+        ModelConfig(item.name, local_path(item.base_path), _policy(item), dict(item.version_labels))
+        for item in items
+    ]
 
 
 def _check_names_and_paths(items: list[Any]) -> None:
@@ -72,6 +85,8 @@ def _check_names_and_paths(items: list[Any]) -> None:
     for item in items:
         if not item.name:
             raise invalid("a model in the config list has no name")
+        if address := remote(item.base_path):
+            raise invalid(f"model {item.name}: base_path {item.base_path} is in {address}: {LOCAL_WANTED}")
         if not local_path(item.base_path).is_absolute():
             raise invalid(
                 f"Expected model {item.name} to have an absolute path or URI; got "
@@ -79,14 +94,9 @@ def _check_names_and_paths(items: list[Any]) -> None:
             )
 
 
-def local_path(base_path: str) -> Path:
-    """A base path without the scheme TensorFlow takes for local files."""
-    return Path(base_path.removeprefix("file://"))
-
-
 def read_monitoring(path: Path) -> Monitoring:
     """A --monitoring_config_file. Raises UsageError naming the file and what is wrong."""
-    config = _read_text(path, messages.MonitoringConfig())
+    config = _parsed(text_of(path), path, messages.MonitoringConfig())
     prometheus = config.prometheus_config
     if prometheus.path and not prometheus.path.startswith("/"):
         raise UsageError(f"prometheus_config.path {prometheus.path!r} must begin with /", where=str(path))
@@ -127,15 +137,15 @@ def _policy(item: Any) -> Policy:
             return Policy()
 
 
-def _refused(message: str) -> StatusError:
-    return StatusError(Code.FAILED_PRECONDITION, message)
-
-
-def _read_text(path: Path, message: Any) -> Any:
+def text_of(path: Path) -> str:
+    """A configuration file's text. Raises UsageError when it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot be read: {error}", where=str(path)) from error
+
+
+def _parsed(text: str, path: Path, message: Any) -> Any:
     try:
         return text_format.Parse(text, message)
     except text_format.ParseError as error:

@@ -1,4 +1,4 @@
-"""One loaded version of a model: its signatures, and Predict, Classify and Regress on them.
+"""One loaded version of a model: its signatures, and Predict, Classify, Regress and MultiInference on them.
 
 Checks, their order and their texts follow TensorFlow Serving's servables/tensorflow/
 (predict_util.cc, classifier.cc, regressor.cc, util.cc), so that a client sees the same answers.
@@ -6,26 +6,23 @@ Checks, their order and their texts follow TensorFlow Serving's servables/tensor
 
 from __future__ import annotations
 
-import math
-import struct
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slipway_client import messages
-from slipway_client.dtypes import DataType
 
+from slipway_server import example_results, session_tensors
 from slipway_server import runtime as rt
-from slipway_server import session_tensors
 from slipway_server.codes import Code, StatusError, invalid, not_found
+from slipway_server.example_results import Task
 from slipway_server.examples import Examples
 from slipway_server.json_requests import DEFAULT_SIGNATURE
 from slipway_server.metrics import Metrics
 from slipway_server.session_tensors import Hold
-
-_CLASS_BYTES = 128  # of a class or a value in an answer: its message, its text
+from slipway_server.version_folder import check_whole
 
 
 def free(_size: int) -> None:
@@ -53,8 +50,10 @@ class Servable:
         version: int,
         path: Path,
         metrics: Metrics,
+        *,
+        tags: Sequence[str] = ("serve",),
     ) -> None:
-        """Load the SavedModel in `path`. metrics: where each session run is counted.
+        """Load the SavedModel in `path`. metrics: where each session run is counted. tags: of the graph.
 
         Raises StatusError with the loader's code and text; leaves nothing loaded then.
         """
@@ -64,9 +63,10 @@ class Servable:
         self.warmed = 0  # requests answered before serving
         self._metrics = metrics
         self._runtime = runtime
-        self._session, meta_graph = rt.load_saved_model(runtime, path)
+        self._session, meta_graph = rt.load_saved_model(runtime, path, tags)
         try:
             graph = messages.MetaGraphDef.FromString(meta_graph)
+            check_whole(path, graph)
             self._signatures = {
                 key: self._signature(key, value) for key, value in graph.signature_def.items()
             }
@@ -156,74 +156,61 @@ class Servable:
     def classify(self, spec: Any, examples: Examples, hold: Hold = free) -> Any:
         """Answer a classify request with a ClassificationResponse."""
         signature = self._example_signature(spec.signature_name)
-        definition = signature.definition
-        if len(definition.inputs) != 1:
-            raise invalid("Expected one input Tensor.")
-        if len(definition.outputs) not in (1, 2):
-            raise invalid(f"Expected one or two output Tensors, found {len(definition.outputs)}")
-        if "inputs" not in definition.inputs:
-            raise invalid(f"No classification inputs found in SignatureDef: {definition}")
-        wanted = [alias for alias in ("classes", "scores") if alias in definition.outputs]
-        if not wanted:
-            raise invalid(
-                'Expected classification signature outputs to contain at least one of "classes" or "scores". '
-                f"Signature was: {definition}"
-            )
+        wanted = example_results.classify_outputs(signature.definition)
         results, count = self._run_examples("Classify", signature, examples, wanted)
-        for alias, dtype in (("classes", DataType.DT_STRING), ("scores", DataType.DT_FLOAT)):
-            if alias in results:
-                _check_rows(alias, results[alias], dtype, count)
-        columns = {alias: tensor.shape[1] for alias, tensor in results.items()}
-        if len(set(columns.values())) > 1:
-            raise invalid(
-                "Tensors class and score should match in dim_size(1). Got "
-                f"{columns['classes']} vs. {columns['scores']}"
-            )
-        width = next(iter(columns.values()))
-        hold(count * width * _CLASS_BYTES)
-        labels = results["classes"].strings() if "classes" in results else None
-        scores = _floats(results["scores"]) if "scores" in results else None
         response = messages.ClassificationResponse(model_spec=self._model_spec(spec.signature_name))
-        for row in range(count):
-            # One allocation a row; adding class by class costs a Python call each.
-            line = response.result.classifications.add()
-            for at in range(row * width, (row + 1) * width):
-                line.classes.add(
-                    label=_text(labels[at]) if labels is not None else "",
-                    score=scores[at] if scores is not None else 0.0,
-                )
+        example_results.classify(response.result, results, count, hold)
         return response
 
     def regress(self, spec: Any, examples: Examples, hold: Hold = free) -> Any:
         """Answer a regress request with a RegressionResponse."""
         signature = self._example_signature(spec.signature_name)
-        definition = signature.definition
-        if len(definition.inputs) != 1:
-            raise invalid("Expected one input Tensor.")
-        if len(definition.outputs) != 1:
-            raise invalid("Expected one output Tensor.")
-        if "inputs" not in definition.inputs:
-            raise invalid(f"No regression inputs found in SignatureDef: {definition}")
-        if "outputs" not in definition.outputs:
-            raise invalid(f"No regression outputs found in SignatureDef: {definition}")
-        results, count = self._run_examples("Regress", signature, examples, ["outputs"])
-        tensor = results["outputs"]
-        shape = tensor.shape
-        if not (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)):
-            raise invalid(
-                "Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got "
-                f"{session_tensors.shape_text(shape)}"
-            )
-        if shape[0] != count:
-            raise invalid(f"Input batch size did not match output batch size: {count} vs. {shape[0]}")
-        if tensor.dtype != DataType.DT_FLOAT:
-            raise invalid(
-                f"Expected output Tensor of DT_FLOAT.  Got: {session_tensors.dtype_name(tensor.dtype)}"
-            )
-        hold(count * _CLASS_BYTES)
+        wanted = example_results.regress_outputs(signature.definition)
+        results, count = self._run_examples("Regress", signature, examples, wanted)
         response = messages.RegressionResponse(model_spec=self._model_spec(spec.signature_name))
-        for value in _floats(tensor):
-            response.result.regressions.add(value=value)
+        example_results.regress(response.result, results, count, hold)
+        return response
+
+    def multi_inference(self, tasks: Sequence[Any], examples: Examples, hold: Hold = free) -> Any:
+        """Answer all tasks of a MultiInferenceRequest by one run, with a MultiInferenceResponse.
+
+        servables/tensorflow/multi_inference.cc, TensorFlowMultiInferenceRunner::Infer
+        """
+        asked: dict[str, tuple[Task, list[str]]] = {}  # by signature: what it is asked for, and its outputs
+        for task in tasks:
+            spec = task.model_spec
+            if not spec.name:
+                raise invalid("Found ModelSpec with an empty model name.")
+            if spec.name != tasks[0].model_spec.name:
+                raise invalid("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
+            name = spec.signature_name or DEFAULT_SIGNATURE
+            if name in asked:
+                raise invalid(f"Duplicate evaluation of signature: {name}")
+            if name not in self._signatures:
+                raise invalid(f"Requested signature not found in model graph: {name}")
+            kind = example_results.TASKS.get(task.method_name)
+            if kind is None:
+                raise StatusError(
+                    Code.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}"
+                )
+            asked[name] = kind, kind.outputs(self._signatures[name].definition)
+        self._count_examples(examples)
+        targets: dict[str, rt.Output | None] = {}
+        fetches: dict[str, rt.Output | None] = {}
+        for name, (_, wanted) in asked.items():
+            signature = self._signatures[name]
+            targets[signature.definition.inputs["inputs"].name] = signature.inputs["inputs"]
+            for alias in wanted:
+                fetches[signature.definition.outputs[alias].name] = signature.outputs[alias]
+        found = dict(zip(fetches, self._run_proto(None, targets, fetches, examples), strict=True))
+        response = messages.MultiInferenceResponse()
+        for name, (kind, wanted) in asked.items():
+            named = self._signatures[name].definition.outputs
+            line = response.results.add(model_spec=self._model_spec(name))
+            result = getattr(line, kind.field)
+            result.SetInParent()  # said even when it holds nothing
+            tensors = {alias: found[named[alias].name] for alias in wanted}
+            kind.fill(result, tensors, examples.count, hold)
         return response
 
     def _signature(self, name: str, definition: Any) -> Signature:
@@ -251,17 +238,33 @@ class Servable:
     def _run_examples(
         self, api: str, signature: Signature, examples: Examples, wanted: list[str]
     ) -> tuple[dict[str, rt.Tensor], int]:
+        self._count_examples(examples)
+        targets = {"inputs": signature.inputs["inputs"]}
+        fetches = {alias: signature.outputs[alias] for alias in wanted}
+        found = self._run_proto(api, targets, fetches, examples)
+        return dict(zip(wanted, found, strict=True)), examples.count
+
+    def _count_examples(self, examples: Examples) -> None:
         if not examples.count:
             raise invalid("Input is empty.")
         self._metrics.examples.add(self.name, amount=examples.count)
         self._metrics.example_counts.observe(examples.count, self.name)
-        target = signature.inputs["inputs"]
-        fetches = [signature.outputs[alias] for alias in wanted]
-        if target is None or None in fetches:
-            raise not_found(f"a tensor of signature {signature.name} is not in the graph")
-        feeds = [(target, rt.tensor_from_proto(self._runtime, examples.proto))]
-        found = self._run(api, feeds, [fetch for fetch in fetches if fetch is not None])
-        return dict(zip(wanted, found, strict=True)), examples.count
+
+    def _run_proto(
+        self,
+        api: str | None,
+        targets: Mapping[str, rt.Output | None],
+        fetches: Mapping[str, rt.Output | None],
+        examples: Examples,
+    ) -> list[rt.Tensor]:
+        """Feed the examples to each target. api: under which the run is counted; upstream counts not all."""
+        for name, output in {**targets, **fetches}.items():
+            if output is None:
+                raise not_found(f"the tensor of {name} is not in the graph")
+        tensor = rt.tensor_from_proto(self._runtime, examples.proto)
+        feeds = [(target, tensor) for target in targets.values() if target is not None]
+        wanted = [fetch for fetch in fetches.values() if fetch is not None]
+        return self._session.run(feeds, wanted) if api is None else self._run(api, feeds, wanted)
 
     def _run(
         self, api: str, feeds: list[tuple[rt.Output, rt.Tensor]], fetches: list[rt.Output]
@@ -297,30 +300,6 @@ def _wanted(definition: Any, output_filter: Iterable[str]) -> list[str]:
             raise invalid(f"duplicate output tensor alias: {alias}")
         wanted.append(alias)
     return wanted or sorted(definition.outputs)
-
-
-def _check_rows(alias: str, tensor: rt.Tensor, dtype: int, count: int) -> None:
-    shape = tensor.shape
-    if len(shape) != 2:
-        raise invalid(
-            f"Expected Tensor shape: [batch_size num_classes] but got {session_tensors.shape_text(shape)}"
-        )
-    if tensor.dtype != dtype:
-        raise invalid(
-            f"Expected {alias} Tensor of {session_tensors.dtype_name(dtype)}. Got: "
-            f"{session_tensors.dtype_name(tensor.dtype)}"
-        )
-    if shape[0] != count:
-        raise invalid(f"Expected {alias} output batch size of {count}. Got: {shape[0]}")
-
-
-def _floats(tensor: rt.Tensor) -> tuple[float, ...]:
-    return struct.unpack(f"<{math.prod(tensor.shape)}f", tensor.content())
-
-
-def _text(label: bytes) -> str:
-    """A class label as text, since protobuf's string fields hold UTF-8 only."""
-    return label.decode("utf-8", "replace")
 
 
 def _join(names: Iterable[str]) -> str:

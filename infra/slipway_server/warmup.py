@@ -18,8 +18,10 @@ FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 MOST_RECORDS = 1000
 
 
-def warm_up(servable: Servable, metrics: Metrics) -> None:
+def warm_up(servable: Servable, metrics: Metrics, times: int = 1) -> None:
     """Answer the recorded requests of `servable`, if it has any, and set how many it answered.
+
+    times: how often each is answered.
 
     Raises StatusError when a record cannot be read or answered: such a version must not serve, as
     in TensorFlow Serving (servables/tensorflow/saved_model_warmup_util.cc:77).
@@ -31,7 +33,8 @@ def warm_up(servable: Servable, metrics: Metrics) -> None:
     status, failure = "OK", None
     try:
         for record in records(path):
-            _answer(servable, record, path)
+            for _ in range(times):
+                _answer(servable, record, path)
             servable.warmed += 1
             if servable.warmed > MOST_RECORDS:
                 raise invalid(f"Number of warmup records exceeds the maximum ({MOST_RECORDS}) at {path}")
@@ -60,6 +63,9 @@ def _answer(servable: Servable, record: bytes, path: Path) -> None:
         case "regress_log":
             request = log.regress_log.request
             servable.regress(request.model_spec, of_input(request.input))
+        case "multi_inference_log":
+            request = log.multi_inference_log.request
+            servable.multi_inference(request.tasks, of_input(request.input))
         case None:
             pass
         case other:

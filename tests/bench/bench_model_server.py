@@ -5,14 +5,13 @@ Prints one JSON document on stdout. Nothing is asserted: a time says what this m
 
 FOLDER holds version folders with a `predict_images` signature (784 floats to 10); without it the
 tests' own network is used. MLServer has no TensorFlow runtime, so it gets the shortest one possible
-(mlserver_runtime.py beside this file), in a virtual environment of its own in slipway's cache.
+(mlserver_runtime.py beside this file), in an environment of its own (tests/standins/mlserver.py).
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import hashlib
 import json
 import os
 import random
@@ -29,15 +28,14 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from slipway.core.state import cache_home
 from slipway_client import messages
 
 from tests.integration.server.conftest import free_port
 from tests.integration.server.made import made_folder
+from tests.standins.mlserver import MLSERVER, python_with
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-MLSERVER = "mlserver==1.7.1"
 IN_FLIGHT = 32
 
 
@@ -69,7 +67,7 @@ def measure(model: Path, seconds: float) -> dict[str, Any]:
 def measure_mlserver(model: Path, seconds: float) -> dict[str, Any]:
     """MLServer with the same model. Says why when it cannot be had here."""
     try:
-        python = mlserver_python()
+        python = python_with("tensorflow-cpu==2.21.*")
     except subprocess.CalledProcessError as error:
         return {"skipped": f"{MLSERVER} cannot be installed here: {error.stderr.strip().splitlines()[-1:]}"}
     port, ports = free_port(), (free_port(), free_port())
@@ -208,22 +206,6 @@ def memory(pid: int) -> dict[str, int]:
 def pixels() -> bytes:
     random.seed(1)
     return struct.pack("<784f", *[random.random() for _ in range(784)])
-
-
-def mlserver_python() -> Path:
-    """A virtual environment with MLServer and TensorFlow; made once."""
-    folder = cache_home() / "bench" / hashlib.sha256(MLSERVER.encode()).hexdigest()[:12]
-    python = folder / "bin" / "python"
-    done = folder / "installed"
-    if not done.is_file():
-        shutil.rmtree(folder, ignore_errors=True)
-        for argv in (
-            [sys.executable, "-m", "venv", str(folder)],
-            [str(python), "-m", "pip", "install", MLSERVER, "tensorflow-cpu==2.21.*"],
-        ):
-            subprocess.run(argv, check=True, capture_output=True, text=True)
-        done.touch()
-    return python
 
 
 def document(model: Path, seconds: float, mlserver: bool = True) -> dict[str, Any]:

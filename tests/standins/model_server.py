@@ -7,6 +7,7 @@ three scores out.
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import ssl
 import threading
@@ -86,6 +87,7 @@ class Behaviour:
     fail_with: grpc.StatusCode | None = None  # for Predict and Classify
     fail_every: int = 1  # every n-th request
     hang: threading.Event | None = None  # Predict and Classify wait for it
+    token: str = ""  # what a bearer must have; the refusal repeats what came instead
     signatures: dict[str, tuple[str, str, str]] = field(
         default_factory=lambda: {
             "predict_images": (PREDICT, "images", "scores"),
@@ -117,14 +119,21 @@ class ServerTls:
 
 
 class StandIn:
-    """Both ports, as long as the block runs. requests: how many Predict and Classify calls came."""
+    """Both ports, as long as the block runs. requests: how many Predict and Classify calls came.
+
+    connections: the far ends that asked over REST. encodings: of the bodies that came over REST.
+    hosts: whom requests were for, by the header Host and by gRPC's :authority.
+    """
 
     def __init__(self, behaviour: Behaviour | None = None, *, tls: ServerTls | None = None) -> None:
         self.behaviour = behaviour or Behaviour()
         self.requests = 0
+        self.connections: set[tuple[str, int]] = set()
+        self.encodings: list[str | None] = []
+        self.hosts: list[str] = []
         self._counting = threading.Lock()
         self._pool = ThreadPoolExecutor(max_workers=16)
-        self._server = grpc.server(self._pool, options=[("grpc.so_reuseport", 0)])
+        self._server = grpc.server(self._pool, options=[("grpc.so_reuseport", 0)], interceptors=[_Door(self)])
         self._server.add_generic_rpc_handlers(_handlers(self))
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         if tls is None:
@@ -182,6 +191,24 @@ class StandIn:
         ]
 
 
+class _Door(grpc.ServerInterceptor):
+    """Lets nobody in without the token, if there is one."""
+
+    def __init__(self, own: StandIn) -> None:
+        self._own = own
+
+    def intercept_service(self, continuation: Any, call: Any) -> Any:
+        token = self._own.behaviour.token
+        given = dict(call.invocation_metadata).get("authorization", "")
+        if not token or given == f"Bearer {token}":
+            return continuation(call)
+
+        def refuse(_request: Any, context: Any) -> None:
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, f"not a token: {given.partition(' ')[2]}")
+
+        return grpc.unary_unary_rpc_method_handler(refuse)
+
+
 def _handlers(own: StandIn) -> list[Any]:
     """TensorFlow Serving's two services."""
     services = {
@@ -217,6 +244,7 @@ class _Models:
         self._own = own
 
     def GetModelStatus(self, request: Any, context: Any) -> Any:
+        self._own.hosts.append(context._rpc_event.call_details.host.decode())  # grpcio tells it nowhere else
         behaviour = self._own.of(request.model_spec.name)
         if request.model_spec.name != behaviour.model:
             _not_found(context, request.model_spec.name)
@@ -314,11 +342,25 @@ def _handler(own: StandIn) -> type[BaseHTTPRequestHandler]:
         def _answer(self, code: int, body: object) -> None:
             data = json.dumps(body).encode()
             self.send_response(code)
+            if "gzip" in self.headers.get("Accept-Encoding", ""):
+                data = gzip.compress(data)
+                self.send_header("Content-Encoding", "gzip")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
 
+        def _refused(self) -> bool:
+            own.connections.add(self.client_address)
+            own.hosts.append(self.headers["Host"])
+            token, given = own.behaviour.token, self.headers.get("Authorization", "")
+            refused = bool(token) and given != f"Bearer {token}"
+            if refused:
+                self._answer(401, {"error": f"not a token: {given.partition(' ')[2]}"})
+            return refused
+
         def do_GET(self) -> None:
+            if self._refused():
+                return
             if not self.path.startswith("/v1/models/"):  # as when somebody asks what this port speaks
                 self._answer(404, {"error": f"Malformed request: GET {self.path}"})
                 return
@@ -345,7 +387,11 @@ def _handler(own: StandIn) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             behaviour = own.of(self.path.split("/")[3].partition(":")[0])
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            raw = self.rfile.read(int(self.headers["Content-Length"]))
+            if self._refused():
+                return
+            own.encodings.append(self.headers.get("Content-Encoding"))
+            body = json.loads(gzip.decompress(raw) if own.encodings[-1] == "gzip" else raw)
             code = own.trouble()
             if code is not None:
                 self._answer(503, {"error": "the stand-in was told to fail"})

@@ -6,7 +6,11 @@ from pathlib import Path
 
 from slipway_client import messages
 
-REQUESTS = b'{"signature": "serving_default", "inputs": {"x": {"dtype": "DT_FLOAT", "shape": [1], "values": [1.0]}}}\n'
+REQUESTS = (
+    b'{"method": "predict", "signature": "serving_default", '
+    b'"inputs": {"x": {"dtype": "float32", "shape": [1], "values": [1.0]}}, '
+    b'"expected": {"y": {"dtype": "float32", "shape": [1], "values": [1.0]}}}\n'
+)
 
 
 def files(weight: bytes = b"w") -> dict[str, bytes]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from slipway_client.client import Client, Tls
+from slipway_client.client import Client
+from slipway_client.connect import Options
 from slipway_client.loop import Ended
 from slipway_client.requests import FixedRequest, read
 
@@ -70,7 +71,7 @@ def prove(
     server: str,
     asked: Callable[[Client], Sequence[FixedRequest]],
     transport: Literal["grpc", "rest"],
-    tls: Tls | None,
+    options: Options,
     *,
     as_json: bool,
 ) -> int:
@@ -84,7 +85,9 @@ def prove(
                 out.write("." if ended.error is None else "x")
                 out.flush()
 
-        proof = prove_server(server, subject.settings, asked, transport=transport, tls=tls, on_end=dot)
+        proof = prove_server(
+            server, subject.settings, asked, transport=transport, options=options, on_end=dot
+        )
 
     def lines() -> list[str]:
         gates = [

@@ -1,4 +1,4 @@
-"""The proof: of the deployment, or of any one TensorFlow Serving."""
+"""The proof: of the deployment, or of any one model server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from slipway.core.errors import UsageError
 
 Server = Annotated[
     str,
-    typer.Option("--server", metavar="HOST:PORT", help="Any TensorFlow Serving instead of the deployment."),
+    typer.Option("--server", metavar="HOST:PORT", help="Any model server instead of the deployment."),
 ]
 Requests = Annotated[
     Path | None,
@@ -36,7 +36,38 @@ WithTls = Annotated[bool, typer.Option("--tls", help="With --server: use TLS and
 CaFile = Annotated[
     Path | None,
     typer.Option(
-        "--ca-file", "--ca_file", metavar="FILE", help="With --server: use TLS and trust the CA in this file."
+        *("--ca", "--ca-file", "--ca_file"),
+        metavar="FILE",
+        help="With --server: use TLS and trust the CA in this file.",
+    ),
+]
+CertFile = Annotated[
+    Path | None,
+    typer.Option("--cert", metavar="FILE", help="With --server: use TLS with this certificate of ours."),
+]
+KeyFile = Annotated[Path | None, typer.Option("--key", metavar="FILE", help="The key of --cert.")]
+ServerName = Annotated[
+    str,
+    typer.Option(
+        *("--server-name", "--server_name"),
+        metavar="NAME",
+        help="With --server: the name its certificate must have, where that is not its host.",
+    ),
+]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        *("--token-file", "--token_file"),
+        metavar="FILE",
+        help="With --server: send the bearer token in this file; without TLS to this machine only.",
+    ),
+]
+SpokenProtocol = Annotated[
+    str,
+    typer.Option(
+        "--protocol",
+        metavar="[auto|tensorflow|v2]",
+        help="With --server: TensorFlow Serving's API or the Open Inference Protocol.",
     ),
 ]
 ModelName = Annotated[
@@ -63,6 +94,12 @@ Concurrency = Annotated[
     typer.Option("--concurrency", metavar="N", help="Requests in flight. Default: smoke.concurrency."),
 ]
 
+_PROTOCOLS: dict[str, Literal["auto", "tensorflow", "v2"]] = {
+    "auto": "auto",
+    "tensorflow": "tensorflow",
+    "v2": "v2",
+}
+
 
 def smoke(
     config: Config = None,
@@ -73,7 +110,12 @@ def smoke(
     work_dir: WorkDir = None,
     transport: Transport = "grpc",
     tls: WithTls = False,
-    ca_file: CaFile = None,
+    ca: CaFile = None,
+    cert: CertFile = None,
+    key: KeyFile = None,
+    server_name: ServerName = "",
+    token_file: TokenFile = None,
+    protocol: SpokenProtocol = "auto",
     model_name: ModelName = None,
     signature: Signature = "",
     num_tests: NumTests = None,
@@ -83,7 +125,7 @@ def smoke(
 ) -> int:
     """Prove that every replica answers correctly.
 
-    Every replica must answer, and no other pod may. With --server one TensorFlow Serving is asked instead;
+    Every replica must answer, and no other pod may. With --server one model server is asked instead;
     options marked "With --server" need it.
 
     \b
@@ -94,6 +136,8 @@ def smoke(
         raise UsageError("--requests and --work-dir exclude each other")
     if transport not in ("grpc", "rest"):
         raise UsageError(f"--transport {transport}: expected grpc or rest")
+    if protocol not in _PROTOCOLS:
+        raise UsageError(f"--protocol {protocol}: expected {', '.join(_PROTOCOLS)}")
     given = {
         "smoke.requests": requests,
         "smoke.num_tests": num_tests,
@@ -102,20 +146,30 @@ def smoke(
     flags = [*(set_ or []), *(f"{key}={value}" for key, value in given.items() if value is not None)]
     session = Session(config, flags, verbose=verbose)
     if server:
-        from slipway_client.client import Tls
+        from slipway_client.connect import Options
+        from slipway_client.credentials import Tls, Token
 
         from slipway.cli.any_server import about, prove, questions  # numpy and gRPC: not for --help
 
         spoken: Literal["grpc", "rest"] = "rest" if transport == "rest" else "grpc"
-        trust = Tls(ca_file) if tls or ca_file else None
+        options: Options = {"protocol": _PROTOCOLS[protocol]}
+        if tls or ca or cert or key or server_name:
+            options["tls"] = Tls(ca, cert, key, server_name)
+        if token_file:
+            options["token"] = Token(token_file)
         subject = about(session, model, model_name)
         asked = questions(subject, server, work_dir, signature)
-        return prove(session, subject, server, asked, spoken, trust, as_json=json)
+        return prove(session, subject, server, asked, spoken, options, as_json=json)
     alone = {
         "--work-dir": work_dir,
         "--transport": transport != "grpc",
         "--tls": tls,
-        "--ca-file": ca_file,
+        "--ca": ca,
+        "--cert": cert,
+        "--key": key,
+        "--server-name": server_name,
+        "--token-file": token_file,
+        "--protocol": protocol != "auto",
         "--model-name": model_name,
         "--signature": signature,
     }

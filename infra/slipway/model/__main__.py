@@ -48,6 +48,13 @@ def derive_requests(arguments: Arguments) -> Arguments:
     return {"requests": len(asked)}
 
 
+def missing_ops(arguments: Arguments) -> Arguments:
+    """ops -> those of them that TensorFlow's runtime does not have."""
+    from slipway.model import serving_ops
+
+    return {"missing": serving_ops.missing(arguments["ops"])}
+
+
 def save(arguments: Arguments) -> Arguments:
     """kind, path, weights, recipe, steps, variables or rename -> files and variables."""
     from slipway.model.mnist import forms, perceptron
@@ -81,7 +88,7 @@ def _recipe(given: Arguments) -> Recipe:
 
 
 TASKS: dict[str, Callable[[Arguments], Arguments]] = {
-    task.__name__: task for task in (write_saved_model, answer, derive_requests, save, restore)
+    task.__name__: task for task in (write_saved_model, answer, derive_requests, missing_ops, save, restore)
 }
 
 

@@ -9,33 +9,24 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import DecodeError
 from slipway_client import messages, tfrecord
-from slipway_client.dtypes import DataType
-from slipway_client.requests import FixedRequest
-from slipway_client.tensors import from_proto
+from slipway_client.interface import classification
+from slipway_client.requests import Array, FixedRequest, Method
+from slipway_client.tensors import fill_example, from_proto, to_proto
 
 from slipway.core.errors import ModelError
 from slipway.model.saved_model import DEFAULT_SIGNATURE
 
 
 def encode(requests: Iterable[FixedRequest], model: str) -> bytes:
-    """The warm-up file that asks a server of `model` these float predict and classify requests."""
+    """The warm-up file that asks a server of `model` these requests."""
     records = []
     for request in requests:
         log = messages.PredictionLog()
-        if request.method == "predict":
-            asked = log.predict_log.request
-            for key, array in request.inputs.items():
-                tensor = asked.inputs[key]
-                tensor.dtype = DataType.DT_FLOAT
-                for size in array.shape:
-                    tensor.tensor_shape.dim.add(size=size)
-                tensor.tensor_content = array.astype("<f4").tobytes()
-        else:
-            asked = log.classify_log.request
-            for example in request.examples:
-                features = asked.input.example_list.examples.add().features.feature
-                for name, values in example.items():
-                    features[name].float_list.value.extend(values.tolist())
+        asked = getattr(log, f"{request.method}_log").request
+        for key, array in request.inputs.items():
+            asked.inputs[key].CopyFrom(to_proto(array))
+        for example in request.examples:
+            fill_example(asked.input.example_list.examples.add(), example)
         asked.model_spec.name = model
         asked.model_spec.signature_name = request.signature
         records.append(log.SerializeToString(deterministic=True))
@@ -43,9 +34,9 @@ def encode(requests: Iterable[FixedRequest], model: str) -> bytes:
 
 
 def decode(path: Path) -> tuple[FixedRequest, ...]:
-    """The predict and classify requests of a warm-up file, without answers.
+    """The predict, classify and regress requests of a warm-up file, with the answers that stand beside them.
 
-    Other kinds (regress, multi-inference, session runs) are passed over. Raises ModelError naming
+    Other kinds (multi-inference, session runs) are passed over. Raises ModelError naming
     file and record for what is damaged or not a PredictionLog.
     """
     out = []
@@ -57,9 +48,15 @@ def decode(path: Path) -> tuple[FixedRequest, ...]:
         kind = log.WhichOneof("log_type")
         try:
             if kind == "predict_log":
-                out.append(_predict(log.predict_log.request))
+                out.append(_predict(log.predict_log))
             elif kind == "classify_log":
-                out.append(_classify(log.classify_log.request))
+                classes = log.classify_log.response.result.classifications
+                rows = [[(one.label.encode(), one.score) for one in row.classes] for row in classes]
+                out.append(_of_examples("classify", log.classify_log, classification(rows) if rows else None))
+            elif kind == "regress_log":
+                values = [one.value for one in log.regress_log.response.result.regressions]
+                given = {"outputs": np.array(values, np.float32)} if values else None
+                out.append(_of_examples("regress", log.regress_log, given))
         except (ValueError, TypeError) as error:
             raise ModelError(f"{path}: record {number} cannot be replayed: {error}") from error
     return tuple(out)
@@ -72,12 +69,17 @@ def _records(path: Path) -> Iterator[bytes]:
         raise ModelError(f"{path} is {error}") from error
 
 
-def _predict(request: Any) -> FixedRequest:
-    inputs = {key: from_proto(tensor) for key, tensor in request.inputs.items()}
-    return FixedRequest("predict", request.model_spec.signature_name or DEFAULT_SIGNATURE, inputs)
+def _predict(log: Any) -> FixedRequest:
+    spec = log.request.model_spec
+    inputs, outputs = (
+        {key: from_proto(tensor) for key, tensor in tensors.items()}
+        for tensors in (log.request.inputs, log.response.outputs)
+    )
+    return FixedRequest("predict", spec.signature_name or DEFAULT_SIGNATURE, inputs, expected=outputs or None)
 
 
-def _classify(request: Any) -> FixedRequest:
+def _of_examples(method: Method, log: Any, expected: Mapping[str, Array] | None) -> FixedRequest:
+    request = log.request
     context: Mapping[str, Any] = {}
     listed = request.input.example_list.examples
     if request.input.WhichOneof("kind") == "example_list_with_context":
@@ -86,7 +88,8 @@ def _classify(request: Any) -> FixedRequest:
     examples = tuple({**context, **_features(example)} for example in listed)
     if not examples or not all(examples):
         raise ValueError("it has no example, or one without features")
-    return FixedRequest("classify", request.model_spec.signature_name or DEFAULT_SIGNATURE, examples=examples)
+    signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
+    return FixedRequest(method, signature, examples=examples, expected=expected)
 
 
 def _features(example: Any) -> dict[str, Any]:

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from slipway_client import messages
+from slipway_client.compare import difference
+from slipway_client.json_values import Array, ShapeOnly, dtype_of
 from slipway_client.requests import FixedRequest
+from slipway_client.tensors import fill_example
 
 from slipway.core.errors import ModelError
 from slipway.model.saved_model import SERVE
 from slipway.model.tensorflow_errors import reason
 
 tf1 = tf.compat.v1
+Recorded = dict[str, Array | ShapeOnly]
 
 
 def answer(path: Path, requests: Iterable[FixedRequest]) -> tuple[FixedRequest, ...]:
     """The same requests with what TensorFlow answers from the SavedModel at `path` as `expected`.
 
-    Loads it as servers do (tag serve, signatures by name). Raises ModelError naming the request and
-    signature TensorFlow does not accept, with its reason.
+    Loads it as servers do (tag serve, signatures by name) and asks each request twice: of an output that is
+    not the same both times dtype and shape are recorded, and no values. Raises ModelError naming the request
+    and signature TensorFlow does not accept, with its reason.
     """
     config = tf1.ConfigProto(intra_op_parallelism_threads=1)  # as the servers compute one request
     with tf.Graph().as_default() as graph, tf1.Session(graph=graph, config=config) as session:
@@ -39,46 +45,70 @@ def answer(path: Path, requests: Iterable[FixedRequest]) -> tuple[FixedRequest, 
                     action=f"it has {', '.join(sorted(meta.signature_def))}",
                 )
             try:
-                out.append(replace(request, expected=_ask(session, signature, request)))
+                first, again = (_ask(session, signature, request) for _ in range(2))
             except (tf.errors.OpError, KeyError, ValueError, TypeError) as error:
                 raise ModelError(
-                    f"TensorFlow does not answer request {number} ({request.signature})", tail=reason(error)
+                    f"TensorFlow does not answer request {number} ({request.signature})",
+                    tail=reason(error),
+                    action="correct the request; `slipway model inspect` says what the signature takes",
                 ) from error
+            out.append(replace(request, expected=_alike(request, first, again)))
         return tuple(out)
 
 
-def _ask(session: Any, signature: Any, request: FixedRequest) -> dict[str, Any]:
-    if request.method == "classify":
-        if len(signature.inputs) != 1:
-            raise ValueError(f"it takes inputs {_keys(signature.inputs)}, Classify has one: tf.Examples")
-        (examples_input,) = signature.inputs.values()
-        serialized = [serialize_example(example) for example in request.examples]
-        feed = {examples_input.name: np.array(serialized, dtype=object)}
+def _ask(session: Any, signature: Any, request: FixedRequest) -> dict[str, Array]:
+    """What a server answers; each output as an array, also where the session gives a bare value."""
+    fetch = dict(signature.outputs)
+    if request.method == "predict":
+        feed = _inputs(signature, request.inputs)
     else:
-        if set(request.inputs) != set(signature.inputs):
-            raise ValueError(f"it takes {_keys(signature.inputs)}, the request has {_keys(request.inputs)}")
-        feed = {signature.inputs[key].name: value for key, value in request.inputs.items()}
-    fetch = {key: tensor.name for key, tensor in signature.outputs.items()}
-    answers: dict[str, Any] = session.run(fetch, feed)
+        wanted = {"classes", "scores"} if request.method == "classify" else {"outputs"}
+        fetch = {key: tensor for key, tensor in fetch.items() if key in wanted}
+        alone = len(signature.outputs) <= len(wanted)
+        if list(signature.inputs) != ["inputs"] or not fetch or not alone:
+            raise ValueError(
+                f"{request.method} wants the input inputs and {' or '.join(sorted(wanted))} alone, it takes "
+                f"{_keys(signature.inputs)} and gives {_keys(signature.outputs)}"
+            )
+        serialized = np.array([_serialized(example) for example in request.examples], dtype=object)
+        feed = {signature.inputs["inputs"].name: serialized}
+    found = session.run({key: tensor.name for key, tensor in fetch.items()}, feed)
+    # numpy's own bytes lose zeros at their end
+    answers = {
+        key: np.array(value, dtype=object) if isinstance(value, bytes) else np.asarray(value)
+        for key, value in found.items()
+    }
+    if request.method == "regress":  # servers list one number for each example
+        answers = {"outputs": answers["outputs"].reshape(len(request.examples))}
     return answers
 
 
+def _inputs(signature: Any, given: Mapping[str, Array]) -> dict[str, Any]:
+    left_out = set(signature.inputs) - set(given)
+    if not set(given) <= set(signature.inputs) or not left_out <= set(signature.defaults):
+        raise ValueError(f"it takes {_keys(signature.inputs)}, the request has {_keys(given)}")
+    defaults = {key: tf.make_ndarray(signature.defaults[key]) for key in left_out}
+    return {signature.inputs[key].name: value for key, value in {**given, **defaults}.items()}
+
+
+def _alike(request: FixedRequest, first: Mapping[str, Array], again: Mapping[str, Array]) -> Recorded:
+    """What both answers have in common: values, or of an output that differs dtype and shape."""
+    out: dict[str, Array | ShapeOnly] = {}
+    for key, array in first.items():
+        if not difference({key: array}, {key: again[key]}, request.tolerance):
+            out[key] = array
+        elif array.ndim == again[key].ndim:
+            sizes = zip(array.shape, again[key].shape, strict=True)
+            out[key] = ShapeOnly(dtype_of(array), tuple(one if one == two else -1 for one, two in sizes))
+    return out
+
+
 def _keys(inputs: Iterable[str]) -> str:
-    return ", ".join(sorted(inputs))
+    return ", ".join(sorted(inputs)) or "nothing"
 
 
-def serialize_example(example: Any) -> bytes:
-    """A tf.Example: floating features as floats, whole numbers as int64, objects as bytes."""
-    features = {}
-    for name, values in example.items():
-        if values.dtype.kind == "O":
-            feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=list(values)))
-        elif values.dtype.kind in "iu":
-            feature = tf.train.Feature(int64_list=tf.train.Int64List(value=values.tolist()))
-        else:
-            feature = tf.train.Feature(float_list=tf.train.FloatList(value=values.tolist()))
-        features[name] = feature
-    serialized: bytes = tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(
-        deterministic=True
-    )
+def _serialized(features: Mapping[str, Array]) -> bytes:
+    example = messages.Example()
+    fill_example(example, features)
+    serialized: bytes = example.SerializeToString(deterministic=True)
     return serialized

@@ -13,10 +13,10 @@ from typing import Any
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 from slipway_client import messages, tfrecord
-from slipway_client.dtypes import NAMES
+from slipway_client.dtypes import NAMES, DataType
 
 from slipway.core.errors import ModelError
-from slipway.model import saved_functions, versions
+from slipway.model import saved_functions, serving_ops, versions
 from slipway.model.saved_functions import FunctionDescription
 
 SERVE = "serve"
@@ -39,14 +39,19 @@ class TensorDescription:
 
 @dataclass(frozen=True)
 class SignatureDescription:
+    """defaults: the inputs that a request may leave out. obstacle: a sentence on why no model server can be
+    asked it, empty if one can."""
+
     name: str
     method: str
     inputs: tuple[TensorDescription, ...]
     outputs: tuple[TensorDescription, ...]
+    defaults: tuple[str, ...] = ()
+    obstacle: str = ""
 
     @property
     def servable(self) -> bool:
-        """Whether a model server answers it."""
+        """Whether it is for clients to ask."""
         return self.name != INIT_SIGNATURE and bool(self.outputs)
 
 
@@ -87,12 +92,27 @@ class ModelDescription:
     restored_from: str = ""
     intact: bool | None = None
 
-    def signatures(self, tag: str = SERVE) -> tuple[SignatureDescription, ...]:
-        """The servable signatures of the graph with this tag."""
-        for graph in self.meta_graphs:
-            if tag in graph.tags:
-                return tuple(signature for signature in graph.signatures if signature.servable)
-        return ()
+    def signatures(self, *, carried: bool = True) -> tuple[SignatureDescription, ...]:
+        """What clients can ask of the graph that servers load. carried: only what servers can answer."""
+        return tuple(
+            signature
+            for graph in self._served
+            for signature in graph.signatures
+            if signature.servable and not (carried and signature.obstacle)
+        )
+
+    @property
+    def obstacles(self) -> tuple[str, ...]:
+        """A sentence on each signature that clients could ask and no server can answer."""
+        return tuple(one.obstacle for one in self.signatures(carried=False) if one.obstacle)
+
+    def ops(self) -> tuple[str, ...]:
+        """The ops of the graph that servers load."""
+        return tuple(op for graph in self._served for op in graph.ops)
+
+    @property
+    def _served(self) -> tuple[MetaGraphDescription, ...]:
+        return tuple(graph for graph in self.meta_graphs if SERVE in graph.tags)[:1]
 
 
 def locate(path: Path) -> Path:
@@ -197,7 +217,10 @@ def require_servable(description: ModelDescription) -> None:
     if not description.signatures():
         raise ModelError(
             f"{description.path} has no signature a server could answer",
-            action="export it with signatures=..., see tf.saved_model.save",
+            tail="\n".join(description.obstacles),
+            action="export it with dense tensors, which the graph itself makes sparse or ragged"
+            if description.obstacles
+            else "export it with signatures=..., see tf.saved_model.save",
         )
     index = "variables/variables.index"
     data = [name for name in description.files if name.startswith("variables/variables.data-")]
@@ -248,6 +271,7 @@ def as_text(description: ModelDescription) -> str:
     lines.append(f"warm-up requests: {description.warmup_requests}")
     if description.intact is False:
         lines.append("WARNING: its files are not those that were exported (checksum differs)")
+    lines += _warnings(description)
     lines.append(f"sha256 {description.sha256}")
     for graph in description.meta_graphs:
         tags = ", ".join(graph.tags)
@@ -277,6 +301,22 @@ def as_text(description: ModelDescription) -> str:
     return "\n".join(lines)
 
 
+def _warnings(description: ModelDescription) -> list[str]:
+    """What keeps servers from answering it, and what clients may leave out."""
+    lines = [f"WARNING: {obstacle}" for obstacle in description.obstacles]
+    lines += [
+        f"signature {signature.name}: input {key} has a default and may be left out"
+        for signature in description.signatures()
+        for key in signature.defaults
+    ]
+    if google := serving_ops.of_googles_server(description.ops()):
+        lines.append(
+            f"WARNING: TensorFlow itself does not have the ops {', '.join(google)}: only Google's server can "
+            "serve it (image.server: tensorflow)"
+        )
+    return lines
+
+
 def _tuple(shape: tuple[int, ...]) -> str:
     return f"({', '.join(map(str, shape))})"
 
@@ -298,7 +338,12 @@ def _meta_graph(graph: Any) -> MetaGraphDescription:
         tuple(graph.meta_info_def.tags),
         tuple(
             SignatureDescription(
-                name, signature.method_name, _tensors(signature.inputs), _tensors(signature.outputs)
+                name,
+                signature.method_name,
+                _tensors(signature.inputs),
+                _tensors(signature.outputs),
+                tuple(sorted(signature.defaults)),
+                _obstacle(name, signature),
             )
             for name, signature in sorted(graph.signature_def.items())
         ),
@@ -314,6 +359,34 @@ def _tensors(tensors: Any) -> tuple[TensorDescription, ...]:
         shape = None if info.tensor_shape.unknown_rank else tuple(dim.size for dim in info.tensor_shape.dim)
         out.append(TensorDescription(key, NAMES.get(info.dtype, str(info.dtype)), shape, info.name))
     return tuple(out)
+
+
+_COMPOSITES = {1: "sparse", 3: "ragged"}  # of TypeSpecProto.TypeSpecClass those that models have
+_HANDLES = {DataType.DT_RESOURCE: "resource", DataType.DT_VARIANT: "variant"}
+
+
+def _obstacle(name: str, signature: Any) -> str:
+    """What a signature takes or gives that the protocol of model servers has no form for."""
+    found = [
+        f"{verb} a {kind} tensor ({side} {key})"
+        for verb, side, tensors in (
+            ("takes", "input", signature.inputs),
+            ("gives", "output", signature.outputs),
+        )
+        for key, info in sorted(tensors.items())
+        if (kind := _not_dense(info))
+    ]
+    both = " and ".join(found)
+    return f"signature {name} {both}, which no TensorFlow Serving carries" if both else ""
+
+
+def _not_dense(info: Any) -> str:
+    encoding = info.WhichOneof("encoding")
+    if encoding == "coo_sparse":
+        return "sparse"
+    if encoding == "composite_tensor":
+        return _COMPOSITES.get(info.composite_tensor.type_spec.type_spec_class, "composite")
+    return _HANDLES.get(info.dtype, "")
 
 
 def _what(path: Path) -> str:

@@ -12,10 +12,11 @@ from slipway.core.errors import UsageError
 from slipway.core.events import Note
 from slipway.core.schema import Settings
 from slipway.core.types import ExportedModel, Outcome
-from slipway.model import fetched, saved_model, tasks
+from slipway.model import fetched, known_requests, saved_model
 from slipway.model.mnist import data, export, perceptron, published, saved_files
 from slipway.model.mnist.data import Dataset
 from slipway.model.mnist.perceptron import Recipe, Trained
+from slipway.model.serving_ops import Server
 
 
 class ExportModel:
@@ -106,13 +107,21 @@ class ExportModel:
     def _own(self, ctx: Context, settings: Settings, path: Path, version: int | None = None) -> ExportedModel:
         """What the settings bring; whether it is the right one is asked before TensorFlow may run it."""
         fetched.require_right(ctx, settings.model, saved_model.locate(path))
-        value = brought(ctx, settings.model.name, path, requests=settings.smoke.requests, version=version)
+        value = brought(
+            ctx,
+            settings.model.name,
+            path,
+            requests=settings.smoke.requests,
+            version=version,
+            server=settings.image.server,
+        )
         return replace(value, beside=self._beside(ctx, settings))
 
     def _beside(self, ctx: Context, settings: Settings) -> tuple[ExportedModel, ...]:
         """The models that the same server serves, each with requests of its own."""
         return tuple(
-            brought(ctx, name, path, where="model.beside") for name, path in settings.model.named_beside()
+            brought(ctx, name, path, where="model.beside", server=settings.image.server)
+            for name, path in settings.model.named_beside()
         )
 
 
@@ -124,21 +133,24 @@ def brought(
     requests: Path | None = None,
     where: str = "model.path",
     version: int | None = None,
+    server: Server = "portable",
 ) -> ExportedModel:
     """A SavedModel that lies somewhere, checked and left where it is.
 
     requests: what to ask it; else what its folder says. where: the setting that brought it, for messages.
-    version: where the folder is not named by it.
-    Raises ModelError when no server could serve it, UsageError when nothing says what to ask it.
+    version: where the folder is not named by it. server: what is to serve it. Raises ModelError if it cannot,
+    UsageError if nothing says what to ask it.
     """
     description = saved_model.inspect(path)
     saved_model.require_servable(description)
+    for obstacle in description.obstacles:
+        ctx.emit(Note(obstacle))
     return ExportedModel(
         path=description.path.resolve(),
         name=name,
         version=version or description.version or 1,
         sha256=description.sha256,
-        requests=requests.resolve() if requests is not None else _requests(ctx, description, where),
+        requests=known_requests.of_model(ctx, description, requests, where, server),
         accuracy=description.accuracy,
         data=description.data,
     )
@@ -164,32 +176,3 @@ def weights(ctx: Context, settings: Settings, found: Dataset) -> Trained:
     if given is not None:
         return saved_files.trained(given, recipe(settings), found, models, ctx.emit)
     return perceptron.trained(recipe(settings), found, models, ctx.emit)
-
-
-def _requests(ctx: Context, description: saved_model.ModelDescription, where: str) -> Path:
-    own = description.path / saved_model.REQUESTS
-    if own.is_file():
-        return own.resolve()
-    warmup = description.path / saved_model.WARMUP
-    derived = ctx.state.models / ".requests" / f"{description.sha256[:16]}.jsonl"
-    if derived.is_file():
-        return derived
-    if warmup.is_file():
-        derived.parent.mkdir(parents=True, exist_ok=True)
-        beside = derived.with_suffix(".new")
-        answered = tasks.run(
-            "derive_requests", {"model": description.path, "warmup": warmup, "out": beside}, ctx.emit
-        )
-        if answered["requests"]:
-            beside.replace(derived)
-            return derived
-    found = "none of its warm-up requests is a Predict or Classify" if warmup.is_file() else "it has neither"
-    raise UsageError(
-        f"nothing says what to ask {description.path}: {found}",
-        where=where,
-        action="set smoke.requests to a JSONL file of requests and expected answers, or put warm-up "
-        f"requests (TFRecords of PredictionLog) into the model as {saved_model.WARMUP}"
-        if where == "model.path"
-        else f"put requests and expected answers into it as {saved_model.REQUESTS}, or warm-up requests as "
-        f"{saved_model.WARMUP}",
-    )

@@ -30,6 +30,7 @@ _PURPOSES = {
     "write_saved_model": "exporting a model",
     "answer": "exporting a model",
     "derive_requests": "answering a model's warm-up requests",
+    "missing_ops": "comparing a model's ops with TensorFlow's",
     "save": "saving a model",
     "restore": "restoring a model",
 }

@@ -30,6 +30,9 @@ def answer_gates(reports: Sequence[Report], settings: SmokeSettings) -> list[Gat
         note = "no recorded answers"
     elif compared < requests - sum(one.errors for one in reports):
         note = f"{compared} of {requests} answers had a recorded one"
+    if by_form := sum(one.by_form for one in reports):
+        form = f"of {by_form} answers some outputs were compared by dtype and shape only"
+        note = "; ".join(filter(None, [note, form]))
     gates = [
         at_most("errors", settings.max_errors, sum(one.errors for one in reports)),
         at_most("differences", settings.max_differences, sum(one.differences for one in reports), note),
@@ -38,6 +41,14 @@ def answer_gates(reports: Sequence[Report], settings: SmokeSettings) -> list[Gat
         accuracy = (labelled - wrong) / labelled
         gates.append(Gate("accuracy", settings.min_accuracy, accuracy, accuracy >= settings.min_accuracy))
     return gates
+
+
+def transports_gate(tried: Sequence[Tried]) -> Gate:
+    """REST against gRPC. What REST cannot carry is left out with a note: that is no fault of a replica's."""
+    asked = sum(one.transports for one in tried)
+    why = next((one.not_over_rest for one in tried if one.not_over_rest), "")
+    note = f"{'others' if asked else 'all'} left out: {why}" if why else ""
+    return at_most("grpc_and_rest_disagree", 0, sum(bool(one.transports_disagree) for one in tried), note)
 
 
 def replica_proof(

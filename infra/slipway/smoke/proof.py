@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from slipway_client.check import Report, check, methods_agree, selection
-from slipway_client.client import Client, Tls, Transport
-from slipway_client.connect import connect
+from slipway_client.client import Client, Transport
+from slipway_client.connect import Options, connect
 from slipway_client.loop import Ended
 from slipway_client.requests import FixedRequest
 
@@ -40,17 +40,19 @@ def prove_server(
     questions: Questions,
     *,
     transport: Transport = "grpc",
-    tls: Tls | None = None,
+    options: Options | None = None,
     on_end: Callable[[Ended], None] = lambda _ended: None,
 ) -> Proof:
-    """Ask one TensorFlow Serving at HOST:PORT, whoever runs it; `require` turns a bad Proof into an error.
+    """Ask one model server at HOST:PORT, whoever runs it; `require` turns a bad Proof into an error.
 
-    on_end: called after each of the asked requests, from the thread that sent it.
+    options: its protocol, TLS and token. on_end: called after each of the asked requests, from the thread
+    that sent it.
 
     Raises NotReachable, NotReady, WrongModel, WrongSignature, UsageError when it cannot be asked at all.
     """
     smoke, name = settings.smoke, settings.model.name
-    with connect(server, transport, timeout=smoke.timeout, tls=tls) as client:
+    spoken: Options = {"timeout": smoke.timeout, **(options or {})}
+    with connect(server, transport, **spoken) as client:
         fixed = questions(client)
         report = check(
             client,
@@ -110,7 +112,10 @@ def _advice(proof: Proof, namespace: str) -> str:
             f"read the log of the pods named here: `kubectl logs -n {namespace} POD` (`slipway env` sets "
             "kubectl up)"
         )
-    return "read the server's log; answers differ when it serves other weights than the recorded ones"
+    return (
+        "read the server's log; answers differ when it serves other weights than the recorded ones, or when "
+        "the model is random (ask it without expected values, or allow smoke.max_differences)"
+    )
 
 
 def of_deployment(
@@ -157,10 +162,8 @@ def _of_model(
                 "predict_and_classify_disagree", 0, sum(bool(one.methods_disagree) for one in tried)
             )
         )
-    if any(one.transports for one in tried):
-        held.append(
-            gates.at_most("grpc_and_rest_disagree", 0, sum(bool(one.transports_disagree) for one in tried))
-        )
+    if any(one.transports or one.not_over_rest for one in tried):
+        held.append(gates.transports_gate(tried))
     held += [gates.pod_gate(from_pod, settings), *([policy] if policy else [])]
     replicas = [gates.replica_proof(one, version, others, foreign.get(one.replica.pod, "")) for one in tried]
     if policy:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from slipway_client.check import Report, check, methods_agree, sample, selection, unlike
+from slipway_client.check import Report, carried, check, methods_agree, sample, selection, unlike
 from slipway_client.client import Answer, Client
 from slipway_client.connect import connect
 from slipway_client.requests import FixedRequest
@@ -26,7 +26,8 @@ Sampled = list[tuple[FixedRequest, Answer]]
 @dataclass(frozen=True)
 class Tried:
     """What one replica did. error: why it could not be asked everything. methods and transports: how many
-    requests were asked both ways; the disagreements are empty if both ways gave the same."""
+    requests were asked both ways; the disagreements are empty if both ways gave the same. not_over_rest: what
+    kept others from being asked over REST."""
 
     replica: Replica
     report: Report | None = None
@@ -35,6 +36,7 @@ class Tried:
     methods_disagree: str = ""
     transports: int = 0
     transports_disagree: str = ""
+    not_over_rest: str = ""
     sampled: Sampled | None = None
 
 
@@ -78,9 +80,14 @@ def ask_one(
             tried = replace(tried, sampled=ours)
             if replica.rest_port:
                 rest = _client(open_ways, way, replica, "rest", settings.timeout)
-                found = unlike(sample(rest, model, requests), ours, "over gRPC")
+                both, why = carried(grpc, model, ours)
+                again = sample(rest, model, [request for request, _ in both])
+                found = unlike(again, both, "over gRPC")
                 tried = replace(
-                    tried, transports=len(ours), transports_disagree=f"over REST: {found}" if found else ""
+                    tried,
+                    transports=len(both),
+                    transports_disagree=f"over REST: {found}" if found else "",
+                    not_over_rest=why,
                 )
         except SlipwayError as error:
             # without its address, which is a tunnel's

@@ -6,8 +6,7 @@ import sys
 from slipway.core import process
 
 MODULES = (
-    "slipway_client.over_grpc",
-    "slipway_client.over_rest",
+    "slipway_client.connect",
     "slipway_client.check",
     "slipway_client.__main__",
 )
@@ -29,6 +28,8 @@ def test_the_client_loads_grpc_protobuf_and_numpy_only():
         "slipway_client",
         "grpc",
         "google",
+        "grpc_reflection",  # grpc's own import looks for it
+        "ml_dtypes",
         "cython_runtime",  # what grpc's and numpy's extension modules share
         "numpy",
         "typing_extensions",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 
@@ -22,6 +23,33 @@ def test_no_answer_in_time(transport):
         pytest.raises(TimedOut, match=r"0\.3 s"),
     ):
         client.prepare("mnist", fixed_requests(1)[0])()
+
+
+@pytest.mark.parametrize(
+    "begin", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n"]
+)
+def test_an_answer_that_never_ends_does_not_outlast_the_deadline(begin):
+    gone = threading.Event()
+
+    def drip(server):
+        connection, _ = server.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(4096)
+            connection.sendall(begin)
+            for _ in range(2000):
+                if gone.wait(0.02):
+                    return
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        dripping = threading.Thread(target=drip, args=(server,))
+        dripping.start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with connect(address, "rest", timeout=0.5) as client, pytest.raises(TimedOut, match=r"0\.5 s"):
+            client.status("mnist")
+        assert dripping.is_alive()
+        gone.set()
+        dripping.join()
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

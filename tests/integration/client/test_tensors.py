@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from slipway.core import process
-from slipway_client.over_grpc import classify_request, predict_request
+from slipway_client.over_grpc import classify_request, predict_request, regress_request
 from slipway_client.tensors import to_proto
 
 from tests.unit.client.sample_arrays import TEXTS, arrays
@@ -16,7 +16,7 @@ _TENSORFLOW = """
 import base64, json, pickle, sys
 import numpy as np
 import tensorflow as tf
-from tensorflow_serving.apis import classification_pb2, predict_pb2
+from tensorflow_serving.apis import classification_pb2, predict_pb2, regression_pb2
 
 arrays, texts = pickle.loads(base64.b64decode(sys.stdin.read()))
 out = {}
@@ -42,6 +42,12 @@ text = tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"\\xff", b"t"]))
 example = tf.train.Example(features=tf.train.Features(feature={"x": feature, "n": number, "t": text}))
 request.input.example_list.examples.extend([example])
 out["classify"] = request.SerializeToString(deterministic=True)
+
+request = regression_pb2.RegressionRequest()
+request.model_spec.name = "mnist"
+request.model_spec.signature_name = "price"
+request.input.example_list.examples.extend([example])
+out["regress"] = request.SerializeToString(deterministic=True)
 print(json.dumps({name: base64.b64encode(raw).decode() for name, raw in out.items()}))
 """
 
@@ -81,3 +87,5 @@ def test_whole_requests_are_those_of_the_full_package(tensorflow):
     example = {"x": row[0], "n": np.array([1, -2]), "t": np.array([b"\xff", "t"], dtype=object)}
     request = classify_request("mnist", "serving_default", [example], version=3)
     assert request.SerializeToString(deterministic=True) == tensorflow["classify"]
+    request = regress_request("mnist", "price", [example])
+    assert request.SerializeToString(deterministic=True) == tensorflow["regress"]

@@ -12,12 +12,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from slipway.cli import app
 from slipway.core.errors import UsageError
 from slipway_client import probe
-from slipway_client.client import Tls, wait_available
+from slipway_client.__main__ import main as prove
+from slipway_client.client import Tls, Token, wait_available
 from slipway_client.connect import connect
 from slipway_client.errors import NotReachable, TlsFailed
 
 from tests.standins.load import one_round
-from tests.standins.model_server import ServerTls, StandIn, requests_file
+from tests.standins.model_server import Behaviour, ServerTls, StandIn, requests_file
 
 TRANSPORTS = ("grpc", "rest")
 NOW = datetime.datetime.now(datetime.UTC)
@@ -92,11 +93,11 @@ def test_a_trusted_server_answers(made, transport):
 @pytest.mark.parametrize(
     ("case", "what", "action"),
     [
-        ("asked without TLS", "asked without it", "--ca_file"),
-        ("this machine's CAs", "not accepted: unable to get local issuer", "--ca_file"),
-        ("another CA", "not accepted: unable to get local issuer", "--ca_file"),
+        ("asked without TLS", "asked without it", "--ca,"),
+        ("this machine's CAs", "not accepted: unable to get local issuer", "--ca"),
+        ("another CA", "not accepted: unable to get local issuer", "--ca"),
         ("another name", "IP address mismatch", "localhost, models.example"),
-        ("expired", "not accepted: certificate has expired", "--ca_file"),
+        ("expired", "not accepted: certificate has expired", "--ca"),
     ],
 )
 def test_what_is_wrong_is_told_at_once(made, transport, case, what, action):
@@ -122,6 +123,54 @@ def test_a_server_that_wants_a_clients_certificate(made, transport):
         with pytest.raises(NotReachable) as failed:
             client.status("mnist")
         assert "certificate of its clients" in "".join(failed.value.lines())
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_client_with_a_certificate_is_let_in_and_one_of_another_ca_is_told(made, transport):
+    own = (made.server.certificate, made.server.key)
+    mutual = ServerTls(*own, client_ca=made.ca)
+    with StandIn(tls=mutual) as server:
+        with _client(server, transport, Tls(made.ca, *own)) as client:
+            assert client.ready("mnist")
+        with _client(server, transport, Tls(made.ca, made.other_ca, made.server.key)) as client:
+            with pytest.raises(NotReachable) as failed:
+                client.status("mnist")
+            assert "this client's certificate" in "".join(failed.value.lines())
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_the_servers_name_may_be_another_than_the_hosts(made, transport):
+    with StandIn(tls=made.server) as server:
+        with _client(server, transport, Tls(made.ca, server_name="models.example"), "127.0.0.1") as client:
+            assert client.ready("mnist")
+        with _client(server, transport, Tls(made.ca, server_name="other.example")) as client:
+            with pytest.raises(TlsFailed, match="ostname mismatch") as failed:
+                client.status("mnist")
+            assert "localhost, models.example" in failed.value.action
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_token_goes_over_tls_to_any_host(made, transport, tmp_path):
+    (tmp_path / "token").write_text("a-token")
+    port = "port" if transport == "grpc" else "rest_port"
+    with StandIn(Behaviour(token="a-token"), tls=made.server) as server:  # of a stand-in
+        address = f"localhost:{getattr(server, port)}"
+        token = Token(tmp_path / "token")
+        with connect(address, transport, timeout=60.0, tls=Tls(made.ca), token=token) as client:
+            assert client.ready("mnist")
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_the_command_speaks_mutual_tls(made, transport, tmp_path, capsys):
+    mutual = ServerTls(made.server.certificate, made.server.key, client_ca=made.ca)
+    asked = requests_file(tmp_path, count=2)
+    with StandIn(tls=mutual) as server:
+        port = server.port if transport == "grpc" else server.rest_port
+        words = [f"127.0.0.1:{port}", f"--transport={transport}", f"--requests={asked}", "--num_tests=2"]
+        words += [f"--ca={made.ca}", "--server-name=localhost", "--ready_timeout=0.1"]
+        own = [f"--cert={made.server.certificate}", f"--key={made.server.key}"]
+        assert (prove([*words, *own]), prove(words)) == (0, 3)
+    assert "--cert and --key" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -180,6 +229,9 @@ def test_smoke_speaks_tls(made, transport, tmp_path, capsys, monkeypatch):
     with StandIn(tls=made.server) as server:
         port = server.port if transport == "grpc" else server.rest_port
         words = [f"--server=localhost:{port}", f"--transport={transport}", f"--requests={asked}"]
+        (tmp_path / "token").write_text("a-token")
+        server.behaviour.token = "a-token"  # of a stand-in
+        words.append(f"--token-file={tmp_path / 'token'}")
         right = _smoke(
             capsys, monkeypatch, tmp_path, *words, f"--ca-file={made.ca}", "--num-tests=4", "--json"
         )
@@ -195,10 +247,13 @@ def test_smoke_speaks_tls(made, transport, tmp_path, capsys, monkeypatch):
     ("words", "says"),
     [
         (["--tls"], "--tls: only with --server"),
-        (["--ca-file=x", "--model-name=y"], "--ca-file, --model-name: only with --server"),
+        (["--ca-file=x", "--model-name=y"], "--ca, --model-name: only with --server"),
         (["--work-dir=.", "--transport=rest"], "--work-dir, --transport: only with --server"),
         (["--server=h:1", "--requests=.", "--work-dir=."], "exclude each other"),
         (["--server=h:1", "--work-dir=.", "--transport=http"], "expected grpc or rest"),
+        (["--server=h:1", "--work-dir=.", "--protocol=v1"], "expected auto, tensorflow, v2"),
+        (["--token-file=x", "--protocol=v2"], "--token-file, --protocol: only with --server"),
+        (["--server=h:1", "--work-dir=.", "--cert=x"], "give both --cert and --key"),
         (["--server=h", "--work-dir=."], "expected HOST:PORT"),
     ],
 )

@@ -122,6 +122,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
             "AWS_SECRET_ACCESS_KEY": "canary-secret",
             "AWS_DEFAULT_REGION": "us-east-1",
             "STORAGE_EMULATOR_HOST": made.google.address,
+            "NO_GCE_CHECK": "true",  # no look for a metadata server
             "HF_ENDPOINT": made.hub.address,
             "HOME": str(folder),
         }

@@ -103,7 +103,7 @@ def test_another_model_or_signature_is_refused_before_anything_is_asked():
                 "predict_images": (PREDICT, "images", "scores"),
                 "serving_default": (PREDICT, "inputs", "scores"),
             },
-            "is for predict, the requests use it for classify",
+            r"takes inputs \(float32\) and gives scores; classify wants inputs \(string: tf.Examples\)",
         ),
     ],
 )

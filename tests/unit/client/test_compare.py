@@ -1,6 +1,8 @@
+import ml_dtypes
 import numpy as np
 import pytest
 from slipway_client.compare import difference, disagreement, predicted_classes
+from slipway_client.json_values import ShapeOnly
 
 SCORES = np.array([[0.1, 0.7, 0.2]], np.float32)
 NAMES = np.array([[b"1", b"2", b"0"]], dtype=object)
@@ -12,6 +14,30 @@ def test_what_lies_within_the_tolerance_is_no_difference():
     assert difference({"scores": SCORES}, {"scores": SCORES, "more": SCORES}, 0.0) == ""
     nan = np.array([np.nan, np.inf], np.float32)
     assert difference({"y": nan}, {"y": nan}, 0.0) == ""
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.complex64])
+def test_one_step_of_a_coarse_type_is_no_difference_and_two_are(dtype):
+    value = np.array([1000.0], dtype)
+    step = np.array(1000 * float(ml_dtypes.finfo(dtype).eps))
+    assert difference({"y": value}, {"y": (value + step / 2).astype(dtype)}, 1e-5) == ""
+    assert "y[0] is" in difference({"y": value}, {"y": (value + 2 * step).astype(dtype)}, 1e-5)
+    assert "y[0] is" in difference({"y": value}, {"y": (value + step).astype(dtype)}, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        (ShapeOnly("float32", (1, 3)), ""),
+        (ShapeOnly("float32", (-1, 3)), ""),
+        (ShapeOnly("float32", (1, 2)), "y is float32 [1, 3], recorded float32 [1, 2]"),
+        (ShapeOnly("float32", (1,)), "recorded float32 [1]"),
+        (ShapeOnly("string", (1, 3)), "recorded string"),
+    ],
+)
+def test_of_some_outputs_only_the_form_is_compared(form, words):
+    said = difference({"y": form}, {"y": SCORES}, 1e-5)
+    assert (words in said) if words else said == ""
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from slipway_client.compare import difference
 from slipway_client.connect import connect
 from slipway_client.dtypes import DataType
 from slipway_client.errors import RequestFailed, TlsFailed, WrongSignature
+from slipway_client.over_grpc import TensorFlowOverGrpc
 from slipway_client.tensors import from_proto
 
 ROW = np.zeros((1, 2), np.float32)
@@ -266,9 +267,9 @@ def test_no_name_of_a_signature_steers_the_terminal(ask):
 
 def test_nothing_a_server_is_quoted_with_steers_the_terminal():
     certificate = TlsFailed("not accepted", where="here", action=f"ask by a name it has: {STEERING}")
-    with connect("localhost:1") as client:
-        for error in (certificate, client.unreadable(STEERING), client.refused(STEERING, STEERING, "m")):
-            assert all(line.isprintable() for line in error.lines())
+    api = TensorFlowOverGrpc("localhost:1")
+    for error in (certificate, api.unreadable(STEERING), api.refused(STEERING, STEERING, "m")):
+        assert all(line.isprintable() for line in error.lines())
     assert difference({"y": ROW}, {STEERING: ROW}, 0.0).isprintable()
 
 

@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 from slipway.core.errors import UsageError
+from slipway_client.json_values import ShapeOnly
 from slipway_client.requests import FixedRequest, read, write
 
 GOOD = {
@@ -18,6 +19,12 @@ CLASSIFY = {
     "signature": "serving_default",
     "inputs": {"examples": [{"x": [0.5, 1.0]}]},
     "expected": {"classes": [["1", "0"]], "scores": [[0.9, 0.1]]},
+}
+REGRESS = {
+    "method": "regress",
+    "signature": "price",
+    "inputs": {"examples": [{"rooms": [3]}, {"rooms": [4]}]},
+    "expected": {"outputs": [1.5, 2.0]},
 }
 
 
@@ -39,7 +46,24 @@ def test_reads_both_methods(tmp_path):
     assert classify.labels is None
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex64", "complex128"])
+def test_reads_and_writes_regress(tmp_path):
+    (request,) = read(_file(tmp_path, REGRESS))
+    assert request.examples[1]["rooms"].tolist() == [4]
+    assert request.expected is not None
+    assert request.expected["outputs"].tolist() == [1.5, 2.0]
+    write(tmp_path / "again", [request])
+    assert json.loads((tmp_path / "again").read_text()) == {**REGRESS, "tolerance": 1e-5}
+
+
+def test_an_answer_of_which_only_the_form_is_known_comes_back(tmp_path):
+    forms = {"noise": ShapeOnly("bfloat16", (2, -1)), "words": ShapeOnly("string", ())}
+    for method, expected in (("predict", forms), ("classify", {"scores": ShapeOnly("float32", (1, -1))})):
+        examples = ({"x": np.array([0.5], np.float32)},) if method == "classify" else ()
+        write(tmp_path / "r", [FixedRequest(method, "s", examples=examples, expected=expected)])
+        assert read(tmp_path / "r")[0].expected == expected
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64", "complex64", "complex128"])
 def test_floats_come_back_bit_for_bit(tmp_path, dtype):
     generator = np.random.default_rng(7)
     array = (generator.standard_normal((3, 50)) * 10.0 ** generator.integers(-4, 4, (3, 50))).astype(dtype)
@@ -112,9 +136,10 @@ def _changed(base, **changes):
         ("{", "", "a JSON object"),
         ("[1]", "", "a JSON object"),
         (_changed(GOOD, tolerence=1), "tolerence", "only the keys"),
-        (_changed(GOOD, method="regress"), "method", '"predict" or "classify"'),
+        (_changed(GOOD, method="guess"), "method", '"predict", "classify" or "regress"'),
         (_changed(GOOD, signature=""), "signature", "a signature's name"),
-        (_changed(GOOD, inputs={}), "inputs", "not empty"),
+        (_changed(GOOD, inputs=[]), "inputs", "an object"),
+        (_changed(CLASSIFY, inputs={}), "inputs", "not empty"),
         (_changed(GOOD, inputs__images__dtype="float33"), "inputs.images.dtype", "float32"),
         (_changed(GOOD, inputs__images__shape=[1, -2]), "inputs.images.shape", "0 or more"),
         (_changed(GOOD, inputs__images__shape=[2, 2]), "inputs.images.values", "4 values"),
@@ -139,6 +164,9 @@ def _changed(base, **changes):
         (_changed(CLASSIFY, inputs__examples=[{"x": 1.0}]), "inputs.examples[0].x", "flat list"),
         (_changed(CLASSIFY, expected__scores=[[0.9], [0.1]]), "expected.scores", "1 lists"),
         (_changed(CLASSIFY, labels=[1, 2]), "labels", "1 labels"),
+        (_changed(GOOD, expected__scores={"dtype": "int8", "shape": [-2]}), "expected.scores.shape", "-1 or"),
+        (_changed(REGRESS, expected={"scores": [1.5, 2.0]}), "expected", "the key outputs"),
+        (_changed(REGRESS, expected__outputs=[1.5]), "expected.outputs", "2 numbers"),
     ],
 )
 def test_bad_lines_are_refused_with_line_key_and_what_was_expected(tmp_path, line, key, expected):

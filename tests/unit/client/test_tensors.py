@@ -24,6 +24,9 @@ def test_typed_values_are_read_as_servers_send_them():
     proto.tensor_shape.dim.add().size = 1
     proto.tensor_shape.dim.add().size = 2
     assert from_proto(proto).tolist() == [[0.25, 0.75]]
+    large = messages.TensorProto(dtype=DataType.DT_UINT64, uint64_val=[0, 2**64 - 1])
+    large.tensor_shape.dim.add().size = 2
+    assert from_proto(large).tolist() == [0, 2**64 - 1]
     half = messages.TensorProto(dtype=DataType.DT_HALF, half_val=[0x3C00])
     half.tensor_shape.dim.add().size = 3
     assert from_proto(half).tolist() == [1.0, 1.0, 1.0]
