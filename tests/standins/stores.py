@@ -7,9 +7,7 @@ made to break off a transfer.
 from __future__ import annotations
 
 import contextlib
-import datetime
 import hashlib
-import ipaddress
 import json
 import ssl
 import threading
@@ -20,11 +18,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 
 @dataclass
@@ -222,7 +215,7 @@ def _served(kind: type[_Handler], store: Store, tls: Path | None = None) -> Iter
 
 
 def web(store: Store, tls: Path) -> contextlib.AbstractContextManager[Store]:
-    """A web server with these files, over TLS. tls: key and certificate, of `certificate`."""
+    """A web server with these files, over TLS. tls: key and certificate in one file."""
     return _served(_Handler, store, tls)
 
 
@@ -258,35 +251,3 @@ def pushed(store: Store, tag: str, layers: list[tuple[bytes, dict[str, Any]]], c
     manifest = json.dumps(document).encode()
     store.files[tag] = manifest
     return put(manifest)
-
-
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """(the CA's certificate, key and certificate of a server at 127.0.0.1), made on the spot."""
-    now = datetime.datetime.now(datetime.UTC)
-    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
-
-    def named(words: str) -> x509.Name:
-        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, words)])
-
-    def made(name: str, key: ec.EllipticCurvePrivateKey, *, ca: bool) -> bytes:
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(named(name))
-            .issuer_name(named("a CA of tests"))
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-        )
-        if not ca:
-            names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-        return builder.sign(keys[0], hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-
-    secret = keys[1].private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    (folder / "ca.pem").write_bytes(made("a CA of tests", keys[0], ca=True))
-    (folder / "server.pem").write_bytes(secret + made("a stand-in", keys[1], ca=False))
-    return folder / "ca.pem", folder / "server.pem"

@@ -25,6 +25,7 @@ from slipway.core.state import State
 from slipway.model import fetched, saved_model
 from slipway.model.stage import ExportModel
 
+from tests.integration.server.authority import Authority
 from tests.standins import small_model, stores
 
 WEIGHT = bytes(range(256)) * 41_000  # 10 MB: more than one range
@@ -97,7 +98,10 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
     from moto.server import ThreadedMotoServer
 
     folder = tmp_path_factory.mktemp("places")
-    ca, tls = stores.certificate(folder)
+    authority = Authority("a CA of tests")
+    ca, tls = folder / "ca.pem", folder / "server.pem"
+    ca.write_bytes(authority.certificate)
+    tls.write_bytes(b"".join(authority.sign("a stand-in")))
     small_model.write(folder / "models" / "12", WEIGHT)
     small_model.write(folder / "models" / "9", b"older")
     s3 = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
