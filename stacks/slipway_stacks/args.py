@@ -66,6 +66,12 @@ class ModelServerArgs(TypedDict, total=False):
     """How long to wait for that."""
     pull_secrets: pulumi.Input[list[pulumi.Input[str]]] | None
     """Existing secrets with logins of registries, by name."""
+    tls_secret: pulumi.Input[str] | None
+    """An existing kubernetes.io/tls Secret: gRPC and REST speak TLS with it."""
+    tls_clients: bool | None
+    """Clients must show a certificate signed by the Secret's ca.crt."""
+    token_secret: pulumi.Input[str] | None
+    """An existing Secret: who sends none of the bearer tokens in its key `token` is not served."""
     cpu_request: pulumi.Input[str] | None
     """Processor share each replica is sure of."""
     cpu_limit: pulumi.Input[str] | None

@@ -29,7 +29,8 @@ def health(inputs: Inputs) -> dict[str, Any]:
     """How a probe asks whether the model can be asked."""
     if inputs.server == "tensorflow":
         return {"httpGet": {"path": f"/v1/models/{inputs.model_name}", "port": outputs.REST_PORT}}
-    return {"grpc": {"port": outputs.GRPC_PORT, "service": ""}}
+    port = outputs.GRPC_PORT if inputs.tls_secret is None else outputs.HEALTH_PORT
+    return {"grpc": {"port": port, "service": ""}}
 
 
 def leaving_seconds(inputs: Inputs) -> Any:

@@ -35,6 +35,7 @@ _VARIABLE: Final = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 _KEY: Final = re.compile(
     r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?"
 )
+_SECRET: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _LABEL: Final = re.compile(r"([A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?)?")
 # as the Gateway API has it: a domain, or all below one
 _HOST: Final = re.compile(
@@ -136,6 +137,7 @@ _labels = _mapping("labels, a text each", _KEY, _LABEL)
 _annotations = _mapping("annotations, a text each", _KEY)
 _variables = _mapping("variables, a text each", _VARIABLE)
 _resources = _mapping('amounts by name, e.g. {"nvidia.com/gpu": "1"}', _KEY, re.compile(r"\d+"))
+_secret = _matching(_SECRET, "the name of a Secret: lower-case letters, digits, dashes and dots")
 _names = _list("a list of names", lambda value: _text(value, _NAME))
 _words = _list("a list of texts", _text)
 
@@ -265,6 +267,29 @@ class Inputs:
     pull_secrets: Later[list[str]] = field(
         default_factory=list,
         metadata=_about("pullSecrets", _names, "existing secrets with logins of registries, by name"),
+    )
+    tls_secret: Later[str] | None = field(
+        default=None,
+        metadata=_about(
+            "tlsSecret", _secret, "an existing kubernetes.io/tls Secret: gRPC and REST speak TLS with it"
+        ),
+    )
+    tls_clients: bool = field(
+        default=False,
+        metadata=_about(
+            "tlsClients",
+            _boolean,
+            "clients must show a certificate signed by the Secret's ca.crt",
+            now=True,
+        ),
+    )
+    token_secret: Later[str] | None = field(
+        default=None,
+        metadata=_about(
+            "tokenSecret",
+            _secret,
+            "an existing Secret: who sends none of the bearer tokens in its key `token` is not served",
+        ),
     )
     cpu_request: Later[str] = field(
         default="100m", metadata=_about("cpuRequest", _cpu, "processor share each replica is sure of")
@@ -458,6 +483,7 @@ def contradictions(inputs: Inputs, refused: Collection[str], said: Mapping[str, 
         out.append(f"{said['rest_node_port']}: {inputs.rest_node_port} is {said['grpc_node_port']} already")
     if inputs.await_load_balancer and known("service_type") and inputs.service_type != "LoadBalancer":
         out.append(f"{said['await_load_balancer']}: only with {said['service_type']} LoadBalancer")
+    out += _access(inputs, refused, said)
     out += _routes(inputs, refused, said)
     for request, limit, size in (
         ("memory_request", "memory_limit", _bytes),
@@ -472,6 +498,21 @@ def contradictions(inputs: Inputs, refused: Collection[str], said: Mapping[str, 
             for label in inputs.labels
             if label in inputs.names.labels
         ]
+    return out
+
+
+def _access(inputs: Inputs, refused: Collection[str], said: Mapping[str, str]) -> list[str]:
+    """TensorFlow Serving's own server has no tokens, and wants keys inside of its file, not beside it."""
+    given = [name for name in ("tls_secret", "token_secret") if getattr(inputs, name) is not None]
+    out = [
+        f"{said[name]}: only with {said['server']} portable"
+        for name in given
+        if inputs.server != "portable" and "server" not in refused
+    ]
+    if inputs.tls_clients and inputs.tls_secret is None and "tls_secret" not in refused:
+        out.append(f"{said['tls_clients']}: only with {said['tls_secret']}")
+    if "tls_secret" in given and inputs.gateway is not None:
+        out.append(f"{said['tls_secret']}: not with {said['gateway']}, which speaks to pods without TLS")
     return out
 
 

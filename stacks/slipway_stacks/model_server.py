@@ -9,7 +9,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from slipway_stacks import gateway, outputs, pod
+from slipway_stacks import access, gateway, outputs, pod
 from slipway_stacks.args import ModelServerArgs, settle
 from slipway_stacks.inputs import Inputs
 
@@ -280,5 +280,7 @@ def monitor_spec(inputs: Inputs) -> Any:
     """Where the Prometheus operator has each replica's metrics read."""
     return {
         "selector": {"matchLabels": inputs.names.selector},
-        "podMetricsEndpoints": [{"port": "rest", "path": outputs.METRICS_PATH}],
+        "podMetricsEndpoints": [
+            {"port": "rest", "path": outputs.METRICS_PATH, **access.scraped(inputs)},
+        ],
     }

@@ -14,6 +14,7 @@ PROJECT: Final = "slipway"
 
 GRPC_PORT: Final = 8500
 REST_PORT: Final = 8501
+HEALTH_PORT: Final = 8502  # for probes alone, where the others speak TLS
 # TensorFlow Serving's own: both servers of the image give Prometheus their metrics there, on the REST port
 METRICS_PATH: Final = "/monitoring/prometheus/metrics"
 # How a Prometheus that looks for annotated pods finds it; a convention, and of no meaning to Kubernetes

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from slipway_stacks import flavours, outputs
+from slipway_stacks import access, flavours, outputs
 from slipway_stacks.args import is_later, lifted
 from slipway_stacks.inputs import Inputs
 
@@ -31,7 +31,7 @@ def template(inputs: Inputs) -> Manifest:
         "terminationGracePeriodSeconds": flavours.grace_seconds(inputs),
         "topologySpreadConstraints": [spread(inputs)],
         "containers": [container(inputs)],
-        "volumes": lifted(inputs.volumes, lambda more: [_TMP, *more]),
+        "volumes": lifted(inputs.volumes, lambda more: [_TMP, *access.volumes(inputs), *more]),
     }
     for key, value in (
         (
@@ -45,6 +45,7 @@ def template(inputs: Inputs) -> Manifest:
     ):
         if is_later(value) or value:
             spec[key] = value
+    let_in = access.annotations(inputs)
     notes = {
         "kubectl.kubernetes.io/default-container": names.container,
         "slipway.dev/model-name": inputs.model_name,
@@ -52,7 +53,9 @@ def template(inputs: Inputs) -> Manifest:
     return {
         "metadata": {
             "labels": labels(inputs),
-            "annotations": lifted(inputs.annotations, lambda more: {**outputs.SCRAPED, **more, **notes}),
+            "annotations": lifted(
+                inputs.annotations, lambda more: {**outputs.SCRAPED, **let_in, **more, **notes}
+            ),
         },
         "spec": spec,
     }
@@ -77,11 +80,14 @@ def container(inputs: Inputs) -> Manifest:
         "lifecycle": {"preStop": {"sleep": {"seconds": flavours.leaving_seconds(inputs)}}},
         "resources": resources(inputs),
         "securityContext": outputs.container_security(),
-        "volumeMounts": lifted(inputs.volume_mounts, lambda more: [_TMP_MOUNT, *more]),
+        "volumeMounts": lifted(
+            inputs.volume_mounts, lambda more: [_TMP_MOUNT, *access.mounts(inputs), *more]
+        ),
         "terminationMessagePolicy": "FallbackToLogsOnError",  # the last log lines become the reason
     }
     env = lifted(inputs.env, lambda more: _variables({**more, **flavours.variables(inputs)}))
-    for key, value in (("args", inputs.extra_args), ("env", env)):
+    args = lifted(inputs.extra_args, lambda more: [*access.arguments(inputs), *more])
+    for key, value in (("args", args), ("env", env)):
         if is_later(value) or value:
             made[key] = value
     return made

@@ -45,6 +45,8 @@ GOOD = [
     ("affinity", '{"podAffinity": {}}', {"podAffinity": {}}),
     ("devices", '{"nvidia.com/gpu": "2"}', {"nvidia.com/gpu": "2"}),
     ("drainSeconds", "10", 10),
+    ("tlsSecret", "mnist.example.com-tls", "mnist.example.com-tls"),
+    ("tokenSecret", "tokens", "tokens"),
 ]
 
 
@@ -90,6 +92,9 @@ BAD = [
     ("volumes", '[{"emptyDir": {}}]', "each with a name"),
     ("volumeMounts", '[{"name": "x"}]', "name and mountPath"),
     ("devices", '{"nvidia.com/gpu": "one"}', "amounts by name"),
+    ("tlsSecret", "My_TLS", "the name of a Secret"),
+    ("tokenSecret", "../token", "the name of a Secret"),
+    ("tlsClients", "yes", "true or false"),
 ]
 
 
@@ -104,6 +109,13 @@ def test_bad_values_are_refused_with_what_was_expected(key: str, text: str, expe
 
 
 CONTRADICTIONS = [
+    ({"server": "tensorflow", "tlsSecret": "a"}, "tlsSecret: only with server portable"),
+    ({"server": "tensorflow", "tokenSecret": "a"}, "tokenSecret: only with server portable"),
+    ({"tlsClients": "true"}, "tlsClients: only with tlsSecret"),
+    (
+        {"tlsSecret": "a", "gateway": "g", "restHostname": "a.example", "grpcHostname": "b.example"},
+        "tlsSecret: not with gateway, which speaks to pods without TLS",
+    ),
     ({"maxReplicas": "3"}, "maxReplicas: 3 is not more than replicas, 3"),
     ({"grpcNodePort": "30000"}, "grpcNodePort: only with"),
     (

@@ -56,6 +56,13 @@ VARIANTS: dict[str, dict[str, str]] = {
         "volumeMounts": '[{"name": "models", "mountPath": "/models", "readOnly": true}]',
         "modelName": "other",
     },
+    "guarded": {
+        "tlsSecret": "mnist-tls",
+        "tlsClients": "true",
+        "tokenSecret": "mnist.tokens",
+        "podMonitor": "true",
+        "extraArgs": '["--access_log"]',
+    },
     "gateway": {
         "gateway": "outside",
         "gatewayNamespace": "gateways",

@@ -18,7 +18,7 @@ from slipway.core.process import Completed
 from slipway.core.types import Cluster, Endpoints, ExportedModel, ImageRef, Node
 from slipway_client.__main__ import main as client_main
 
-from tests.standins.model_server import Behaviour, StandIn
+from tests.standins.model_server import Behaviour, ServerTls, StandIn
 
 NAMESPACE, DEPLOYMENT, SERVICE = "serving", "mnist-deployment", "mnist-service"
 DIGEST = "sha256:" + "a" * 64
@@ -29,7 +29,9 @@ SET = "mnist-deployment-5d9"
 class StandInCluster:
     """Three replicas named pod-a, pod-b, pod-c on worker-1, worker-2, worker-1; both ports of each open."""
 
-    def __init__(self, behaviours: Sequence[Behaviour] | None = None) -> None:
+    def __init__(
+        self, behaviours: Sequence[Behaviour] | None = None, *, tls: ServerTls | None = None
+    ) -> None:
         self.servers: dict[str, StandIn] = {}
         self.pods: dict[str, dict[str, Any]] = {}
         self.nodes: list[dict[str, Any]] = []
@@ -45,6 +47,8 @@ class StandInCluster:
         self.waiting_message = "manifest unknown: no such image"
         self.unplaced = ""  # the scheduler's words on the one-off pod, if no node takes it
         self.wanted = 3
+        self.pod_template: dict[str, Any] = {}  # of the Deployment
+        self.secrets: dict[str, dict[str, bytes]] = {}
         self.context: str | None = None
         self.kubeconfig = Path("kubeconfig")
         self._stack = contextlib.ExitStack()
@@ -54,7 +58,7 @@ class StandInCluster:
             behaviours or [Behaviour() for _ in "abc"],
             strict=True,
         ):
-            self.servers[f"pod-{letter}"] = self._stack.enter_context(StandIn(behaviour))
+            self.servers[f"pod-{letter}"] = self._stack.enter_context(StandIn(behaviour, tls=tls))
             self.pods[f"pod-{letter}"] = pod(f"pod-{letter}", node)
 
     def __enter__(self) -> StandInCluster:
@@ -121,7 +125,7 @@ class StandInCluster:
             {
                 "kind": "Deployment",
                 "metadata": {"name": DEPLOYMENT, "namespace": NAMESPACE, "uid": "d"},
-                "spec": {"replicas": self.wanted},
+                "spec": {"replicas": self.wanted, "template": {"spec": self.pod_template}},
             },
             {
                 "kind": "Service",
@@ -131,6 +135,14 @@ class StandInCluster:
             },
             {"kind": "ReplicaSet", "metadata": {"name": SET, "uid": "r", "ownerReferences": owner}},
             self._slice(),
+            *(
+                {
+                    "kind": "Secret",
+                    "metadata": {"name": name, "namespace": NAMESPACE},
+                    "data": {key: base64.b64encode(value).decode() for key, value in held.items()},
+                }
+                for name, held in self.secrets.items()
+            ),
             *self.nodes,
             *self.pods.values(),
             *self.made.values(),
@@ -174,7 +186,7 @@ class StandInCluster:
             elif word.startswith("--requests="):
                 words.append(f"--requests={self._file(word.partition('=')[2])}")
             else:
-                words.append(word)
+                words.append(self._mounted(word, manifest["spec"]))
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = client_main(words)
@@ -190,6 +202,19 @@ class StandInCluster:
         open_ = (open_ | set(self.reached.get(pod, ()))) - set(self.missed.get(pod, ()))
         everything = [*(name for name, _, _ in asked["places"]), *asked["names"]]
         return json.dumps({"said": {name: "" if name in open_ else "timed out" for name in everything}})
+
+    def _mounted(self, word: str, spec: dict[str, Any]) -> str:
+        """A flag of the pod's, with the file on this machine in the place of one that a Secret gives it."""
+        flag, _, path = word.partition("=")
+        for mount in spec["containers"][0].get("volumeMounts", []):
+            volume = next(one for one in spec["volumes"] if one["name"] == mount["name"])
+            if "secret" in volume and path.startswith(f"{mount['mountPath']}/"):
+                key = path.removeprefix(f"{mount['mountPath']}/")
+                assert key in [item["path"] for item in volume["secret"]["items"]]
+                file = self.folder / f"{mount['name']}-{key}"
+                file.write_bytes(self.secrets[volume["secret"]["secretName"]][key])
+                return f"{flag}={file}"
+        return word
 
     def _file(self, path: str) -> Path:
         """What a path inside the one-off pod is on this machine."""

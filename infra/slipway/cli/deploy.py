@@ -66,10 +66,10 @@ def render(config: Config = None, set_: Set = None, model: Model = "", json: Jso
     from slipway.deploy import declaration
 
     session = Session(config, set_)
-    with session.looking("render"):
+    with session.looking("render") as ctx:
         documents: list[Manifest] = []
         for name, settings in session.settings.each(model):
-            rendered = declaration.render(settings, _image(session, name))
+            rendered = declaration.render(ctx.of(name), settings, _image(session, name))
             documents += [one for one in rendered if one not in documents]  # the namespace is all models'
     if json:
         show(documents, True, list)

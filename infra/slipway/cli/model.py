@@ -14,7 +14,7 @@ from slipway.cli.printing import show
 from slipway.cli.session import Session
 from slipway.core.errors import UsageError
 from slipway.core.schema import Settings
-from slipway.settings.read import read
+from slipway.settings.read import Request, read
 
 
 def train(
@@ -77,14 +77,22 @@ def _asked_again(session: Session, set_: list[str] | None, model: str) -> Settin
 
 def inspect(
     path: Annotated[
-        Path,
-        typer.Argument(metavar="PATH", help="A SavedModel's folder, or its parent of version folders."),
+        str,
+        typer.Argument(
+            metavar="PATH",
+            help="A SavedModel's folder, its parent of version folders, or an address like model.path's.",
+        ),
     ],
     json: Json = False,
 ) -> int:
     """Describe any SavedModel: signatures, versions, size, accuracy."""
-    from slipway.model import saved_model
+    from slipway.model import fetched, saved_model
 
-    description = saved_model.inspect(path)
+    folder = Path(path)
+    if "://" in path:
+        read(Request(None, flags=(f"model.path={path}",)))  # refuses what is no address
+        with Session(None, None).looking("model inspect") as ctx:
+            folder = fetched.fetched(ctx, path).path
+    description = saved_model.inspect(folder)
     show(asdict(description), json, lambda: saved_model.as_text(description).splitlines())
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 import os
 import re
 import secrets
@@ -66,18 +67,56 @@ def copy_project(carried: Path, to: Path) -> Path:
     return to
 
 
-def write_config(
-    file: Path, config: Mapping[str, str], context: str | None, target: Path | None = None
-) -> bool:
-    """Set a stack's configuration to these values, keeping what is Pulumi's own in its file.
+def full_config(config: Mapping[str, str], context: str | None) -> dict[str, str]:
+    """Values of the program and the cluster they are for, by key as Pulumi's files have it."""
+    out = {f"{outputs.PROJECT}:{key}": value for key, value in sorted(config.items())}
+    return out if context is None else out | {"kubernetes:context": context}
 
-    With `target` the result goes there and `file` stays as it is. Returns whether anything changed.
+
+def write_config(
+    file: Path, config: Mapping[str, str], written: Mapping[str, str], target: Path | None = None
+) -> bool:
+    """Set these values of a stack's configuration, keeping what people and Pulumi itself have in its file.
+
+    config: by full key. written: what was set so before; of that nothing stays, unless somebody changed it
+    since. With `target` the result goes there and `file` stays as it is. Returns whether anything changed.
     """
     held = _document(file) if file.is_file() else {}
-    held["config"] = {f"{outputs.PROJECT}:{key}": value for key, value in sorted(config.items())}
-    if context is not None:
-        held["config"]["kubernetes:context"] = context
+    held["config"] = _of_people(file, held, written) | dict(config)
     return write_atomically(target or file, yaml.safe_dump(held, sort_keys=False))
+
+
+def take_back(file: Path, written: Mapping[str, str]) -> bool:
+    """Take out what was set so before, and the file if nothing of people's is in it. Whether it is gone."""
+    held = _document(file)
+    held["config"] = _of_people(file, held, written)
+    if held["config"]:
+        write_atomically(file, yaml.safe_dump(held, sort_keys=False))
+        return False
+    file.unlink()
+    return True
+
+
+def own_values(file: Path, written: Mapping[str, str]) -> dict[str, str]:
+    """What people have set of the program's inputs in a stack's file, as text, by key without `slipway:`.
+
+    Encrypted values are left out: only Pulumi reads them.
+    """
+    found = _of_people(file, _document(file), written) if file.is_file() else {}
+    start = f"{outputs.PROJECT}:"
+    return {
+        key.removeprefix(start): value if isinstance(value, str) else json.dumps(value)
+        for key, value in found.items()
+        if key.startswith(start) and not (isinstance(value, dict) and value.keys() == {"secure"})
+    }
+
+
+def _of_people(file: Path, held: Mapping[str, Any], written: Mapping[str, str]) -> dict[str, Any]:
+    """Of a stack's configuration what slipway did not write."""
+    config = held.get("config") or {}
+    if not isinstance(config, dict):
+        raise UsageError(f"{file}: expected keys and values below config:, as Pulumi writes them")
+    return {str(key): value for key, value in config.items() if written.get(str(key)) != str(value)}
 
 
 def _document(file: Path) -> dict[str, Any]:

@@ -8,21 +8,24 @@ import ipaddress
 import json
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
+from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode, urljoin, urlsplit
 from urllib.request import HTTPSHandler, OpenerDirector, ProxyHandler, Request, build_opener
 
-from slipway.core import registries
+from slipway.core import interrupt, registries
 from slipway.core.errors import ImageError
 from slipway.core.types import Registry
 
 TIMEOUT = 10.0  # seconds for one answer
 LARGEST = 8 << 20  # bytes of a manifest or of a small blob; layers are never fetched here
+_CHUNK = 1 << 20
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _INDEXES = (INDEX, "application/vnd.docker.distribution.manifest.list.v2+json")
@@ -92,6 +95,30 @@ def labels(registry: Registry, repository: str, reference: str) -> dict[str, str
     return dict(config.get("config", {}).get("Labels") or {})
 
 
+@dataclass(frozen=True)
+class Download:
+    """Where a large blob is written: `part` has `have` of its `size` bytes."""
+
+    part: Path
+    have: int
+    size: int
+    advance: Callable[[int], None]
+
+    def write(self, response: HTTPResponse) -> bytes:
+        """Write what is answered, from the start where the registry does not answer with the rest alone."""
+        rest = self.have > 0 and response.status == HTTPStatus.PARTIAL_CONTENT
+        if not rest:
+            self.advance(-self.have)
+        done = self.have if rest else 0
+        with self.part.open("ab" if rest else "wb") as out:
+            while done < self.size and (chunk := response.read(min(_CHUNK, self.size - done))):
+                interrupt.check()
+                out.write(chunk)
+                done += len(chunk)
+                self.advance(len(chunk))
+        return b""
+
+
 @dataclass
 class Repository:
     """One repository of a registry, and one login; a bearer registry's token is kept for the next request.
@@ -101,6 +128,9 @@ class Repository:
 
     registry: Registry
     name: str
+    # what Docker keeps for it: name and password, in place of the registry's own
+    login: tuple[str, str] | None = field(default=None, repr=False)
+    login_advice: str = ""  # how to log in, where it is not by the settings of images
     _tokens: dict[str, str] = field(default_factory=dict, repr=False)
 
     def manifest(self, reference: str) -> Manifest | None:
@@ -125,12 +155,44 @@ class Repository:
         """A config or another small blob."""
         got = self._get(f"/v2/{self.name}/blobs/{digest}", "*/*")
         if got is None or digest_of(got[0]) != digest:
-            raise ImageError(
-                f"the registry has a manifest in {self.name}, but not what it names: {digest}",
-                where=self.registry.address,
-                action="delete the tag in the registry and run again; it is pushed anew",
-            )
+            raise self._lacks(digest)
         return got[0]
+
+    def fetch(self, digest: str, size: int, part: Path, advance: Callable[[int], None]) -> None:
+        """Bring `part` to a whole blob of `size` bytes, however large; what it has is not asked for again.
+
+        advance: is told how many bytes have come since the last time. What came stays, but for a blob that
+        is not what its digest says.
+        """
+        url = f"https://{self._host}/v2/{self.name}/blobs/{digest}"
+        have = part.stat().st_size if part.exists() else 0
+        advance(have)
+        while have < size:
+            scope = f"repository:{self.name}:pull"
+            headers = {"Range": f"bytes={have}-"} if have else {}
+            got = self._ask("GET", url, headers, scope=scope, into=Download(part, have, size, advance))
+            if got is None:
+                raise self._lacks(digest)
+            now = part.stat().st_size
+            if now <= have:
+                raise self._unreachable(OSError(f"connection closed after {now} of {size} bytes"))
+            have = now
+        with part.open("rb") as file:
+            found = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        if found != digest:
+            part.unlink()
+            raise ImageError(
+                f"a blob of {self.name} is {found}, not {digest}",
+                where=self.registry.address,
+                action="look at what stands between this machine and the registry; its answers are changed",
+            )
+
+    def _lacks(self, digest: str) -> ImageError:
+        return ImageError(
+            f"the registry has a manifest in {self.name}, but not what it names: {digest}",
+            where=self.registry.address,
+            action="delete the tag in the registry, and push it anew",
+        )
 
     def referrers(self, digest: str) -> list[dict[str, Any]]:
         """Descriptors of the manifests whose subject this one is; of the fallback tag without the API."""
@@ -192,7 +254,14 @@ class Repository:
         return self._ask("GET", url, {"Accept": accept}, scope=f"repository:{self.name}:pull")
 
     def _ask(
-        self, method: str, url: str, headers: dict[str, str], *, scope: str, data: bytes | None = None
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        *,
+        scope: str,
+        data: bytes | None = None,
+        into: Download | None = None,
     ) -> tuple[bytes, Mapping[str, str]] | None:
         """Body and headers; None for 404. Logs in the way the registry asks for."""
         parts = urlsplit(url)
@@ -201,7 +270,7 @@ class Repository:
         if ours and scope in self._tokens:
             headers = headers | {"Authorization": self._tokens[scope]}
         try:
-            return self._open(url, headers, method, data)
+            return self._open(url, headers, method, data, into)
         except HTTPError as error:
             with error:
                 if error.code == 404:
@@ -210,7 +279,7 @@ class Repository:
                     raise self._refused(error, parts.path) from error
                 challenge = error.headers.get("WWW-Authenticate", "")
         self._tokens[scope] = self._login(challenge, scope)
-        return self._ask(method, url, headers, scope=scope, data=data)
+        return self._ask(method, url, headers, scope=scope, data=data, into=into)
 
     @property
     def _host(self) -> str:
@@ -225,7 +294,7 @@ class Repository:
                 raise ImageError(
                     "the registry wants a login and none is set",
                     where=self.registry.address,
-                    action="set image.username and image.password_file",
+                    action=self.login_advice or "set image.username and image.password_file",
                 )
             return basic
         if kind.lower() != "bearer" or not asked.get("realm", "").startswith("https://"):
@@ -246,22 +315,33 @@ class Repository:
         return f"Bearer {answer.get('token') or answer.get('access_token') or ''}"
 
     def _basic(self) -> str | None:
-        if self.registry.username is None or self.registry.password_file is None:
+        if self.login is not None:
+            name, password = self.login
+        elif self.registry.username is None or self.registry.password_file is None:
             return None
-        password = registries.password(self.registry)
-        login = base64.b64encode(f"{self.registry.username}:{password}".encode()).decode()
+        else:
+            name, password = self.registry.username, registries.password(self.registry)
+        login = base64.b64encode(f"{name}:{password}".encode()).decode()
         return f"Basic {login}"
 
     def _open(
-        self, url: str, headers: Mapping[str, str], method: str = "GET", data: bytes | None = None
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        method: str = "GET",
+        data: bytes | None = None,
+        into: Download | None = None,
     ) -> tuple[bytes, Mapping[str, str]]:
         request = Request(url, data, method=method)  # noqa: S310  # always https://, see the callers
         for name, value in headers.items():
-            # Not sent on to where a redirect points: storage elsewhere must not see the login.
-            request.add_unredirected_header(name, value)
+            if name == "Range":
+                request.add_header(name, value)
+            else:  # Not sent on to where a redirect points: storage elsewhere must not see the login.
+                request.add_unredirected_header(name, value)
         try:
             with self._opener.open(request, timeout=TIMEOUT) as response:
-                return self._read(response), response.headers
+                body = self._read(response) if into is None else into.write(response)
+                return body, response.headers
         except HTTPError:
             raise
         except (URLError, OSError, HTTPException) as error:
@@ -306,7 +386,8 @@ class Repository:
                 f"the registry refused {who} (HTTP {error.code})",
                 where=self.registry.address,
                 tail=tail,
-                action="check image.username and image.password_file (for the lab's own registry: "
+                action=self.login_advice
+                or "check image.username and image.password_file (for the lab's own registry: "
                 "run `slipway provision`, which sets its password)",
             )
         return ImageError(

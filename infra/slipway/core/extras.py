@@ -10,11 +10,13 @@ from typing import Literal
 from slipway.core import project
 from slipway.core.errors import EnvironmentFault
 
-Extra = Literal["train", "server"]
+Extra = Literal["train", "server", "remote", "signatures"]
 # One module of each package an extra brings; together with pyproject.toml's optional-dependencies.
 MODULES: dict[Extra, tuple[str, ...]] = {
     "train": ("tensorflow", "mlxtend", "threadpoolctl"),
     "server": ("slipway_server",),
+    "remote": ("fsspec", "aiohttp", "gcsfs", "huggingface_hub", "s3fs"),
+    "signatures": ("model_signing",),
 }
 
 

@@ -21,21 +21,28 @@ from slipway.core.errors import UsageError
 from slipway.core.setting_types import (
     A_MODEL_NAME,
     MODEL_NAME,
+    Cpu,
     DirectoryOrAddress,
     ExistingPath,
     Fingerprint,
     IPv4Address,
     LabNetwork,
+    Memory,
     ModelName,
     Namespace,
+    PathOrAddress,
     PodNetwork,
     ReachableNetwork,
     RegistryAddress,
     Repository,
     SavedWeights,
+    SecretName,
     ServiceNetwork,
+    Sha256,
     Suite,
     WebAddress,
+    bytes_of,
+    cores_of,
 )
 
 # The networks of a cluster where nobody sets others, which are the defaults of the role control_plane (a test
@@ -155,10 +162,21 @@ class DockerSettings(Section):
 class ModelSettings(Section):
     """The model: trained and exported, or brought along."""
 
-    path: ExistingPath | None = Field(
+    path: PathOrAddress | None = Field(
         None,
         description="an existing SavedModel directory (with saved_model.pb), or its parent of version "
-        "folders",
+        "folders; or the address of one: s3://, gs://, hf://, oci://, file://, or https:// of a tar or zip",
+    )
+    sha256: Sha256 | None = Field(
+        None,
+        description="what model.path must be: the sha256 over all its files, as `slipway model inspect` "
+        "tells it",
+    )
+    signature: PathOrAddress | None = Field(
+        None, description="an OpenSSF model signature of what model.path brings, as a file or by its address"
+    )
+    signing_key: ExistingPath | None = Field(
+        None, description="the public key (PEM, ECDSA) that this signature must be of"
     )
     name: ModelName = Field("mnist", description="servable name")
     beside: tuple[ExistingPath, ...] = Field(
@@ -268,6 +286,23 @@ class DeploySettings(Section):
         le=3600,
         description="how long fewer replicas must have been enough before one is taken away",
     )
+    memory_request: Memory | None = Field(None, description="memory each replica is sure of, such as 512Mi")
+    memory_limit: Memory | None = Field(
+        None, description="memory at which a replica is ended, such as 2Gi: what the model takes and more"
+    )
+    cpu_request: Cpu | None = Field(
+        None, description="processor share each replica is sure of, such as 500m or 2"
+    )
+    cpu_limit: Cpu | None = Field(None, description="ceiling of a replica's processor use")
+    tls_secret: SecretName | None = Field(
+        None, description="an existing kubernetes.io/tls Secret, with which gRPC and REST speak TLS"
+    )
+    tls_clients: bool | None = Field(
+        None, description="clients must show a certificate signed by that Secret's ca.crt"
+    )
+    token_secret: SecretName | None = Field(
+        None, description="an existing Secret: only who sends a bearer token of its key `token` is served"
+    )
     pod_monitor: bool | None = Field(
         None,
         description="a PodMonitor too, for a cluster with the Prometheus operator; annotations tell others "
@@ -327,7 +362,7 @@ class OneModel(Section):
 PER_MODEL: tuple[str, ...] = tuple(OneModel.model_fields)
 
 # Where a model comes from: one that brings its path takes none of these from the file's own section
-_SOURCES = ("data", "data_sha256", "weights")
+_SOURCES = ("data", "data_sha256", "weights", "sha256", "signature")
 
 
 class Settings(Section):
@@ -393,6 +428,7 @@ class Settings(Section):
         if self.cluster.kubeconfig is None and self.cluster.context is not None:
             out.append(("cluster.context", "is only used with cluster.kubeconfig, an existing cluster"))
         out += self._of_each(Settings._model_problems)
+        out += self._of_each(Settings._deploy_problems)
         out += several_models.clashes(self)
         return out + self._overlaps()
 
@@ -416,14 +452,39 @@ class Settings(Section):
                 out.append((f"image.{key}", "is only used with image.registry, an existing registry"))
         return out
 
+    def _deploy_problems(self) -> list[tuple[str, str]]:
+        deploy = self.deploy
+        out: list[tuple[str, str]] = []
+        for key in ("tls_secret", "token_secret"):
+            if getattr(deploy, key) is not None and self.image.server != "portable":
+                out.append((f"deploy.{key}", "is only used with image.server: portable"))
+        if deploy.tls_clients and deploy.tls_secret is None:
+            out.append(("deploy.tls_clients", "is only used with deploy.tls_secret"))
+        for what, size in (("memory", bytes_of), ("cpu", cores_of)):
+            request, limit = getattr(deploy, f"{what}_request"), getattr(deploy, f"{what}_limit")
+            if request is not None and limit is not None and size(request) > size(limit):
+                out.append((f"deploy.{what}_request", f"{request} is more than deploy.{what}_limit, {limit}"))
+        return out
+
     def _model_problems(self) -> list[tuple[str, str]]:
         out = []
         for key in ("data", "weights"):
             if self.model.path is not None and getattr(self.model, key) is not None:
                 out.append((f"model.{key}", "is not used when model.path brings a trained model"))
+        for key in ("sha256", "signature"):
+            if self.model.path is None and getattr(self.model, key) is not None:
+                out.append((f"model.{key}", "is only used with model.path, a model that is brought along"))
+        if self.model.signature is not None and self.model.signing_key is None:
+            out.append(("model.signature", "needs model.signing_key, the public key it must be of"))
+        if self.model.signing_key is not None and self.model.signature is None and self._brings_one():
+            out.append(("model.signing_key", "needs model.signature: without one nothing is checked"))
         if self.model.data_sha256 is not None and not isinstance(self.model.data, str):
             out.append(("model.data_sha256", "is only used with model.data as an address to download from"))
         return out + [("model.beside", problem) for problem in self.model.beside_problems()]
+
+    def _brings_one(self) -> bool:
+        """Whether this model is brought along: of several that one key stands for, some may be trained."""
+        return self.model.path is not None or not self.models
 
     def _overlaps(self) -> list[tuple[str, str]]:
         networks = {

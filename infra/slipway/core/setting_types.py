@@ -35,6 +35,55 @@ def _directory_or_address(value: Path | str) -> Path | str:
     return value
 
 
+def _path_or_address(value: Path | str) -> Path | str:
+    """A file or folder here, or the address of one; `slipway.model` knows how to fetch it."""
+    if isinstance(value, Path):
+        return _existing(value)
+    url = _split(value)
+    example = ADDRESSES.get(url.scheme)
+    if example is None:
+        raise ValueError(f"expected a path, or an address: {', '.join(f'{one}://' for one in ADDRESSES)}")
+    if "@" in url.netloc:
+        raise ValueError(
+            "expected an address without a login: it comes from where the store's own tools find theirs"
+        )
+    if url.query or url.fragment or not value.isprintable() or " " in value:
+        raise ValueError(f"expected an address without query, fragment and blanks, such as {example}")
+    path = url.path.strip("/")
+    if url.scheme == "file":
+        complete = bool(path) and not url.netloc
+    elif url.scheme == "oci":
+        complete = OCI_ADDRESS.fullmatch(value) is not None
+    else:
+        complete = bool(url.hostname and (path or url.scheme in ("s3", "gs")))
+    if not complete:
+        raise ValueError(f"expected an address such as {example}")
+    return value
+
+
+# What an address may begin with, each with an example
+ADDRESSES = {
+    "s3": "s3://bucket/models/mnist",
+    "gs": "gs://bucket/models/mnist",
+    "hf": "hf://organisation/model@revision",
+    "oci": "oci://registry.example.com/models/mnist:1",
+    "https": "https://example.com/mnist.tar.gz",
+    "file": "file:///srv/models/mnist",
+}
+OCI_ADDRESS = re.compile(
+    r"oci://(?P<registry>[A-Za-z0-9.-]+(?::[0-9]{1,5})?)/(?P<repository>[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)"
+    r"(?=[:@])(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
+)
+
+
+def _sha256(value: str) -> str:
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", value):
+        raise ValueError(
+            "expected the 64 hexadecimal digits of a sha256, as `slipway model inspect` tells it"
+        )
+    return value.lower()
+
+
 def _saved_weights(path: Path) -> Path:
     for found in (path, path.with_name(f"{path.name}.index")):
         try:
@@ -157,6 +206,8 @@ _SUITE = r"[a-z][a-z0-9-]{0,40}"
 
 ExistingPath = Annotated[Path, AfterValidator(_existing)]
 DirectoryOrAddress = Annotated[Path | str, AfterValidator(_directory_or_address)]
+PathOrAddress = Annotated[Path | str, AfterValidator(_path_or_address)]
+Sha256 = Annotated[str, AfterValidator(_sha256)]
 SavedWeights = Annotated[Path, AfterValidator(_saved_weights)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 IPv4Address = Annotated[str, AfterValidator(_address)]
@@ -165,6 +216,38 @@ ReachableNetwork = Annotated[str, AfterValidator(_reachable_network)]
 LabNetwork = Annotated[str, AfterValidator(_lab_network)]
 PodNetwork = Annotated[str, AfterValidator(_pod_network)]
 ServiceNetwork = Annotated[str, AfterValidator(_service_network)]
+_MEMORY = r"[0-9]+(Ki|Mi|Gi|k|M|G)?"
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+
+
+def bytes_of(memory: str) -> int:
+    """Bytes of an amount of memory as Kubernetes writes it, such as 512Mi."""
+    number = memory.rstrip("".join(_UNITS))
+    return int(number) * _UNITS[memory.removeprefix(number)]
+
+
+def cores_of(cpu: str) -> float:
+    """Processors of a share as Kubernetes writes it, such as 500m."""
+    return float(cpu.removesuffix("m")) / (1000 if cpu.endswith("m") else 1)
+
+
+_CPU = r"[0-9]+m|[0-9]+(\.[0-9]{1,3})?"
+Memory = Annotated[
+    str,
+    AfterValidator(_like(_MEMORY, "bytes, such as 512Mi or 2Gi")),
+    WithJsonSchema({"type": "string", "pattern": f"^({_MEMORY})$"}),
+]
+Cpu = Annotated[
+    str,
+    AfterValidator(_like(_CPU, "processors, such as 500m or 2")),
+    WithJsonSchema({"type": "string", "pattern": f"^({_CPU})$"}),
+]
+_SECRET = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"  # noqa: S105  # a pattern
+SecretName = Annotated[
+    str,
+    AfterValidator(_like(_SECRET, "the name of a Secret: lower-case letters, digits, dashes and dots")),
+    WithJsonSchema({"type": "string", "pattern": f"^{_SECRET}$"}),
+]
 Namespace = Annotated[
     str,
     AfterValidator(_like(_NAMESPACE, "lower-case letters, digits and dashes, at most 42, such as serving")),

@@ -9,12 +9,11 @@ from pathlib import Path
 
 from slipway_stacks.outputs import Names
 
-from slipway.clients import pulumi_stack
 from slipway.clients.kubectl import Kubectl
 from slipway.core.context import Context
 from slipway.core.errors import DeployError, EnvironmentFault
 from slipway.core.state import write_atomically
-from slipway.deploy.engine import project_of, stack_of
+from slipway.deploy import stack_config
 from slipway.deploy.way import Way
 
 APPLYSET = "slipway-applyset"
@@ -56,14 +55,8 @@ def applyset(ctx: Context) -> str:
 
 
 def forget(ctx: Context) -> list[str]:
-    """Drop the memory and the stack's configuration file. Returns a line for each file removed."""
-    project, stack = project_of(ctx), stack_of(ctx)
-    removed = []
-    if (project / "Pulumi.yaml").is_file():
-        file = pulumi_stack.stack_file(project, stack)
-        if file.is_file():
-            file.unlink()
-            removed.append(f"{file.relative_to(project)}")
+    """Drop the memory, and of the stack's file what slipway wrote. Returns a line for each file removed."""
+    removed = stack_config.take_back(ctx)
     ctx.state.deployed.unlink(missing_ok=True)
     return removed
 

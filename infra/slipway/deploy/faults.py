@@ -51,14 +51,16 @@ def _advised(fault: Fault) -> Fault:
     if fault.kind != "crash":
         return fault
     if fault.reason == "OOMKilled":
-        return replace(fault, action="raise the stack input memoryLimit")
+        return replace(fault, action="raise deploy.memory_limit")
     action = "read its last lines above; `slipway image build` runs the same image under Docker"
     return replace(fault, action=action)
 
 
 def _not_created(message: str) -> Fault:
     if "exceeded quota" in message:
-        action = "raise the namespace's ResourceQuota, or ask for less (deploy.replicas, memoryRequest)"
+        action = (
+            "raise the namespace's ResourceQuota, or ask for less (deploy.replicas, deploy.memory_request)"
+        )
     elif "violates PodSecurity" in message:
         action = "the namespace's pod security profile refuses the pod; label the namespace otherwise"
     else:
@@ -72,7 +74,7 @@ def _not_placed(
     lines = [message, *(trouble.sentence for trouble in found), *_evictions(evicted)]
     known = actions(found, "\n".join(lines))
     known.append(
-        "add or free nodes, ask for less (memoryRequest, cpuRequest, replicas), "
+        "add or free nodes, ask for less (deploy.memory_request, deploy.cpu_request, deploy.replicas), "
         "or allow an uneven spread (stack input spread: preferred)"
     )
     acute = "; ".join(replace(one, taints=()).sentence.removeprefix("node ") for one in found if one.acute)

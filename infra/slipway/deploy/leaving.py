@@ -18,7 +18,7 @@ from slipway.core.errors import EnvironmentFault
 from slipway.core.events import Note
 from slipway.core.schema import Settings
 from slipway.core.types import Cluster, Outcome
-from slipway.deploy import deployed
+from slipway.deploy import deployed, stack_config
 from slipway.deploy.applying import Applier
 from slipway.deploy.deployed import Earlier
 from slipway.deploy.engine import engine_of, stack_of
@@ -91,6 +91,7 @@ def pass_on(
     else:
         Applier(kubectl, earlier.namespace, deployed.applyset(place)).dissolve_set(manifests)
     deployed.remember(ctx, earlier)
+    stack_config.pass_on(place, ctx)
     deployed.forget(place)
     place.state.clear_model()
     ctx.emit(Note(f"{earlier.deployment} is taken over as it is: the settings name it otherwise now"))

@@ -26,9 +26,14 @@ def config(settings: Settings, image: ImageRef, registry: Registry | None) -> di
         "maxReplicas": settings.deploy.max_replicas,
         "targetCpu": settings.deploy.target_cpu,
         "scaleDownSeconds": settings.deploy.scale_down_seconds,
-        "podMonitor": None
-        if settings.deploy.pod_monitor is None
-        else str(settings.deploy.pod_monitor).lower(),
+        "memoryRequest": settings.deploy.memory_request,
+        "memoryLimit": settings.deploy.memory_limit,
+        "cpuRequest": settings.deploy.cpu_request,
+        "cpuLimit": settings.deploy.cpu_limit,
+        "podMonitor": _truth(settings.deploy.pod_monitor),
+        "tlsSecret": settings.deploy.tls_secret,
+        "tlsClients": _truth(settings.deploy.tls_clients),
+        "tokenSecret": settings.deploy.token_secret,
         "serviceType": settings.deploy.service_type,
         "gateway": settings.deploy.gateway,
         "gatewayNamespace": settings.deploy.gateway_namespace,
@@ -41,3 +46,7 @@ def config(settings: Settings, image: ImageRef, registry: Registry | None) -> di
         else None,
     }
     return {key: str(value) for key, value in wanted.items() if value is not None}
+
+
+def _truth(value: bool | None) -> str | None:
+    return None if value is None else str(value).lower()

@@ -18,7 +18,7 @@ from slipway.core.events import Note
 from slipway.core.evidence import Reading
 from slipway.core.schema import Settings
 from slipway.core.stage import Stage
-from slipway.core.types import Cluster, Endpoints, ImageRef, Outcome
+from slipway.core.types import Cluster, Endpoints, ExportedModel, ImageRef, Outcome
 from slipway.deploy import deployed, evidence, leaving, takeover, watching
 from slipway.deploy.apis import refuse_unknown, without_effect
 from slipway.deploy.declaration import Declared, configure, declare
@@ -41,13 +41,21 @@ class Deploy:
         if settings.deploy.by != "render" and not at_hand(ctx, settings):
             artifacts.pulumi(ctx, settings)
 
-    def run(self, ctx: Context, settings: Settings, cluster: Cluster, image: ImageRef) -> Outcome[Endpoints]:
+    def run(
+        self,
+        ctx: Context,
+        settings: Settings,
+        cluster: Cluster,
+        image: ImageRef,
+        model: ExportedModel | None = None,
+    ) -> Outcome[Endpoints]:
         """Apply, wait at most deploy.timeout seconds, find the endpoints.
 
         Nothing is overwritten that something else made. A failure leaves in the cluster what was applied
-        so far, and the next run goes on there. Raises DeployError, UsageError for wrong stack inputs.
+        so far, and the next run goes on there. Raises DeployError, UsageError for wrong stack inputs and for
+        a model that the replicas' memory cannot hold.
         """
-        declared = declare(ctx, settings, cluster, image)
+        declared = declare(ctx, settings, cluster, image, model)
         refuse_unknown(declared.kubectl, declared.rendered.manifests)
         unheeded = without_effect(declared.kubectl, declared.rendered.manifests)
         for warning in (*declared.rendered.warnings, *unheeded):
@@ -84,13 +92,18 @@ class Deploy:
         )
 
     def plan(
-        self, ctx: Context, settings: Settings, cluster: Cluster | None, image: ImageRef | None
+        self,
+        ctx: Context,
+        settings: Settings,
+        cluster: Cluster | None,
+        image: ImageRef | None,
+        model: ExportedModel | None = None,
     ) -> list[str]:
         """One line per object `run` would create, change or remove; asks the API server or Pulumi."""
         if cluster is None or image is None:
             missing = "the cluster" if cluster is None else "the image"
             return [f"deploy the model server: what changes is known once {missing} exists"]
-        declared = declare(ctx, settings, cluster, image)
+        declared = declare(ctx, settings, cluster, image, model)
         refuse_unknown(declared.kubectl, declared.rendered.manifests)
         names = outputs.Names(image.model_name)
         ctx = leaving.before(ctx, settings, declared.namespace, names) or ctx  # what is there is asked

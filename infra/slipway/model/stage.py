@@ -12,7 +12,7 @@ from slipway.core.errors import UsageError
 from slipway.core.events import Note
 from slipway.core.schema import Settings
 from slipway.core.types import ExportedModel, Outcome
-from slipway.model import known_requests, saved_model
+from slipway.model import fetched, known_requests, saved_model
 from slipway.model.mnist import data, export, perceptron, published, saved_files
 from slipway.model.mnist.data import Dataset
 from slipway.model.mnist.perceptron import Recipe, Trained
@@ -25,19 +25,27 @@ class ExportModel:
     title: ClassVar[str] = "Train and export the model"
 
     def should_run(self, settings: Settings) -> str:
-        """Empty to train, else why not."""
-        return f"model.path brings {settings.model.path}" if settings.model.path is not None else ""
+        """Empty to train, or to fetch what model.path is the address of; else why not."""
+        return f"model.path brings {settings.model.path}" if isinstance(settings.model.path, Path) else ""
 
     def ready(self, settings: Settings) -> None:
-        """TensorFlow and mlxtend are an extra: told now, not after hosts and cluster were made."""
-        extras.need("train", "training and exporting the model")
+        """What is needed of the extras: told now, not after hosts and cluster were made."""
+        if settings.model.path is None:
+            extras.need("train", "training and exporting the model")
+        elif not str(settings.model.path).startswith("oci://"):
+            extras.need("remote", f"the model at {settings.model.path}")
+        if settings.model.signature is not None:
+            extras.need("signatures", "checking model.signature")
 
     def run(self, ctx: Context, settings: Settings) -> Outcome[ExportedModel]:
         """Train (or restore model.weights) and export into the state's models folder, if anything changed.
 
-        Raises UsageError for bad image files, ArtifactError when they cannot be downloaded, ModelError
-        when training, restoring or exporting fails; then no version appears.
+        A model.path that is an address is fetched instead. Raises UsageError for bad image files,
+        ArtifactError when something cannot be downloaded or is not what is pinned, ModelError when training,
+        restoring or exporting fails; then no version appears.
         """
+        if isinstance(settings.model.path, str):
+            return self._fetch(ctx, settings, settings.model.path)
         model, found = settings.model, images(ctx, settings)
         restored = None if model.weights is None else weights(ctx, settings, found)
         beside = self._beside(ctx, settings)  # first: what is wrong with them is told before any training
@@ -56,6 +64,8 @@ class ExportModel:
     def plan(self, ctx: Context, settings: Settings) -> list[str]:
         """What `run` would do; reads the images and the newest export, downloads and restores nothing."""
         model, models = settings.model, ctx.state.models
+        if isinstance(model.path, str):
+            return fetched.planned(ctx, model.path, model.sha256)
         first: list[str] = []
         found = kept = None
         if isinstance(model.data, str):
@@ -80,17 +90,32 @@ class ExportModel:
         requests answered once by TensorFlow, kept in the state's models folder.
         Raises ModelError when no server could serve it, UsageError when nothing says what to ask it.
         """
-        if settings.model.path is None:
+        path = settings.model.path
+        if not isinstance(path, Path):
             raise UsageError("model.path is not set", where="model.path")
+        value = self._own(ctx, settings, path)
+        return Outcome(value, 0, f"{value.name} version {value.version} from {value.path}")
+
+    def _fetch(self, ctx: Context, settings: Settings, address: str) -> Outcome[ExportedModel]:
+        """The model at an address, its files in the cache."""
+        found = fetched.fetched(ctx, address, settings.model.sha256)
+        value = self._own(ctx, settings, found.path, found.version)
+        if settings.model.sha256 is None:
+            ctx.emit(Note(fetched.advice(ctx, found, address)))
+        return Outcome(value, int(found.new), f"{value.name} version {value.version} from {address}")
+
+    def _own(self, ctx: Context, settings: Settings, path: Path, version: int | None = None) -> ExportedModel:
+        """What the settings bring; whether it is the right one is asked before TensorFlow may run it."""
+        fetched.require_right(ctx, settings.model, saved_model.locate(path))
         value = brought(
             ctx,
             settings.model.name,
-            settings.model.path,
+            path,
             requests=settings.smoke.requests,
+            version=version,
             server=settings.image.server,
         )
-        value = replace(value, beside=self._beside(ctx, settings))
-        return Outcome(value, 0, f"{value.name} version {value.version} from {value.path}")
+        return replace(value, beside=self._beside(ctx, settings))
 
     def _beside(self, ctx: Context, settings: Settings) -> tuple[ExportedModel, ...]:
         """The models that the same server serves, each with requests of its own."""
@@ -107,12 +132,14 @@ def brought(
     *,
     requests: Path | None = None,
     where: str = "model.path",
+    version: int | None = None,
     server: Server = "portable",
 ) -> ExportedModel:
     """A SavedModel that lies somewhere, checked and left where it is.
 
     requests: what to ask it; else what its folder says. where: the setting that brought it, for messages.
-    server: what is to serve it. Raises ModelError if it cannot, UsageError if nothing says what to ask it.
+    version: where the folder is not named by it. server: what is to serve it. Raises ModelError if it cannot,
+    UsageError if nothing says what to ask it.
     """
     description = saved_model.inspect(path)
     saved_model.require_servable(description)
@@ -121,7 +148,7 @@ def brought(
     return ExportedModel(
         path=description.path.resolve(),
         name=name,
-        version=description.version or 1,
+        version=version or description.version or 1,
         sha256=description.sha256,
         requests=known_requests.of_model(ctx, description, requests, where, server),
         accuracy=description.accuracy,

@@ -24,6 +24,7 @@ from slipway.core.events import Emit, Note
 from slipway.core.registries import PULL_SECRET
 from slipway.core.schema import SmokeSettings
 from slipway.core.types import Endpoints, ExportedModel, ImageRef
+from slipway.smoke.access import Access
 
 LABEL = "slipway/smoke"
 WAIT_SECONDS = 90.0  # to be scheduled, to pull, to start; and 10 ms for each request on top
@@ -55,6 +56,7 @@ class AskingPod:
         model: ExportedModel,
         settings: SmokeSettings,
         emit: Emit,
+        access: Access,
     ) -> None:
         self._kubectl = kubectl
         self._endpoints = endpoints
@@ -62,6 +64,7 @@ class AskingPod:
         self._model = model
         self._settings = settings
         self._emit = emit
+        self._access = access
         self._patience = WAIT_SECONDS + settings.num_tests / 100
         self.name = f"slipway-smoke-{secrets.token_hex(4)}"
 
@@ -107,6 +110,7 @@ class AskingPod:
                 f"--timeout={settings.timeout:g}",
                 "--load",
                 "--json",
+                *self._access.arguments,
             ],
             # gRPC's own resolver ignores the search domains that make the Service's short name work.
             "env": [{"name": "GRPC_DNS_RESOLVER", "value": "native"}],
@@ -128,9 +132,12 @@ class AskingPod:
             "securityContext": outputs.pod_security(),
             "containers": [container],
         }
+        volumes, mounts = [*self._access.volumes], self._access.mounts
         if not in_image:
-            container["volumeMounts"] = [{"name": "requests", "mountPath": _MOUNT, "readOnly": True}]
-            spec["volumes"] = [{"name": "requests", "configMap": {"name": self.name}}]
+            mounts.append({"name": "requests", "mountPath": _MOUNT, "readOnly": True})
+            volumes.append({"name": "requests", "configMap": {"name": self.name}})
+        if volumes:
+            container["volumeMounts"], spec["volumes"] = mounts, volumes
         return {"apiVersion": "v1", "kind": "Pod", "metadata": self._metadata(), "spec": spec}
 
     def _metadata(self) -> Manifest:

@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 from slipway_client.check import Report, carried, check, methods_agree, sample, selection, unlike
 from slipway_client.client import Answer, Client
 from slipway_client.connect import connect
+from slipway_client.interface import Transport
 from slipway_client.requests import FixedRequest
 
 from slipway.core.errors import SlipwayError
 from slipway.core.schema import SmokeSettings
 from slipway.core.types import Replica
+from slipway.smoke.access import OPEN, Access
 from slipway.smoke.reach import Reach
 
 READY_SECONDS = 20.0  # a pod is Ready before it is asked; this is for one that has just stopped being so
@@ -46,24 +48,32 @@ def ask_all(
     model: str,
     requests: Sequence[FixedRequest],
     settings: SmokeSettings,
+    *,
+    access: Access = OPEN,
 ) -> tuple[Tried, ...]:
     """Ask every replica, several at once. One that cannot be asked does not keep others from being asked."""
 
     def one(replica: Replica) -> Tried:
-        return ask_one(way, replica, model, requests, settings)
+        return ask_one(way, replica, model, requests, settings, access=access)
 
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
         return tuple(pool.map(one, replicas))
 
 
 def ask_one(
-    way: Reach, replica: Replica, model: str, requests: Sequence[FixedRequest], settings: SmokeSettings
+    way: Reach,
+    replica: Replica,
+    model: str,
+    requests: Sequence[FixedRequest],
+    settings: SmokeSettings,
+    *,
+    access: Access = OPEN,
 ) -> Tried:
     """Ask one replica everything; what fails is in the result, not raised."""
     tried = Tried(replica)
     with contextlib.ExitStack() as open_ways:
         try:
-            grpc = _client(open_ways, way, replica, "grpc", settings.timeout)
+            grpc = _client(open_ways, way, replica, "grpc", timeout=settings.timeout, access=access)
             report = check(
                 grpc,
                 model,
@@ -79,7 +89,7 @@ def ask_one(
             ours = sample(grpc, model, requests)
             tried = replace(tried, sampled=ours)
             if replica.rest_port:
-                rest = _client(open_ways, way, replica, "rest", settings.timeout)
+                rest = _client(open_ways, way, replica, "rest", timeout=settings.timeout, access=access)
                 both, why = carried(grpc, model, ours)
                 again = sample(rest, model, [request for request, _ in both])
                 found = unlike(again, both, "over gRPC")
@@ -96,11 +106,17 @@ def ask_one(
 
 
 def _client(
-    open_ways: contextlib.ExitStack, way: Reach, replica: Replica, transport: str, timeout: float
+    open_ways: contextlib.ExitStack,
+    way: Reach,
+    replica: Replica,
+    transport: Transport,
+    *,
+    timeout: float,
+    access: Access,
 ) -> Client:
     port = replica.grpc_port if transport == "grpc" else replica.rest_port
     host, local = open_ways.enter_context(way.to(replica, port))
-    client = connect(f"{host}:{local}", "grpc" if transport == "grpc" else "rest", timeout=timeout)
+    client = connect(f"{host}:{local}", transport, timeout=timeout, tls=access.tls, token=access.token)
     return open_ways.enter_context(client)
 
 

@@ -21,6 +21,7 @@ from slipway.core.state import write_atomically
 from slipway.core.types import Cluster, Endpoints, ExportedModel, Hosts, ImageRef, Outcome, Proof, dump
 from slipway.core.verdicts import which
 from slipway.smoke import network_policy
+from slipway.smoke.access import access_to
 from slipway.smoke.asking_pod import AskingPod, lies_in_image
 from slipway.smoke.foreign_images import other_images
 from slipway.smoke.proof import ModelAnswers, of_deployment, require
@@ -75,17 +76,26 @@ class Smoke:
         with (
             ThreadPoolExecutor(max_workers=1) as beside,
             way_in(kubectl, endpoints.namespace, hosts) as way,
+            access_to(kubectl, endpoints.namespace, endpoints.deployment) as access,
         ):
             looking = beside.submit(network_policy.look, kubectl, cluster, found.endpoints)
             ctx.emit(Note(f"asking {len(found.endpoints.replicas)} replicas through {way.words}"))
             tried = [
-                ask_all(way, found.endpoints.replicas, one.model.name, one.requests, settings.smoke)
+                ask_all(
+                    way, found.endpoints.replicas, one.model.name, one.requests, settings.smoke, access=access
+                )
                 for one in asked
             ]
         answers = []
         for one, replicas in zip(asked, tried, strict=True):
             pod = AskingPod(
-                kubectl, found.endpoints, image=image, model=one.model, settings=settings.smoke, emit=ctx.emit
+                kubectl,
+                found.endpoints,
+                image=image,
+                model=one.model,
+                settings=settings.smoke,
+                emit=ctx.emit,
+                access=access,
             )
             which = f" for model {one.model.name}" if model.beside else ""
             ctx.emit(

@@ -11,7 +11,7 @@ from slipway.clients.kubectl import Kubectl
 from slipway.clients.pods import GRACE
 from slipway.core import retry
 from slipway.core.context import Context
-from slipway.core.errors import GateFailed, UsageError
+from slipway.core.errors import GateFailed, SlipwayError, UsageError
 from slipway.core.events import Note
 from slipway.core.schema import ClusterSettings, Settings, SmokeSettings
 from slipway.core.state import State
@@ -21,11 +21,13 @@ from slipway.smoke import stage as smoke_stage
 from slipway.smoke.proof import prove_server, require
 from slipway_client.errors import NotReachable, WrongModel
 from slipway_client.requests import read, write
+from slipway_stacks import inputs, pod
 
+from tests.integration.server.authority import Authority
 from tests.standins.clock import Clock, stopped
 from tests.standins.cluster import IMAGE, StandInCluster, cluster, endpoints, exported
 from tests.standins.load import one_round
-from tests.standins.model_server import Behaviour, StandIn, fixed_requests, requests_file
+from tests.standins.model_server import Behaviour, ServerTls, StandIn, fixed_requests, requests_file
 
 
 @pytest.fixture
@@ -619,6 +621,34 @@ def test_replicas_are_reached_over_the_control_plane_when_there_are_hosts(run, m
         monkeypatch.setattr(standin, "port_forward", None)
         assert run(standin, hosts=Hosts("nspawn", (control,))).value.ok
     assert sorted(opened) == [(f"10.244.0.{number}", port) for number in (1, 2, 3) for port in (8500, 8501)]
+
+
+@pytest.mark.parametrize("clients", [False, True])
+def test_a_deployment_with_tls_and_a_token_is_proven_through_both(run, tmp_path, clients):
+    authority = Authority("a CA of tests")
+    key, certificate = authority.sign("mnist")
+    for name, pem in (("tls.key", key), ("tls.crt", certificate), ("ca.crt", authority.certificate)):
+        (tmp_path / name).write_bytes(pem)
+    tls = ServerTls(tmp_path / "tls.crt", tmp_path / "tls.key", tmp_path / "ca.crt" if clients else None)
+    token = "canary-0123456789abcdef"
+    secrets = {
+        "mnist-tls": {"tls.key": key, "tls.crt": certificate, "ca.crt": authority.certificate},
+        "mnist-token": {"token": f"{token}\n".encode()},
+    }
+    declared = {"tlsSecret": "mnist-tls", "tokenSecret": "mnist-token", "tlsClients": str(clients).lower()}
+    template = pod.template(inputs.read({"image": IMAGE.reference, **declared}))["spec"]
+    with StandInCluster([Behaviour(token=token) for _ in "abc"], tls=tls) as standin:
+        standin.pod_template, standin.secrets = template, secrets
+        outcome = run(standin)
+        assert outcome.value.errors == 0
+        assert len(outcome.value.replicas) == 3
+        assert token not in "\n".join(standin.logs.values())
+        # each half is needed
+        standin.pod_template = {"volumes": [item for item in template["volumes"] if item["name"] != "token"]}
+        assert "replicas_answered" in _failed(run, standin)[0]
+        standin.pod_template, standin.secrets = template, {"mnist-tls": secrets["mnist-tls"]}
+        with pytest.raises(SlipwayError, match="no Secret mnist-token in namespace serving"):
+            run(standin)
 
 
 def test_bad_requests_are_refused_before_anything_is_asked(run, tmp_path):

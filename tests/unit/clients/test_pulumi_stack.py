@@ -17,19 +17,59 @@ IMAGE = "registry.lab:5000/slipway/mnist@sha256:" + "a" * 64
 def test_the_configuration_file_keeps_what_is_pulumis_own(tmp_path: Path) -> None:
     file = tmp_path / "Pulumi.lab.yaml"
     file.write_text("encryptionsalt: v1:abc\nconfig:\n  slipway:replicas: '9'\n  slipway:image: old\n")
-    assert pulumi_stack.write_config(file, {"image": IMAGE}, "there")
+    config = pulumi_stack.full_config({"image": IMAGE}, "there")
+    written = {"slipway:replicas": "9", "slipway:image": "old"}
+    assert pulumi_stack.write_config(file, config, written)
     held = yaml.safe_load(file.read_text())
     assert held == {
         "encryptionsalt": "v1:abc",
         "config": {"slipway:image": IMAGE, "kubernetes:context": "there"},
     }
-    assert not pulumi_stack.write_config(file, {"image": IMAGE}, "there")
+    assert not pulumi_stack.write_config(file, config, config)
+
+
+OF_PEOPLE = """config:
+  slipway:memoryLimit: 2Gi
+  slipway:replicas: 5
+  slipway:labels: {team: digits}
+  slipway:podMonitor: true
+  slipway:env: {secure: v1:abc}
+  slipway:image: old
+  aws:region: eu-central-1
+"""
+
+
+def test_what_people_set_stays_and_is_read_as_text(tmp_path: Path) -> None:
+    file = tmp_path / "Pulumi.lab.yaml"
+    file.write_text(OF_PEOPLE)
+    written = {"slipway:image": "old", "slipway:replicas": "3"}  # 3 is what slipway wrote, 5 somebody else
+    assert pulumi_stack.own_values(file, written) == {
+        "memoryLimit": "2Gi",
+        "replicas": "5",
+        "labels": '{"team": "digits"}',
+        "podMonitor": "true",
+    }
+    config = pulumi_stack.full_config({"image": IMAGE}, None)
+    pulumi_stack.write_config(file, config, written)
+    held = yaml.safe_load(file.read_text())["config"]
+    assert held == yaml.safe_load(OF_PEOPLE)["config"] | {"slipway:image": IMAGE}
+    assert not pulumi_stack.take_back(file, config)
+    assert "slipway:image" not in yaml.safe_load(file.read_text())["config"]
+    assert pulumi_stack.own_values(tmp_path / "none", {}) == {}
+
+
+def test_a_file_of_nothing_but_slipways_own_goes(tmp_path: Path) -> None:
+    file = tmp_path / "Pulumi.lab.yaml"
+    config = pulumi_stack.full_config({"image": IMAGE}, "there")
+    pulumi_stack.write_config(file, config, {})
+    assert pulumi_stack.take_back(file, config)
+    assert not file.exists()
 
 
 def test_a_previews_configuration_leaves_the_stacks_file_alone(tmp_path: Path) -> None:
     file, target = tmp_path / "Pulumi.lab.yaml", tmp_path / "preview.yaml"
     file.write_text("encryptionsalt: v1:abc\n")
-    pulumi_stack.write_config(file, {"image": IMAGE}, None, target)
+    pulumi_stack.write_config(file, {"slipway:image": IMAGE}, {}, target)
     assert file.read_text() == "encryptionsalt: v1:abc\n"
     assert yaml.safe_load(target.read_text())["encryptionsalt"] == "v1:abc"
 
@@ -85,6 +125,7 @@ def test_an_installed_slipways_project_is_copied_to_where_it_may_be_written(
 
 
 BROKEN = [
+    ("config: [1]\n", "expected keys and values below config:"),
     ("config: [1\n", r"Pulumi\.lab\.yaml:2: not YAML: expected ',' or '\]'"),
     ("config: !secret x\n", r"Pulumi\.lab\.yaml:1: not YAML: could not determine a constructor"),
     ("when: 2024-02-30\n", "not YAML: day"),
@@ -101,6 +142,6 @@ def test_a_stacks_file_that_somebody_broke_is_told_and_kept(tmp_path: Path, text
     file = tmp_path / "Pulumi.lab.yaml"
     file.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(UsageError, match=said) as refused:
-        pulumi_stack.write_config(file, {"replicas": "3"}, None)
+        pulumi_stack.write_config(file, {"slipway:replicas": "3"}, {})
     assert all(line.isprintable() for line in refused.value.lines())
     assert file.read_bytes() == text.encode("utf-8", "surrogateescape")

@@ -46,7 +46,7 @@ def test_the_chains_own_order(ctx: Context) -> None:
         "model": (),
         "serve": (),
         "image": ("hosts", "provision", "model"),
-        "deploy": ("provision", "image"),
+        "deploy": ("provision", "image", "model"),
         "smoke": ("hosts", "provision", "model", "image", "deploy"),
     }
 
@@ -60,7 +60,7 @@ def test_each_model_waits_for_its_own_and_for_what_all_share(ctx: Context) -> No
     two = Settings.model_validate({"models": {"a": {}, "b": {}}})
     found = waits(in_order(chain(ctx, two)))
     assert found["image b"] == ("hosts", "provision", "model b")
-    assert found["deploy a"] == ("provision", "image a")
+    assert found["deploy a"] == ("provision", "image a", "model a")
 
 
 def test_what_is_not_run_waits_for_nothing(ctx: Context, tmp_path: Path) -> None:

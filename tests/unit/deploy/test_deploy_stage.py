@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from slipway import artifacts
-from slipway.clients import pulumi_stack
+from slipway.clients import pulumi_render, pulumi_stack
 from slipway.clients.endpoints import Found
 from slipway.clients.kubectl import Change, Kubectl
 from slipway.clients.pulumi_engine import Resource
@@ -24,7 +24,7 @@ from slipway.core.state import State
 from slipway.core.types import Cluster, Endpoints, ImageRef, Replica
 from slipway.deploy import deployed, evidence, leaving
 from slipway.deploy import stage as deploy_stage
-from slipway.deploy.declaration import Declared, configure
+from slipway.deploy.declaration import Declared, configure, declare
 from slipway.deploy.deployed import Earlier
 from slipway.deploy.engine import engine_of, ensure_cli
 from slipway.deploy.ownership import refuse_strangers
@@ -220,6 +220,27 @@ def test_by_hand_gets_the_same_inputs(ctx: Context, by: Way) -> None:
     assert held.get("slipway:await") == ("false" if by == "engine" else None)
     assert deployed.forget(ctx) == ["stacks/envs/Pulumi.lab.yaml"]
     assert not file.exists()
+
+
+def test_what_somebody_set_in_the_stacks_file_is_deployed_and_stays(
+    ctx: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[dict[str, str]] = []
+    deployment = {"kind": "Deployment", "metadata": {"namespace": "serving"}}
+    monkeypatch.setattr(
+        pulumi_render, "render", lambda config: given.append(dict(config)) or Rendered((deployment,), ())
+    )
+    file = ctx.project / "stacks" / "envs" / "Pulumi.lab.yaml"
+    file.write_text("config: {slipway:memoryLimit: 4Gi, slipway:replicas: 9}\n")
+    cluster = Cluster(Path("kubeconfig"), Path(__file__), "https://192.0.2.1", (), None)
+    for replicas in (5, None):
+        asked = settings(deploy={"replicas": replicas})
+        configure(ctx, declare(ctx, asked, cluster, IMAGE), "engine")
+    assert [(one["memoryLimit"], one.get("replicas")) for one in given] == [("4Gi", "5"), ("4Gi", None)]
+    held = yaml.safe_load(file.read_text())["config"]
+    assert (held["slipway:memoryLimit"], "slipway:replicas" in held) == ("4Gi", False)
+    assert deployed.forget(ctx) == []
+    assert yaml.safe_load(file.read_text())["config"] == {"slipway:memoryLimit": "4Gi"}
 
 
 def test_a_preview_leaves_the_stacks_file_alone(ctx: Context) -> None:
