@@ -11,7 +11,7 @@ import numpy as np
 
 from slipway_client.client import Answer, Client, Metadata, Signature, wait_available
 from slipway_client.compare import difference, disagreement, predicted_classes
-from slipway_client.errors import WrongSignature
+from slipway_client.errors import RequestFailed, WrongSignature
 from slipway_client.json_carries import not_in_json
 from slipway_client.json_values import Array, ShapeOnly, is_floating
 from slipway_client.loop import Ended, Load, each, load
@@ -124,7 +124,7 @@ def check(
     ended, seconds = each(calls, concurrency, on_end=lambda _index, one: on_end(one))
     statistics = summarize([(one.status, one.seconds) for one in ended], seconds)
     steady = load(calls, concurrency) if with_load and calls and not statistics.errors else None
-    return _report(client, metadata, requests, ended, statistics=statistics, steady=steady)
+    return _report(client, metadata, requests, ended, calls=calls, statistics=statistics, steady=steady)
 
 
 def sample(client: Client, model: str, requests: Sequence[FixedRequest]) -> list[tuple[FixedRequest, Answer]]:
@@ -218,8 +218,18 @@ def _differ_as_recorded(scores: Array, request: FixedRequest) -> bool:
     return bool(disagreement(scores, {"classes": named, "scores": known}, request.tolerance))
 
 
-def _prepared(client: Client, model: str, requests: Sequence[FixedRequest]) -> list[Callable[[], Any]]:
-    written: dict[int, Callable[[], Any]] = {}
+def _unlike_itself(call: Callable[[], Answer], request: FixedRequest, answer: Answer) -> str:
+    """Ask once more; say so if the model answers otherwise, which no other weights explain."""
+    try:
+        again = call()
+    except RequestFailed:
+        return ""
+    found = difference(_comparable(request, answer), again.outputs, request.tolerance)
+    return "; asked again it answers otherwise: it is random, or it changes" if found else ""
+
+
+def _prepared(client: Client, model: str, requests: Sequence[FixedRequest]) -> list[Callable[[], Answer]]:
+    written: dict[int, Callable[[], Answer]] = {}
     for one in requests:  # the same request many times is written once
         if id(one) not in written:
             written[id(one)] = client.prepare(model, one)
@@ -268,6 +278,7 @@ def _report(
     requests: Sequence[FixedRequest],
     ended: Sequence[Ended],
     *,
+    calls: Sequence[Callable[[], Answer]],
     statistics: Statistics,
     steady: Load | None,
 ) -> Report:
@@ -289,7 +300,8 @@ def _report(
             found = difference(request.expected, end.answer.outputs, request.tolerance)
             if found:
                 differences += 1
-                differing.append(f"{where}: {found}")
+                twice = "" if differing else _unlike_itself(calls[number - 1], request, end.answer)
+                differing.append(f"{where}: {found}{twice}")
         if request.labels is not None:
             labelled += len(request.labels)
             said = predicted_classes(end.answer.outputs, len(request.labels))
