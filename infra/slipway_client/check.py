@@ -13,9 +13,9 @@ from slipway_client.client import Answer, Client, Metadata, Signature, wait_avai
 from slipway_client.compare import difference, disagreement, predicted_classes
 from slipway_client.errors import RequestFailed, WrongSignature
 from slipway_client.json_carries import not_in_json
-from slipway_client.json_values import Array, ShapeOnly, is_floating
+from slipway_client.json_values import Array, is_floating
 from slipway_client.loop import Ended, Load, each, load
-from slipway_client.requests import METHODS, FixedRequest
+from slipway_client.requests import METHODS, FixedRequest, Recorded
 from slipway_client.statistics import Latency, Statistics, summarize
 
 REPORT_FORMAT = 1
@@ -163,14 +163,11 @@ def unlike(
     return ""
 
 
-def _comparable(request: FixedRequest, answer: Answer) -> Mapping[str, Array | ShapeOnly]:
+def _comparable(request: FixedRequest, answer: Answer) -> Recorded:
     if request.expected is None:
         return answer.outputs
-    return {
-        name: recorded if isinstance(recorded, ShapeOnly) else answer.outputs[name]
-        for name, recorded in request.expected.items()
-        if name in answer.outputs
-    }
+    named = {name: answer.outputs[name] for name in request.expected if name in answer.outputs}
+    return {**named, **request.forms}
 
 
 def methods_agree(client: Client, model: str, requests: Sequence[FixedRequest]) -> tuple[int, str]:
@@ -211,10 +208,9 @@ def _differ_as_recorded(scores: Array, request: FixedRequest) -> bool:
     """Whether Predict's scores contradict the recorded classification too: logits, or another network."""
     recorded = request.expected or {}
     known = recorded.get("scores")
-    if not isinstance(known, np.ndarray):
+    if known is None:
         return True  # classes alone
-    classes = recorded.get("classes")
-    named = classes if isinstance(classes, np.ndarray) else np.full(known.shape, b"", dtype=object)
+    named = recorded.get("classes", np.full(known.shape, b"", dtype=object))
     return bool(disagreement(scores, {"classes": named, "scores": known}, request.tolerance))
 
 
@@ -294,10 +290,10 @@ def _report(
             continue
         if end.answer.version is not None:
             versions.add(end.answer.version)
-        if request.expected is not None:
+        if (recorded := request.recorded) is not None:
             compared += 1
-            by_form += any(isinstance(recorded, ShapeOnly) for recorded in request.expected.values())
-            found = difference(request.expected, end.answer.outputs, request.tolerance)
+            by_form += bool(request.forms)
+            found = difference(recorded, end.answer.outputs, request.tolerance)
             if found:
                 differences += 1
                 twice = "" if differing else _unlike_itself(calls[number - 1], request, end.answer)

@@ -54,16 +54,16 @@ def test_a_model_that_answers_otherwise_each_time_is_told_from_one_with_other_we
 
 
 def test_outputs_known_by_their_form_are_proved_by_it_and_counted():
-    form = [replace(one, expected={"scores": ShapeOnly("float32", (1, 3))}) for one in fixed_requests(3)][:3]
+    form = [one.answered({"scores": ShapeOnly("float32", (1, 3))}) for one in fixed_requests(3)][:3]
     report = _check(Behaviour(drift=0.1), form)
     assert (report.ok, report.compared, report.by_form) == (True, 3, 3)
-    wrong = [replace(one, expected={"scores": ShapeOnly("float32", (1, 4))}) for one in form]
+    wrong = [one.answered({"scores": ShapeOnly("float32", (1, 4))}) for one in form]
     assert _check(Behaviour(), wrong).differences == 3
 
 
 def test_a_sample_is_compared_by_what_is_recorded_of_it():
     known, form = fixed_requests(2)[:2]
-    form = replace(form, expected={"scores": ShapeOnly("float32", (1, 3))})
+    form = form.answered({"scores": ShapeOnly("float32", (1, 3))})
     with StandIn() as one, StandIn(Behaviour(drift=0.1)) as other:
         with connect(one.address) as client:
             ours = sample(client, "mnist", [form, known])

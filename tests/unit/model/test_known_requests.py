@@ -13,7 +13,7 @@ from slipway.core.state import State
 from slipway.model import derived_requests, known_requests, saved_model, serving_ops
 from slipway_client import messages, requests, tfrecord
 from slipway_client.json_values import ShapeOnly
-from slipway_client.requests import FixedRequest, to_line
+from slipway_client.requests import FixedRequest, Recorded, to_line
 from slipway_client.tensors import fill_example, to_proto
 
 TEXT = np.array([b"To Be"], object)
@@ -92,8 +92,8 @@ def test_a_model_without_warm_up_requests_is_refused_for_that_first(tmp_path: Pa
 
 
 def test_outputs_that_are_not_the_same_twice_are_told_once_each() -> None:
-    noisy = {"noisy": ShapeOnly("float32", (2,)), "plain": np.zeros(2)}
-    asked = [FixedRequest("predict", "draw", expected=noisy)] * 3 + [FixedRequest("predict", "other")]
+    noisy: Recorded = {"noisy": ShapeOnly("float32", (2,)), "plain": np.zeros(2)}
+    asked = [FixedRequest("predict", "draw").answered(noisy)] * 3 + [FixedRequest("predict", "other")]
     (told,) = known_requests.unrepeatable(asked)
     assert told.startswith("output noisy of signature draw is not the same twice")
 
@@ -123,7 +123,7 @@ def test_answers_of_classify_and_regress_are_read_from_a_warm_up_file(tmp_path: 
 
 def test_requests_are_written_as_warm_up_and_read_back(tmp_path: Path) -> None:
     given = [
-        FixedRequest("predict", "s", {"x": np.array(2, np.uint16), "t": TEXT}),
+        FixedRequest("predict", "s", {"t": TEXT, "x": np.array(2, np.uint16)}),
         FixedRequest("regress", "price", examples=({"x": np.array([1.5], np.float32)},)),
     ]
     path = tmp_path / "warmup"
