@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import numpy as np
 import pytest
+from google.protobuf import descriptor_pb2
+from slipway.core import process
+from slipway_client import messages
 from slipway_client.__main__ import main
 from slipway_client.connect import connect
 from slipway_client.errors import RequestFailed, UsageError, WrongModel
@@ -13,7 +17,7 @@ from slipway_client.requests import write
 from slipway_client.v2 import BYTES, DATATYPES
 
 from tests.standins.model_server import fixed_requests
-from tests.standins.published_servers import KINDS, lacks, running
+from tests.standins.published_servers import KINDS, KSERVE, MLSERVER, lacks, python_with, running
 
 TRANSPORTS = ("grpc", "rest")
 WAYS = (("grpc", "raw"), ("grpc", "typed"), ("rest", "raw"), ("rest", "typed"))
@@ -97,3 +101,34 @@ def test_every_datatype_goes_there_and_back(server, transport, contents, name):
         found = client.predict("echo", "", {name: sent}, output_filter=[name]).outputs[name]
     assert (found.shape, found.dtype) == (sent.shape, sent.dtype)
     assert found.tolist() == (np.char.encode(sent.astype(str)) if name == BYTES else sent).tolist()
+
+
+@pytest.mark.parametrize(
+    ("package", "module"),
+    [(MLSERVER, "mlserver.grpc.dataplane_pb2"), (KSERVE, "kserve.protocol.grpc.grpc_predict_v2_pb2")],
+)
+def test_every_field_has_the_name_number_and_type_of_the_generated_messages(package, module):
+    if missing := lacks(package.partition("=")[0]):
+        pytest.skip(missing)
+    text = f"import base64, {module} as m; print(base64.b64encode(m.DESCRIPTOR.serialized_pb).decode())"
+    done = process.run([str(python_with(package)), "-c", text], env={"PYTHONPATH": ""}, timeout=120)
+    theirs = descriptor_pb2.FileDescriptorProto.FromString(
+        base64.b64decode(done.stdout.strip().splitlines()[-1])
+    )
+    own = descriptor_pb2.FileDescriptorProto()
+    messages.POOL.FindFileByName("slipway_client/inference").CopyToProto(own)
+    ours, wanted = _facts(own.message_type), _facts(theirs.message_type)
+    assert ours
+    assert ours == {name: wanted.get(name) for name in ours}
+
+
+def _facts(listed, outer=""):
+    """Message and field -> number, type, repeated or not, oneof."""
+    found = {}
+    for message in listed:
+        name = f"{outer}{message.name}"
+        for field in message.field:
+            oneof = message.oneof_decl[field.oneof_index].name if field.HasField("oneof_index") else ""
+            found[f"{name}.{field.name}"] = (field.number, field.type, field.type_name, field.label, oneof)
+        found |= _facts(message.nested_type, f"{name}.")
+    return found
