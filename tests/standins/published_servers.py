@@ -124,8 +124,10 @@ def running(kind: str, folder: Path) -> Iterator[Running]:
 
 
 def _mlserver(folder: Path, ports: Ports) -> Program:
-    settings = {"grpc_port": ports.grpc, "http_port": ports.http, "metrics_port": ports.metrics}
-    settings |= {"host": "127.0.0.1", "debug": False, "parallel_workers": 0}
+    settings = {
+        **{"grpc_port": ports.grpc, "http_port": ports.http, "metrics_port": ports.metrics},
+        **{"host": "127.0.0.1", "debug": False, "parallel_workers": 0},
+    }
     (folder / "settings.json").write_text(json.dumps(settings))
     shutil.copy(MODELS / "mlserver_models.py", folder)
     for name, version in (("mnist", "2"), ("off", "v2-beta")):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import DecodeError
 from slipway_client import messages, tfrecord
-from slipway_client.client import classification
+from slipway_client.interface import classification
 from slipway_client.requests import Array, FixedRequest, Method
 from slipway_client.tensors import fill_example, from_proto, to_proto
 

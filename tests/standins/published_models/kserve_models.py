@@ -12,7 +12,7 @@ import numpy as np
 from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer
 
 
-class Classifier(Model):  # type: ignore[misc]  # KServe is not installed where types are checked
+class Classifier(Model):
     """softmax(rows @ weights)."""
 
     def __init__(self, name: str, weights: np.ndarray) -> None:
@@ -26,7 +26,7 @@ class Classifier(Model):  # type: ignore[misc]  # KServe is not installed where 
         return _answer(payload, {"scores": ("FP32", scores)})
 
 
-class Echo(Model):  # type: ignore[misc]  # as above
+class Echo(Model):
     """Answers with what it is given."""
 
     def __init__(self) -> None:
