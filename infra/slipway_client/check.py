@@ -11,12 +11,12 @@ import numpy as np
 
 from slipway_client.client import Answer, Client, Metadata, Signature, wait_available
 from slipway_client.compare import difference, disagreement, predicted_classes
-from slipway_client.errors import WrongSignature
+from slipway_client.errors import RequestFailed, WrongSignature
 from slipway_client.interface import UNNAMED
 from slipway_client.json_carries import not_in_json
-from slipway_client.json_values import Array, ShapeOnly, is_floating
+from slipway_client.json_values import Array, is_floating
 from slipway_client.loop import Ended, Load, each, load
-from slipway_client.requests import METHODS, FixedRequest
+from slipway_client.requests import METHODS, FixedRequest, Recorded
 from slipway_client.statistics import Latency, Statistics, summarize
 
 REPORT_FORMAT = 1
@@ -125,7 +125,7 @@ def check(
     ended, seconds = each(calls, concurrency, on_end=lambda _index, one: on_end(one))
     statistics = summarize([(one.status, one.seconds) for one in ended], seconds)
     steady = load(calls, concurrency) if with_load and calls and not statistics.errors else None
-    return _report(client, metadata, requests, ended, statistics=statistics, steady=steady)
+    return _report(client, metadata, requests, ended, calls=calls, statistics=statistics, steady=steady)
 
 
 def sample(client: Client, model: str, requests: Sequence[FixedRequest]) -> list[tuple[FixedRequest, Answer]]:
@@ -164,14 +164,11 @@ def unlike(
     return ""
 
 
-def _comparable(request: FixedRequest, answer: Answer) -> Mapping[str, Array | ShapeOnly]:
+def _comparable(request: FixedRequest, answer: Answer) -> Recorded:
     if request.expected is None:
         return answer.outputs
-    return {
-        name: recorded if isinstance(recorded, ShapeOnly) else answer.outputs[name]
-        for name, recorded in request.expected.items()
-        if name in answer.outputs
-    }
+    named = {name: answer.outputs[name] for name in request.expected if name in answer.outputs}
+    return {**named, **request.forms}
 
 
 def methods_agree(client: Client, model: str, requests: Sequence[FixedRequest]) -> tuple[int, str]:
@@ -212,15 +209,24 @@ def _differ_as_recorded(scores: Array, request: FixedRequest) -> bool:
     """Whether Predict's scores contradict the recorded classification too: logits, or another network."""
     recorded = request.expected or {}
     known = recorded.get("scores")
-    if not isinstance(known, np.ndarray):
+    if known is None:
         return True  # classes alone
-    classes = recorded.get("classes")
-    named = classes if isinstance(classes, np.ndarray) else np.full(known.shape, b"", dtype=object)
+    named = recorded.get("classes", np.full(known.shape, b"", dtype=object))
     return bool(disagreement(scores, {"classes": named, "scores": known}, request.tolerance))
 
 
-def _prepared(client: Client, model: str, requests: Sequence[FixedRequest]) -> list[Callable[[], Any]]:
-    written: dict[int, Callable[[], Any]] = {}
+def _unlike_itself(call: Callable[[], Answer], request: FixedRequest, answer: Answer) -> str:
+    """Ask once more; say so if the model answers otherwise, which no other weights explain."""
+    try:
+        again = call()
+    except RequestFailed:
+        return ""
+    found = difference(_comparable(request, answer), again.outputs, request.tolerance)
+    return "; asked again it answers otherwise: it is random, or it changes" if found else ""
+
+
+def _prepared(client: Client, model: str, requests: Sequence[FixedRequest]) -> list[Callable[[], Answer]]:
+    written: dict[int, Callable[[], Answer]] = {}
     for one in requests:  # the same request many times is written once
         if id(one) not in written:
             written[id(one)] = client.prepare(model, one)
@@ -271,6 +277,7 @@ def _report(
     requests: Sequence[FixedRequest],
     ended: Sequence[Ended],
     *,
+    calls: Sequence[Callable[[], Answer]],
     statistics: Statistics,
     steady: Load | None,
 ) -> Report:
@@ -286,13 +293,14 @@ def _report(
             continue
         if end.answer.version is not None:
             versions.add(end.answer.version)
-        if request.expected is not None:
+        if (recorded := request.recorded) is not None:
             compared += 1
-            by_form += any(isinstance(recorded, ShapeOnly) for recorded in request.expected.values())
-            found = difference(request.expected, end.answer.outputs, request.tolerance)
+            by_form += bool(request.forms)
+            found = difference(recorded, end.answer.outputs, request.tolerance)
             if found:
                 differences += 1
-                differing.append(f"{where}: {found}")
+                twice = "" if differing else _unlike_itself(calls[number - 1], request, end.answer)
+                differing.append(f"{where}: {found}{twice}")
         if request.labels is not None:
             labelled += len(request.labels)
             said = predicted_classes(end.answer.outputs, len(request.labels))

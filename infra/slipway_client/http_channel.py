@@ -209,7 +209,7 @@ class _Kept(http.client.HTTPConnection):
         sock = self.sock
         sock.settimeout(deadline.left())
         self.request("GET" if body is None else "POST", path, body, headers)
-        self.response_class = partial(_Answer, deadline)
+        self.response_class = partial(_Answer, deadline)  # type: ignore[assignment]  # it is only called
         answer = self.getresponse()
         last = answer.will_close
         raw = answer.read()

@@ -24,8 +24,8 @@ import gzip
 import json
 import math
 import zlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -56,6 +56,7 @@ __all__ = [
     "Array",
     "FixedRequest",
     "Method",
+    "Recorded",
     "parse",
     "read",
     "to_line",
@@ -64,6 +65,7 @@ __all__ = [
 
 Method = Literal["predict", "classify", "regress"]
 METHODS: tuple[Method, ...] = get_args(Method)
+Recorded = Mapping[str, Array | ShapeOnly]
 
 TOLERANCE = 1e-5  # how far a number may be from the recorded one, where the line does not say
 _KEYS = ("method", "signature", "inputs", "expected", "labels", "tolerance")
@@ -79,8 +81,9 @@ class FixedRequest:
     has a default for may be left out.
     examples: classify and regress: one mapping per example, feature -> one-dimensional array (floating, int64
     or object of bytes).
-    expected: output key -> array, or its dtype and shape alone; for classify "classes" (object of bytes) and
-    "scores", both [examples, classes], for regress "outputs" [examples]. None if no answer was recorded.
+    expected: output key -> array; for classify "classes" (object of bytes) and "scores", both [examples,
+    classes], for regress "outputs" [examples]. None if no answer was recorded.
+    forms: the outputs of a recorded answer of which dtype and shape are known, and no values.
     labels: the true class of each row. tolerance: absolute, for numbers; classes and strings must be equal.
     """
 
@@ -88,9 +91,23 @@ class FixedRequest:
     signature: str
     inputs: Mapping[str, Array] = field(default_factory=dict)
     examples: tuple[Mapping[str, Array], ...] = ()
-    expected: Mapping[str, Array | ShapeOnly] | None = None
+    expected: Mapping[str, Array] | None = None
     labels: tuple[int, ...] | None = None
     tolerance: float = TOLERANCE
+    forms: Mapping[str, ShapeOnly] = field(default_factory=dict)
+
+    @property
+    def recorded(self) -> Recorded | None:
+        """All that an answer must be like; None if nothing was recorded."""
+        return None if self.expected is None else {**self.expected, **self.forms}
+
+    def answered(self, recorded: Recorded | None) -> FixedRequest:
+        """The same request with this as its recorded answer."""
+        if recorded is None:
+            return replace(self, expected=None, forms={})
+        forms = {key: one for key, one in recorded.items() if isinstance(one, ShapeOnly)}
+        arrays = {key: one for key, one in recorded.items() if not isinstance(one, ShapeOnly)}
+        return replace(self, expected=arrays, forms=forms)
 
 
 def read(path: Path) -> tuple[FixedRequest, ...]:
@@ -153,26 +170,16 @@ def parse(line: str) -> FixedRequest:
     if not is_number(tolerance) or not 0 <= tolerance < math.inf:
         raise BadValue("tolerance", f"a number of 0 or more, got {got(tolerance)}")
     inputs = to_object(data.get("inputs"), "inputs", empty=method == "predict")
-    expected = data.get("expected")
+    arrays: dict[str, Array] = {}
+    examples: tuple[Mapping[str, Array], ...] = ()
     if method == "predict":
         arrays = {name: to_tensor(value, f"inputs.{name}") for name, value in inputs.items()}
-        answers = None
-        if expected is not None:
-            named = to_object(expected, "expected").items()
-            answers = {name: to_answer(value, f"expected.{name}") for name, value in named}
-        labels = _labels(data.get("labels"), None)
-        return FixedRequest("predict", signature, arrays, (), answers, labels, float(tolerance))
-    examples = _examples(inputs, method)
-    recorded = _classes if method == "classify" else _values
-    return FixedRequest(
-        method,
-        signature,
-        {},
-        examples,
-        None if expected is None else recorded(expected, len(examples)),
-        _labels(data.get("labels"), len(examples)),
-        float(tolerance),
-    )
+    else:
+        examples = _examples(inputs, method)
+    labels = _labels(data.get("labels"), len(examples) if examples else None)
+    asked = FixedRequest(method, signature, arrays, examples, None, labels, float(tolerance))
+    expected = data.get("expected")
+    return asked if expected is None else asked.answered(_ANSWERS[method](expected, len(examples)))
 
 
 def to_line(request: FixedRequest) -> str:
@@ -186,17 +193,15 @@ def to_line(request: FixedRequest) -> str:
                 {name: from_array(array) for name, array in example.items()} for example in request.examples
             ]
         }
-    if request.expected is not None:
-        data["expected"] = {
-            name: _recorded(request.method, answer) for name, answer in request.expected.items()
-        }
+    if (recorded := request.recorded) is not None:
+        data["expected"] = {name: _written(request.method, answer) for name, answer in recorded.items()}
     if request.labels is not None:
         data["labels"] = [int(label) for label in request.labels]
     data["tolerance"] = request.tolerance
     return json.dumps(data, allow_nan=False, separators=(",", ":"))
 
 
-def _recorded(method: Method, answer: Array | ShapeOnly) -> Any:
+def _written(method: Method, answer: Array | ShapeOnly) -> Any:
     if method == "predict" or isinstance(answer, ShapeOnly):
         return from_answer(answer)
     return from_array(answer) if method == "regress" else [from_array(row) for row in np.asarray(answer)]
@@ -216,7 +221,12 @@ def _examples(inputs: Mapping[str, Any], method: Method) -> tuple[Mapping[str, A
     return tuple(out)
 
 
-def _classes(expected: object, count: int) -> Mapping[str, Array | ShapeOnly]:
+def _outputs(expected: object, _count: int) -> Recorded:
+    named = to_object(expected, "expected").items()
+    return {name: to_answer(value, f"expected.{name}") for name, value in named}
+
+
+def _classes(expected: object, count: int) -> Recorded:
     data = to_object(expected, "expected")
     if set(data) - {"classes", "scores"}:
         raise BadValue("expected", f"the keys classes and scores (method classify), got {', '.join(data)}")
@@ -236,7 +246,7 @@ def _classes(expected: object, count: int) -> Mapping[str, Array | ShapeOnly]:
     return out
 
 
-def _values(expected: object, count: int) -> Mapping[str, Array | ShapeOnly]:
+def _values(expected: object, count: int) -> Recorded:
     data = to_object(expected, "expected")
     if set(data) != {"outputs"}:
         raise BadValue("expected", f"the key outputs (method regress), got {', '.join(data)}")
@@ -246,6 +256,13 @@ def _values(expected: object, count: int) -> Mapping[str, Array | ShapeOnly]:
     if not isinstance(values, list) or len(values) != count:
         raise BadValue("expected.outputs", f"{count} numbers, one for each example")
     return {"outputs": to_array(values, "float32", "expected.outputs")}
+
+
+_ANSWERS: Mapping[Method, Callable[[object, int], Recorded]] = {
+    "predict": _outputs,
+    "classify": _classes,
+    "regress": _values,
+}
 
 
 def _labels(value: object, count: int | None) -> tuple[int, ...] | None:

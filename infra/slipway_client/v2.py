@@ -94,7 +94,9 @@ class V2(Api):
         # A model that the server does not have is called unready by some and refused by others in words of
         # their own; its metadata is not found with all of them.
         reply = yield self._description(model, None)
-        if ready or reply.status not in _NOT_NOW:
+        # Triton says NOT_FOUND of a model that loads, too, but in other words than of one it does not have.
+        loading = reply.status in _NOT_NOW or "no available versions" in reply.said
+        if ready or not loading:
             body = self.accepted(reply, model)
         if ready:
             with self.reading("metadata"):

@@ -100,7 +100,9 @@ def infer_body(
         listed.append(one)
     request: dict[str, Any] = {"inputs": listed}
     if outputs:
-        request["outputs"] = [{"name": name} for name in outputs]
+        # Triton answers outputs that are named with JSON unless each says otherwise.
+        how = {"parameters": {"binary_data": True}} if raw else {}
+        request["outputs"] = [{"name": name, **how} for name in outputs]
     if not raw:
         return json.dumps(request).encode(), {"content-type": "application/json"}
     request["parameters"] = {"binary_data_output": True}

@@ -5,7 +5,7 @@ Prints one JSON document on stdout. Nothing is asserted: a time says what this m
 
 FOLDER holds version folders with a `predict_images` signature (784 floats to 10); without it the
 tests' own network is used. MLServer has no TensorFlow runtime, so it gets the shortest one possible
-(mlserver_runtime.py beside this file), in an environment of its own (tests/standins/mlserver.py).
+(mlserver_runtime.py beside this file), in an environment of its own (tests/standins/published_servers.py).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from slipway_client import messages
 
 from tests.integration.server.conftest import free_port
 from tests.integration.server.made import made_folder
-from tests.standins.mlserver import MLSERVER, python_with
+from tests.standins.published_servers import MLSERVER, python_with
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -67,7 +67,7 @@ def measure(model: Path, seconds: float) -> dict[str, Any]:
 def measure_mlserver(model: Path, seconds: float) -> dict[str, Any]:
     """MLServer with the same model. Says why when it cannot be had here."""
     try:
-        python = python_with("tensorflow-cpu==2.21.*")
+        python = python_with(MLSERVER, "tensorflow-cpu==2.21.*")
     except subprocess.CalledProcessError as error:
         return {"skipped": f"{MLSERVER} cannot be installed here: {error.stderr.strip().splitlines()[-1:]}"}
     port, ports = free_port(), (free_port(), free_port())

@@ -40,12 +40,17 @@ class Conduct:
 
 
 class InferenceStandIn:
-    """Both ports, as long as the block runs. headers: of the last inference over REST, lower case."""
+    """Both ports, as long as the block runs.
+
+    headers: of the last inference over REST, lower case. typed: whether the last inference over gRPC came with
+    typed contents. binary: whether that over REST was answered with binary data.
+    """
 
     def __init__(self, conduct: Conduct | None = None) -> None:
         self.conduct = conduct or Conduct()
         self.headers: dict[str, str] = {}
-        self.typed = False  # whether the last inference over gRPC came with typed contents
+        self.typed = False
+        self.binary = False
         self._pool = ThreadPoolExecutor(4)
         self._server = grpc.server(self._pool, options=[("grpc.so_reuseport", 0)])
         handlers = {
@@ -174,7 +179,10 @@ def _handler(own: InferenceStandIn) -> type[BaseHTTPRequestHandler]:
             scores = scores_of(values.reshape(given["shape"])) + np.float32(own.conduct.off_by)
             one: dict[str, Any] = {"name": "scores", "datatype": "FP32", "shape": list(scores.shape)}
             answer = {"model_name": "mnist", "model_version": own.conduct.version, "outputs": [one]}
-            if body.get("parameters", {}).get("binary_data_output"):
+            # As Triton: for outputs that the request names, what stands beside each name decides.
+            named = [one.get("parameters", {}).get("binary_data", False) for one in body.get("outputs", [])]
+            own.binary = all(named) if named else body.get("parameters", {}).get("binary_data_output", False)
+            if own.binary:
                 one["parameters"] = {"binary_data_size": scores.nbytes}
                 text = json.dumps(answer).encode()
                 self._answer(200, text + scores.tobytes(), **{HEADER.replace("-", "_"): str(len(text))})

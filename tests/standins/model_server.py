@@ -81,6 +81,7 @@ class Behaviour:
     state: str = "AVAILABLE"
     state_error: str = ""
     off_by: float = 0.0  # added to every score of Predict
+    drift: float = 0.0  # added to them once more with every request
     classify_off_by: float = 0.0
     rest_off_by: float = 0.0
     results_key: str = "results"  # as TensorFlow Serving's util/json_tensor_test.cc has it
@@ -285,7 +286,7 @@ class _Predictions:
         rows = np.frombuffer(tensor.tensor_content, np.float32).reshape(
             [d.size for d in tensor.tensor_shape.dim]
         )
-        scores = scores_of(rows) + np.float32(behaviour.off_by)
+        scores = scores_of(rows) + np.float32(behaviour.off_by + behaviour.drift * self._own.requests)
         answer = messages.PredictResponse()
         answer.model_spec.CopyFrom(request.model_spec)
         answer.model_spec.version.value = behaviour.version

@@ -72,7 +72,7 @@ def _records(path: Path) -> Iterator[bytes]:
 def _predict(log: Any) -> FixedRequest:
     spec = log.request.model_spec
     inputs, outputs = (
-        {key: from_proto(tensor) for key, tensor in tensors.items()}
+        {key: from_proto(tensor) for key, tensor in sorted(tensors.items())}
         for tensors in (log.request.inputs, log.response.outputs)
     )
     return FixedRequest("predict", spec.signature_name or DEFAULT_SIGNATURE, inputs, expected=outputs or None)

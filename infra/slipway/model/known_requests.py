@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from slipway_client import requests
-from slipway_client.json_values import ShapeOnly
 from slipway_client.requests import FixedRequest
 
 from slipway.core.context import Context
@@ -39,12 +38,7 @@ def of_model(
 
 def unrepeatable(asked: Iterable[FixedRequest]) -> list[str]:
     """A sentence for each output whose values nobody can compare, for they are others each time."""
-    outputs = {
-        f"output {key} of signature {one.signature}"
-        for one in asked
-        for key, recorded in (one.expected or {}).items()
-        if isinstance(recorded, ShapeOnly)
-    }
+    outputs = {f"output {key} of signature {one.signature}" for one in asked for key in one.forms}
     return [
         f"{output} is not the same twice: its dtype and shape are proved, its values are not (export the "
         "model without what is random, or say in smoke.requests what is expected, with smoke.max_differences)"

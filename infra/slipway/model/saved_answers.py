@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import tensorflow as tf
 from slipway_client import messages
 from slipway_client.compare import difference
 from slipway_client.json_values import Array, ShapeOnly, dtype_of
-from slipway_client.requests import FixedRequest
+from slipway_client.requests import FixedRequest, Recorded
 from slipway_client.tensors import fill_example
 
 from slipway.core.errors import ModelError
@@ -20,7 +19,6 @@ from slipway.model.saved_model import SERVE
 from slipway.model.tensorflow_errors import reason
 
 tf1 = tf.compat.v1
-Recorded = dict[str, Array | ShapeOnly]
 
 
 def answer(path: Path, requests: Iterable[FixedRequest]) -> tuple[FixedRequest, ...]:
@@ -52,7 +50,7 @@ def answer(path: Path, requests: Iterable[FixedRequest]) -> tuple[FixedRequest, 
                     tail=reason(error),
                     action="correct the request; `slipway model inspect` says what the signature takes",
                 ) from error
-            out.append(replace(request, expected=_alike(request, first, again)))
+            out.append(request.answered(_alike(request, first, again)))
         return tuple(out)
 
 
@@ -76,7 +74,7 @@ def _ask(session: Any, signature: Any, request: FixedRequest) -> dict[str, Array
     # numpy's own bytes lose zeros at their end
     answers = {
         key: np.array(value, dtype=object) if isinstance(value, bytes) else np.asarray(value)
-        for key, value in found.items()
+        for key, value in sorted(found.items())
     }
     if request.method == "regress":  # servers list one number for each example
         answers = {"outputs": answers["outputs"].reshape(len(request.examples))}

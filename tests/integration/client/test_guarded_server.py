@@ -6,25 +6,28 @@ import asyncio
 
 import numpy as np
 import pytest
-from slipway_client.client import Tls, Token
+from slipway_client.client import Tls, Token, Transport
 from slipway_client.connect import connect, connect_async
 from slipway_client.errors import NotReachable, RequestFailed
 
-from tests.integration.server.authority import Authority
 from tests.integration.server.conftest import made, start  # noqa: F401  # fixtures: a real model, a real server
-from tests.integration.server.test_tls import guarded
+from tests.standins.authority import Authority, ssl_config
 
-TRANSPORTS = ("grpc", "rest")
+TRANSPORTS: tuple[Transport, ...] = ("grpc", "rest")
 IMAGES = {"images": np.zeros((1, 784), np.float32)}
 
 
 def test_certificates_and_tokens_open_the_door_and_a_new_token_is_taken_up(made, start, tmp_path):  # noqa: F811
-    clients = Authority("clients")
+    servers, clients = Authority("servers"), Authority("clients")
     tokens = tmp_path / "tokens"
     tokens.write_text("the-first-of-the-tokens\nthe-second-of-the-tokens\n")
-    server = guarded(made, start, tmp_path, f"--token_file={tokens}", clients=clients.certificate)
+    config = ssl_config(tmp_path / "ssl.config", servers.sign("server"), clients.certificate)
+    server = start(
+        *("--model_name=net", f"--model_base_path={made.models}/net", f"--token_file={tokens}"),
+        *(f"--ssl_config_file={config}", f"--rest_ssl_config_file={config}"),
+    )
     files = {name: tmp_path / f"{name}.pem" for name in ("ca", "cert", "key")}
-    files["ca"].write_bytes(server.ca)
+    files["ca"].write_bytes(servers.certificate)
     key, certificate = clients.sign("client")
     files["key"].write_bytes(key)
     files["cert"].write_bytes(certificate)
@@ -32,7 +35,7 @@ def test_certificates_and_tokens_open_the_door_and_a_new_token_is_taken_up(made,
     mine.write_text("the-first-of-the-tokens")
     tls = Tls(files["ca"], files["cert"], files["key"])
     for transport in TRANSPORTS:
-        port = server.server.port if transport == "grpc" else server.server.rest_port
+        port = server.port if transport == "grpc" else server.rest_port
         address = f"127.0.0.1:{port}"
 
         async def ask(address=address, transport=transport):

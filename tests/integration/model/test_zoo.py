@@ -71,7 +71,7 @@ ZOO = (
     Shape(
         "binary_strings",
         "strings out that are no text, or end in a zero",
-        NOT_IN_JSON.format("bytes that are no text (output packed)"),
+        NOT_IN_JSON.format("bytes that are no text (output ends_in_zero)"),
     ),
     Shape("tf_module", "`tf.Module`, y = x / 2 + 2", PROVED),
     Shape("tf1_builder", "TensorFlow 1's builder: Predict, Classify and Regress of one network", PROVED),

@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+from dataclasses import replace
 
 import grpc
 import numpy as np
@@ -11,6 +12,7 @@ from slipway_client.check import Report, check, methods_agree, report_from, samp
 from slipway_client.client import Answer
 from slipway_client.connect import connect
 from slipway_client.errors import NotReachable, RequestFailed, WrongModel, WrongSignature
+from slipway_client.json_values import ShapeOnly
 from slipway_client.loop import Ended, each, load
 from slipway_client.requests import FixedRequest
 from slipway_client.statistics import latency, summarize
@@ -42,6 +44,46 @@ def test_a_wrong_answer_is_a_difference_even_when_the_class_is_right():
     assert (report.errors, report.differences, report.wrong) == (0, 12, 0)
     assert not report.ok
     assert "request 1 (predict predict_images): scores[0,0]" in report.failures[0]
+
+
+def test_a_model_that_answers_otherwise_each_time_is_told_from_one_with_other_weights():
+    words = "; asked again it answers otherwise: it is random, or it changes"
+    random, other = _check(Behaviour(drift=0.1)), _check(Behaviour(off_by=0.1))
+    assert random.failures[0].endswith(words)
+    assert not any(failure.endswith(words) for failure in (*random.failures[1:], *other.failures))
+
+
+def test_outputs_known_by_their_form_are_proved_by_it_and_counted():
+    form = [one.answered({"scores": ShapeOnly("float32", (1, 3))}) for one in fixed_requests(3)][:3]
+    report = _check(Behaviour(drift=0.1), form)
+    assert (report.ok, report.compared, report.by_form) == (True, 3, 3)
+    wrong = [one.answered({"scores": ShapeOnly("float32", (1, 4))}) for one in form]
+    assert _check(Behaviour(), wrong).differences == 3
+
+
+def test_a_sample_is_compared_by_what_is_recorded_of_it():
+    known, form = fixed_requests(2)[:2]
+    form = form.answered({"scores": ShapeOnly("float32", (1, 3))})
+    with StandIn() as one, StandIn(Behaviour(drift=0.1)) as other:
+        with connect(one.address) as client:
+            ours = sample(client, "mnist", [form, known])
+        with connect(other.address) as client:
+            theirs = sample(client, "mnist", [form, known])
+    assert unlike(theirs[:1], ours[:1], "of the other") == ""
+    assert unlike(theirs, ours, "of the other").startswith("request 2 (predict): scores[0,0] is")
+
+
+def test_signatures_that_disagree_as_recorded_are_not_compared():
+    """Predict gives logits, say, and Classify probabilities."""
+    predict, classify = fixed_requests(1)[0], fixed_requests(4)[-1]
+    assert classify.method == "classify"
+    with StandIn(Behaviour(classify_off_by=0.2)) as server, connect(server.address) as client:
+        assert "row 0: Classify gives" in methods_agree(client, "mnist", [predict, classify])[1]
+        ((_, answer),) = sample(client, "mnist", [classify])
+        assert methods_agree(client, "mnist", [predict, replace(classify, expected=answer.outputs)]) == (
+            0,
+            "",
+        )
 
 
 def test_a_tolerance_of_the_line_is_obeyed():

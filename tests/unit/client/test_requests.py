@@ -56,11 +56,17 @@ def test_reads_and_writes_regress(tmp_path):
 
 
 def test_an_answer_of_which_only_the_form_is_known_comes_back(tmp_path):
-    forms = {"noise": ShapeOnly("bfloat16", (2, -1)), "words": ShapeOnly("string", ())}
-    for method, expected in (("predict", forms), ("classify", {"scores": ShapeOnly("float32", (1, -1))})):
-        examples = ({"x": np.array([0.5], np.float32)},) if method == "classify" else ()
-        write(tmp_path / "r", [FixedRequest(method, "s", examples=examples, expected=expected)])
-        assert read(tmp_path / "r")[0].expected == expected
+    noise, words = ShapeOnly("bfloat16", (2, -1)), ShapeOnly("string", ())
+    plain = np.array([1.5])
+    write(
+        tmp_path / "r", [FixedRequest("predict", "s").answered({"noise": noise, "words": words, "y": plain})]
+    )
+    (back,) = read(tmp_path / "r")
+    assert back.forms == {"noise": noise, "words": words}
+    assert back.expected == {"y": plain}
+    examples = ({"x": np.array([0.5], np.float32)},)
+    write(tmp_path / "r", [FixedRequest("classify", "s", examples=examples).answered({"scores": noise})])
+    assert (read(tmp_path / "r")[0].expected, read(tmp_path / "r")[0].forms) == ({}, {"scores": noise})
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64", "complex64", "complex128"])

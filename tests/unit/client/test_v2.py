@@ -81,7 +81,9 @@ def test_contents_are_written_as_asked(transport, contents):
         if transport == "grpc":
             assert server.typed is (contents == "typed")
         else:
-            assert (HEADER in server.headers) is (contents == "raw")
+            assert (HEADER in server.headers, server.binary) == (contents == "raw", contents == "raw")
+            client.predict("mnist", "", {"images": ROW})
+            assert server.binary is (contents == "raw")
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -124,8 +126,9 @@ def test_what_a_server_refuses_is_told_by_the_models_metadata(ready, described, 
         _run(V2OverGrpc("here", raw=True).status("m"), ready, described)
 
 
-def test_a_model_that_loads_is_told_in_the_servers_words():
-    loading = Reply("UNAVAILABLE", said="'m' has no available versions")
+@pytest.mark.parametrize("status", ["UNAVAILABLE", "NOT_FOUND"])
+def test_a_model_that_loads_is_told_in_the_servers_words(status):
+    loading = Reply(status, said="'m' has no available versions")
     (found,) = _run(V2OverGrpc("here", raw=True).status("m"), Reply("OK"), loading, Reply("OK", b"\x08\x01"))
     assert (found.state, found.error) == (
         "LOADING",
