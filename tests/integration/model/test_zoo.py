@@ -67,7 +67,7 @@ ZOO = (
         "every integer type with its limits, bool, float64",
         "proved; REST in part, else JSON cannot carry uint16 (input x)",
     ),
-    Shape("text", "strings in and out", PROVED),
+    Shape("text", "strings in and out, beside Classify of numbers", PROVED),
     Shape(
         "binary_strings",
         "strings out that are no text, or end in a zero",
@@ -92,7 +92,7 @@ ZOO = (
         "proved; REST left out: REST takes no request without inputs",
     ),
     Shape("scalars", "scalar inputs and outputs", PROVED),
-    Shape("static_batch", "a batch of four and no other", PROVED),
+    Shape("static_batch", "a batch of four and no other, beside Classify of any", PROVED),
     Shape("no_rows", "an output of shape [0, 3]", NOT_IN_JSON.format("the shape [0, 3] (output kept)")),
     Shape("table_of_an_asset", "a lookup table that is filled from an asset", PROVED),
     Shape("image_bytes", "PNG in, decoded in the graph", PROVED),

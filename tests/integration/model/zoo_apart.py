@@ -202,11 +202,26 @@ def whole_numbers(path: Path) -> Iterable[FixedRequest]:
         yield predict(kind, x=np.array(values, kind))
 
 
+def classified(features: int) -> Any:
+    """Probabilities of as many classes as there are features."""
+
+    @function(spec(tf.string, None, name="inputs"))
+    def classify(inputs: Any) -> Any:
+        row = tf.io.parse_example(inputs, {"x": tf.io.FixedLenFeature([features], tf.float32)})["x"]
+        names = [[str(place) for place in range(features)]]
+        return {"classes": tf.tile(names, [tf.shape(row)[0], 1]), "scores": tf.nn.softmax(row * 3)}
+
+    return classify
+
+
 @model
 def text(path: Path) -> Iterable[FixedRequest]:
-    shout = function(spec(tf.string, None, name="text"))(lambda text: {"loud": tf.strings.upper(text)})
-    save(path, serving_default=shout)
-    yield predict(text=strings(b"to be", "\u00fc\u00df".encode(), b""))
+    """Beside it a Classify of numbers as many as Predict has strings: nothing to compare."""
+    shout = function(spec(tf.string, None, 1, name="text"))(lambda text: {"loud": tf.strings.upper(text)})
+    save(path, serving_default=shout, kind=classified(1))
+    method(path, kind="classify")
+    yield predict(text=strings(b"to be", "\u00fc\u00df".encode(), b"")[:, None])
+    yield FixedRequest("classify", "kind", examples=({"x": floats(1)},))
 
 
 @model
@@ -325,15 +340,8 @@ def other_methods(path: Path) -> Iterable[FixedRequest]:
 @model
 def logits_beside_classes(path: Path) -> Iterable[FixedRequest]:
     """Predict gives logits, Classify probabilities: two functions that need not agree."""
-
-    @function(spec(tf.string, None, name="inputs"))
-    def classify(inputs: Any) -> Any:
-        row = tf.io.parse_example(inputs, {"x": tf.io.FixedLenFeature([3], tf.float32)})["x"]
-        classes = tf.tile([["0", "1", "2"]], [tf.shape(row)[0], 1])
-        return {"classes": classes, "scores": tf.nn.softmax(row * 3)}
-
     logits = function(spec(tf.float32, None, 3))(lambda x: {"logits": x * 3})
-    save(path, serving_default=classify, logits=logits)
+    save(path, serving_default=classified(3), logits=logits)
     method(path, serving_default="classify")
     yield predict("logits", x=floats(2, 3))
     yield FixedRequest("classify", "serving_default", examples=tuple({"x": row} for row in floats(2, 3)))
@@ -370,8 +378,12 @@ def scalars(path: Path) -> Iterable[FixedRequest]:
 
 @model
 def static_batch(path: Path) -> Iterable[FixedRequest]:
-    save(path, serving_default=function(spec(tf.float32, 4, 3))(lambda x: {"y": tf.reduce_sum(x, 1)}))
+    """Beside it a Classify of as many features, whose examples are fewer than Predict takes."""
+    probable = function(spec(tf.float32, 4, 3))(lambda x: {"y": tf.nn.softmax(x * 3)})
+    save(path, serving_default=probable, kind=classified(3))
+    method(path, kind="classify")
     yield predict(x=floats(4, 3))
+    yield FixedRequest("classify", "kind", examples=tuple({"x": row} for row in floats(2, 3)))
 
 
 @model
