@@ -34,7 +34,7 @@ def arguments(inputs: Inputs) -> list[str]:
     return out
 
 
-def annotations(inputs: Inputs) -> dict[str, str]:
+def notes(inputs: Inputs) -> dict[str, str]:
     """The pod's: the SSLConfig, and that its metrics are to be had by HTTPS."""
     if inputs.tls_secret is None:
         return {}

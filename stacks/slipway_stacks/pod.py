@@ -45,7 +45,7 @@ def template(inputs: Inputs) -> Manifest:
     ):
         if is_later(value) or value:
             spec[key] = value
-    let_in = access.annotations(inputs)
+    let_in = access.notes(inputs)
     notes = {
         "kubectl.kubernetes.io/default-container": names.container,
         "slipway.dev/model-name": inputs.model_name,

@@ -11,7 +11,6 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,13 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode, urljoin, urlsplit
 from urllib.request import HTTPSHandler, OpenerDirector, ProxyHandler, Request, build_opener
 
-from slipway.core import interrupt, registries
+from slipway.clients.blob_download import Download
+from slipway.core import registries
 from slipway.core.errors import ImageError
 from slipway.core.types import Registry
 
 TIMEOUT = 10.0  # seconds for one answer
 LARGEST = 8 << 20  # bytes of a manifest or of a small blob; layers are never fetched here
-_CHUNK = 1 << 20
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _INDEXES = (INDEX, "application/vnd.docker.distribution.manifest.list.v2+json")
@@ -93,30 +92,6 @@ def labels(registry: Registry, repository: str, reference: str) -> dict[str, str
     digest = found.document["config"]["digest"]
     config = json_object(session.blob(digest), registry.address, f"the config {digest}")
     return dict(config.get("config", {}).get("Labels") or {})
-
-
-@dataclass(frozen=True)
-class Download:
-    """Where a large blob is written: `part` has `have` of its `size` bytes."""
-
-    part: Path
-    have: int
-    size: int
-    advance: Callable[[int], None]
-
-    def write(self, response: HTTPResponse) -> bytes:
-        """Write what is answered, from the start where the registry does not answer with the rest alone."""
-        rest = self.have > 0 and response.status == HTTPStatus.PARTIAL_CONTENT
-        if not rest:
-            self.advance(-self.have)
-        done = self.have if rest else 0
-        with self.part.open("ab" if rest else "wb") as out:
-            while done < self.size and (chunk := response.read(min(_CHUNK, self.size - done))):
-                interrupt.check()
-                out.write(chunk)
-                done += len(chunk)
-                self.advance(len(chunk))
-        return b""
 
 
 @dataclass
@@ -403,8 +378,12 @@ class Repository:
             return ImageError(
                 f"the registry's certificate is not trusted: {reason.verify_message}",
                 where=self.registry.address,
-                action="set image.ca_file to the PEM file of the CA that signed it, "
-                "and use the name or address the certificate is for",
+                action=(
+                    "name the CA that signed it in SSL_CERT_FILE, a PEM file, "
+                    if self.login_advice
+                    else "set image.ca_file to the PEM file of the CA that signed it, "
+                )
+                + "and use the name or address the certificate is for",
             )
         if isinstance(reason, ssl.SSLError):
             return ImageError(

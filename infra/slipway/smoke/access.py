@@ -64,8 +64,12 @@ def access_to(kubectl: Kubectl, namespace: str, name: str) -> Iterator[Access]:
             for key in keys:
                 _write(folder / key, _value(held, key, tls_secret))
             server_name = _certified(_value(held, "tls.crt", tls_secret), tls_secret)
-            own = (folder / "tls.crt", folder / "tls.key") if clients else (None, None)
-            tls = Tls(folder / authority, *own, server_name=server_name)
+            tls = Tls(
+                folder / authority,
+                folder / "tls.crt" if clients else None,
+                folder / "tls.key" if clients else None,
+                server_name,
+            )
             items = [{"key": key, "path": key} for key in dict.fromkeys(keys)]
             volumes.append({"name": "tls", "secret": {"secretName": tls_secret, "items": items}})
             arguments += [f"--ca={_MOUNTS['tls']}/{authority}", f"--server_name={server_name}"]
@@ -88,7 +92,7 @@ def _named(deployment: dict[str, Any]) -> tuple[str, bool, str]:
     template = deployment.get("spec", {}).get("template", {}).get("spec", {})
     volumes = {volume["name"]: volume for volume in template.get("volumes", [])}
     sources = volumes.get("tls", {}).get("projected", {}).get("sources", [])
-    secret = next((source["secret"] for source in sources if "secret" in source), {})
+    secret: dict[str, Any] = next((source["secret"] for source in sources if "secret" in source), {})
     clients = any(item["key"] == "ca.crt" for item in secret.get("items", []))
     token = volumes.get("token", {}).get("secret", {}).get("secretName", "")
     return str(secret.get("name", "")), clients, str(token)

@@ -70,6 +70,7 @@ def examine(ctx: Context, settings: Settings) -> list[Check]:
         lambda: _packages(settings, own_hosts),
         *([lambda: _verification(settings)] if own_hosts else []),
         lambda: _training(settings),
+        lambda: _models(settings),
         lambda: _program(
             "go",
             needed=False,
@@ -204,6 +205,32 @@ def _training(settings: Settings) -> Check:
     cost = "no model can be trained or exported, saved or restored here; model.path brings one"
     needed = any(one.model.path is None for _, one in settings.each())
     return Check("training", not missing, needed, found, extras.command("train"), cost)
+
+
+def _models(settings: Settings) -> Check:
+    """Whether models can be fetched from addresses, and their signatures checked."""
+    each = [one.model for _, one in settings.each()]
+    fetched = any(isinstance(one.path, str) and not one.path.startswith("oci://") for one in each)
+    wanted: dict[extras.Extra, bool] = {
+        "remote": fetched,
+        "signatures": any(one.signature is not None for one in each),
+    }
+    absent = [extra for extra in wanted if extras.missing(extra)]
+    # what is needed first: one command is told
+    absent.sort(key=lambda extra: not wanted[extra])
+    found = " and ".join(f"`{extra}`" for extra in absent)
+    return Check(
+        "models from elsewhere",
+        not absent,
+        any(wanted[extra] for extra in absent),
+        f"the extras {found} are not installed"
+        if absent
+        else "the extras `remote` and `signatures` are there",
+        extras.command(absent[0]) if absent else "",
+        "model.path takes folders and oci:// only"
+        if "remote" in absent
+        else "no model's signature is checked",
+    )
 
 
 def _nodes(cluster: Cluster) -> Check:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import logging
@@ -370,6 +371,26 @@ def test_what_is_no_archive_is_told_and_fetched_again_next_time(
     with pytest.raises(ModelError, match="no archive"):
         fetched.fetched(ctx, f"{places.web.address}/page")
     assert not list((ctx.cache / "artifacts" / "downloads").iterdir())
+
+
+def test_a_layer_that_is_not_what_its_digest_says_is_not_kept(places: Places, ctx: Context) -> None:
+    layer = (b"what was pushed", {"mediaType": LAYER})
+    stores.pushed(places.registry, "changed", [layer], CONFIG_OF_AN_IMAGE)
+    places.registry.files[f"sha256:{hashlib.sha256(layer[0]).hexdigest()}"] = b"something else!"
+    with pytest.raises(ArtifactError, match="a blob of models/mnist is sha256:"):
+        fetched.fetched(ctx, f"oci://{places.registry.host}/models/mnist:changed")
+    assert not list((ctx.cache / "artifacts" / "downloads").rglob("sha256-*"))
+
+
+def test_a_certificate_that_nobody_here_trusts_is_told(
+    places: Places, ctx: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE")
+    with pytest.raises(ArtifactError, match="certificate") as refused:
+        fetched.fetched(ctx, places.address("oras"))
+    assert "SSL_CERT_FILE" in refused.value.action
+    with pytest.raises(ArtifactError, match="certificate"):
+        fetched.fetched(ctx, places.address("https"))
 
 
 def test_a_layer_of_another_kind_is_refused_by_its_name(places: Places, ctx: Context) -> None:

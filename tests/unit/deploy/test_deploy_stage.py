@@ -227,9 +227,12 @@ def test_what_somebody_set_in_the_stacks_file_is_deployed_and_stays(
 ) -> None:
     given: list[dict[str, str]] = []
     deployment = {"kind": "Deployment", "metadata": {"namespace": "serving"}}
-    monkeypatch.setattr(
-        pulumi_render, "render", lambda config: given.append(dict(config)) or Rendered((deployment,), ())
-    )
+
+    def rendered(config: dict[str, str]) -> Rendered:
+        given.append(dict(config))
+        return Rendered((deployment,), ())
+
+    monkeypatch.setattr(pulumi_render, "render", rendered)
     file = ctx.project / "stacks" / "envs" / "Pulumi.lab.yaml"
     file.write_text("config: {slipway:memoryLimit: 4Gi, slipway:replicas: 9}\n")
     cluster = Cluster(Path("kubeconfig"), Path(__file__), "https://192.0.2.1", (), None)

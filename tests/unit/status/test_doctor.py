@@ -166,3 +166,15 @@ def test_what_a_lab_is_not_is_said_where_one_is_made(ctx: Context, tmp_path: Pat
 def test_nothing_is_made_by_looking(ctx: Context, tmp_path: Path) -> None:
     examine(ctx, Settings())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_models_from_elsewhere_need_is_told(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find(examine(ctx, Settings()), "models from elsewhere").ok
+    monkeypatch.setattr(
+        extras, "missing", lambda extra: (extra,) if extra in ("remote", "signatures") else ()
+    )
+    for path, needed in (("s3://bucket/mnist", True), ("oci://r.example/mnist:1", False), (None, False)):
+        settings = Settings.model_validate({"model": {"path": path}})
+        check = find(examine(ctx, settings), "models from elsewhere")
+        assert (check.ok, check.needed) == (False, needed)
+        assert "`remote` and `signatures` are not installed" in check.line()
