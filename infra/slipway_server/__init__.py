@@ -5,3 +5,5 @@ them. Out: answers, statuses, metrics, one JSON log line an event. Never here: T
 package (only its shared library is loaded), numpy, a model's own code, the driver. Of slipway it imports
 slipway_client's messages, dtypes, TFRecord files and errors.
 """
+
+__version__ = "0.1.0"

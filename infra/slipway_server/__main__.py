@@ -10,17 +10,20 @@ from types import FrameType
 
 from slipway_client.errors import SlipwayError, UsageError
 
-from slipway_server import flags, log
+from slipway_server import __version__, command_line, log
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM. The exit code: 0 drained, 2 wrong flags or files, 3 what the machine lacks."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if "--help" in words or "-h" in words:
-        sys.stdout.write(flags.usage() + "\n")
+        sys.stdout.write(command_line.usage() + "\n")
         return 0
     try:
-        parsed = flags.parse(words)
+        parsed = command_line.parse(words)
+        if parsed.version:
+            sys.stdout.write(_versions())
+            return 0
         # Until serve() takes over: the kernel keeps a signal without a handler from a container's first
         # process. SIGTERM last: who sees it caught (a test does) may send either.
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -37,6 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.event("not_started", level="error", error="\n".join(error.lines()))
         return error.exit_code or 3
     return 0
+
+
+def _versions() -> str:
+    from slipway_server import runtime
+
+    return f"slipway-model-server: {__version__}\nTensorFlow Library: {runtime.load().version}\n"
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:

@@ -11,7 +11,7 @@ import time
 import traceback
 from pathlib import Path
 
-from slipway_server import log, memory
+from slipway_server import command_line, log, memory
 from slipway_server import runtime as rt
 from slipway_server.codes import StatusError
 from slipway_server.config import Monitoring, local_path, read_models, read_monitoring
@@ -50,6 +50,9 @@ async def serve(flags: Flags) -> None:
     monitoring = (
         read_monitoring(Path(flags.monitoring_config_file)) if flags.monitoring_config_file else Monitoring()
     )
+    for flag in command_line.without_effect(flags):
+        value = command_line.text(getattr(flags, flag.name))
+        log.event("flag_ignored", flag=flag.name, value=value, because=flag.help)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

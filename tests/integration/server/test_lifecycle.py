@@ -18,7 +18,7 @@ from typing import Any
 import grpc
 import pytest
 from slipway.core.errors import UsageError
-from slipway_server import __main__, flags, rest, warmup
+from slipway_server import rest, warmup
 from slipway_server.config import Monitoring, read_models, read_monitoring
 from slipway_server.models import ModelConfig, Policy
 from slipway_server.server import GRACE_SECONDS
@@ -34,57 +34,6 @@ SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"
 def health(server: Server, name: bytes = b"") -> bytes:
     request = b"\x0a" + bytes((len(name),)) + name if name else b""
     return server.raw("grpc.health.v1.Health/Check", request)
-
-
-# ---- flags -----------------------------------------------------------------------------------
-
-
-def test_flags_in_every_spelling() -> None:
-    parsed = flags.parse(
-        [
-            *("--port=1", "--rest_api_port", "2", "--model_name", "m", "--model_base_path=/m=1"),
-            *("--file_system_poll_wait_seconds=0", "--enable_grpc_healthcheck_service"),
-        ]
-    )
-    assert parsed == flags.Flags(1, 2, "m", "/m=1", "", "", 0, True)
-    for words, value in (
-        (["--enable_grpc_healthcheck_service", "false"], False),
-        (["--enable_grpc_healthcheck_service", "true"], True),
-        (["--enable_grpc_healthcheck_service=false"], False),
-        (["--enable_grpc_healthcheck_service", "--model_name=x"], True),
-    ):
-        assert flags.parse(["--model_base_path=/m", *words]).enable_grpc_healthcheck_service is value
-    assert flags.parse(["--model_base_path=/m"]) == flags.Flags(model_base_path="/m")
-
-
-@pytest.mark.parametrize(
-    ("words", "pattern"),
-    [
-        (["--enable_batching"], "unknown argument: --enable_batching"),
-        (["--model_base_path=/m", "stray"], "unknown argument: stray"),
-        (["-port=1"], "unknown argument: -port=1"),
-        (["--port=abc"], "--port=abc: expected a whole number"),
-        (["--port=70000"], "--port=70000: expected 0 to 65535"),
-        (["--model_name"], "--model_name needs a value"),
-        (["--enable_grpc_healthcheck_service=maybe"], "expected true or false"),
-        (["--port=0", "--model_base_path=/m"], "--port must not be 0"),
-        (["--port=9", "--rest_api_port=9", "--model_base_path=/m"], "are both 9"),
-        ([], "neither --model_base_path nor --model_config_file"),
-        (["--model_base_path=/m", "--monitoring_config_file=/x"], "needs --rest_api_port"),
-        (["--model_base_path=/m", "--reload_folders=/a,b"], "--reload_folders: b is not an absolute path"),
-    ],
-)
-def test_wrong_flags_are_named_and_exit_2(
-    words: list[str], pattern: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert __main__.main(words) == 2
-    assert pattern in capsys.readouterr().err
-
-
-def test_help_lists_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
-    assert __main__.main(["--help"]) == 0
-    out = capsys.readouterr().out
-    assert all(f"--{name}=" in out for name in flags.Flags.__dataclass_fields__)
 
 
 # ---- files -----------------------------------------------------------------------------------
