@@ -80,8 +80,11 @@ _TENSORFLOW = {
     # in part: what a SavedModel's file says of its graphs and functions
     "SavedModel": "int64 saved_model_schema_version 1, *MetaGraphDef meta_graphs 2",
     "MetaGraphDef": """
-        MetaGraphDef.MetaInfoDef meta_info_def 1, GraphDef graph_def 2, <string:SignatureDef> signature_def 5,
+        MetaGraphDef.MetaInfoDef meta_info_def 1, GraphDef graph_def 2, SaverDef saver_def 3,
+        <string:SignatureDef> signature_def 5, *AssetFileDef asset_file_def 6,
         SavedObjectGraph object_graph_def 7""",
+    "SaverDef": "string restore_op_name 3",
+    "AssetFileDef": "TensorInfo tensor_info 1, string filename 2",
     "MetaGraphDef.MetaInfoDef": "*string tags 4, string tensorflow_version 5",
     "GraphDef": "*NodeDef node 1, FunctionDefLibrary library 2",
     "NodeDef": "string name 1, string op 2, <string:AttrValue> attr 5",

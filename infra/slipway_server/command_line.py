@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from slipway_client.errors import UsageError
 
 from slipway_server import flags
+from slipway_server.base_path import LOCAL_WANTED, remote
 from slipway_server.flags import Flags, Known, Treatment
 from slipway_server.memory import MIB
 
@@ -85,6 +86,8 @@ def _check(read: Flags) -> None:
     """Raise UsageError for values that do not go together."""
     if not read.model_base_path and not read.model_config_file:
         raise UsageError("neither --model_base_path nor --model_config_file is given")
+    if remote(read.model_base_path) and not read.model_config_file:
+        raise UsageError(f"--model_base_path={read.model_base_path}: {LOCAL_WANTED}")
     if not read.port:
         raise UsageError("--port must not be 0: gRPC is always served")
     if not MIB <= read.rest_body_limit <= 1024 * MIB:

@@ -12,8 +12,9 @@ from slipway_client import messages
 from slipway_client.errors import UsageError
 from slipway_client.messages import MODEL_TYPES
 
+from slipway_server.base_path import LOCAL_WANTED, local_path, remote
 from slipway_server.codes import Code, StatusError, invalid
-from slipway_server.models import ModelConfig, Policy
+from slipway_server.model_state import ModelConfig, Policy
 
 PLATFORM = "tensorflow"
 METRICS_PATH = "/monitoring/prometheus/metrics"
@@ -52,14 +53,19 @@ def models_of(config: Any, served: Collection[str] = ()) -> list[ModelConfig]:
                 f"Illegal to change a model's platform. For model {item.name} platform was {PLATFORM} and "
                 f"new platform requested is {platform}"
             )
-    if any(item.version_labels for item in items):
-        raise _refused("Model version labels are not currently allowed by the server.")
     for item in items:
         if (platform := _platform(item)) != PLATFORM:
             raise invalid(f"Model {item.name} requests unsupported platform {platform}")
         if item.HasField("logging_config"):
-            raise _refused(f"model {item.name}: this server does not log requests (logging_config)")
-    return [ModelConfig(item.name, local_path(item.base_path), _policy(item)) for item in items]
+            raise StatusError(
+                Code.FAILED_PRECONDITION,
+                f"model {item.name}: this server does not record requests: leave logging_config out; "
+                "--access_log tells of each in the log",
+            )
+    return [
+        ModelConfig(item.name, local_path(item.base_path), _policy(item), dict(item.version_labels))
+        for item in items
+    ]
 
 
 def _check_names_and_paths(items: list[Any]) -> None:
@@ -72,16 +78,13 @@ def _check_names_and_paths(items: list[Any]) -> None:
     for item in items:
         if not item.name:
             raise invalid("a model in the config list has no name")
+        if address := remote(item.base_path):
+            raise invalid(f"model {item.name}: base_path {item.base_path} is in {address}: {LOCAL_WANTED}")
         if not local_path(item.base_path).is_absolute():
             raise invalid(
                 f"Expected model {item.name} to have an absolute path or URI; got "
                 f"base_path()={item.base_path}"
             )
-
-
-def local_path(base_path: str) -> Path:
-    """A base path without the scheme TensorFlow takes for local files."""
-    return Path(base_path.removeprefix("file://"))
 
 
 def read_monitoring(path: Path) -> Monitoring:
@@ -125,10 +128,6 @@ def _policy(item: Any) -> Policy:
             return Policy("latest", max(policy.latest.num_versions, 1))
         case _:
             return Policy()
-
-
-def _refused(message: str) -> StatusError:
-    return StatusError(Code.FAILED_PRECONDITION, message)
 
 
 def _read_text(path: Path, message: Any) -> Any:

@@ -2,6 +2,7 @@
 
 A new version is loaded and warmed before the old one leaves, and an old one is freed only when its
 last request has ended. A version that cannot be loaded shows in the status and changes nothing else.
+One whose files are still being written is not loaded before they have come to rest.
 Versions are loaded and retired in the order of upstream's core/availability_preserving_policy.cc. The states
 that are reported follow core/servable_state_monitor.cc; they are kept for ever.
 """
@@ -9,81 +10,21 @@ that are reported follow core/servable_state_monitor.cc; they are kept for ever.
 from __future__ import annotations
 
 import asyncio
-import os
-import re
 import time
 import traceback
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from enum import IntEnum
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from slipway_server import log
 from slipway_server.codes import Code, StatusError, invalid, not_found
+from slipway_server.model_state import Model, ModelConfig, State, Version, check_labels, missing, reason
 from slipway_server.servable import Servable
+from slipway_server.version_folder import SETTLE_SECONDS, files_of, find_versions, settled
 
 T = TypeVar("T")
-# What absl::SimpleAtoi takes for a number: file_system_storage_path_source.cc:87, ParseVersionNumber
-_VERSION = re.compile(r"[ \t\n\v\f\r]*[+-]?[0-9]+[ \t\n\v\f\r]*")
-
-
-class State(IntEnum):
-    """tensorflow.serving.ModelVersionStatus.State."""
-
-    START = 10
-    LOADING = 20
-    AVAILABLE = 30
-    UNLOADING = 40
-    END = 50
-
-
-@dataclass(frozen=True)
-class Policy:
-    """Which of a model's version folders are served."""
-
-    kind: Literal["latest", "all", "specific"] = "latest"
-    count: int = 1
-    versions: tuple[int, ...] = ()
-
-    def choose(self, found: dict[int, Path]) -> dict[int, Path]:
-        """The versions wanted among those found."""
-        if self.kind == "all":
-            return found
-        if self.kind == "specific":
-            return {version: path for version, path in found.items() if version in self.versions}
-        newest = sorted(found, reverse=True)[: max(self.count, 1)]
-        return {version: found[version] for version in newest}
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """One model to serve. base_path: absolute; holds one folder per version, named by its number."""
-
-    name: str
-    base_path: Path
-    policy: Policy = Policy()
-
-
-@dataclass
-class Version:
-    """What is known of one version. error: why its last load failed."""
-
-    state: State
-    error: StatusError | None = None
-    servable: Servable | None = None
-    users: int = 0
-    seen: tuple[tuple[str, int, int], ...] = ()  # its files when it failed; tried again once they differ
-
-
-@dataclass
-class _Model:
-    config: ModelConfig
-    versions: dict[int, Version] = field(default_factory=dict)
-    folder_error: str = ""  # what is wrong with the folder, told once
-    was_available: bool = False
 
 
 Load = Callable[[str, int, Path], Servable]
@@ -92,10 +33,16 @@ Load = Callable[[str, int, Path], Servable]
 class Models:
     """All models. Made and used in one event loop; only loads and frees run in threads of its own."""
 
-    def __init__(self, load: Load) -> None:
-        """load: makes a warmed Servable of (model name, version, folder) or raises StatusError."""
+    def __init__(self, load: Load, label_early: bool = False, settle_seconds: float = SETTLE_SECONDS) -> None:
+        """load: makes a warmed Servable of (model name, version, folder) or raises StatusError.
+
+        label_early: a label that is new may name a version that is not available. settle_seconds: how long a
+        version's files must have been as they are before it is loaded.
+        """
         self._load = load
-        self._models: dict[str, _Model] = {}
+        self._settle_seconds = settle_seconds
+        self._label_early = label_early
+        self._models: dict[str, Model] = {}
         self._started_with: tuple[str, ...] | None = None
         # What GetModelStatus tells: every version there ever was, of models no longer configured too.
         self._told: dict[str, dict[int, Version]] = {}
@@ -166,8 +113,9 @@ class Models:
         """Serve exactly these models from now on; returns when each was loaded or has failed.
 
         Raises StatusError UNKNOWN naming the new models that did not become available; the others
-        serve all the same. It is done to the end even when the caller is cancelled: a reload request
-        whose client left must not leave a version half loaded.
+        serve all the same. Raises it FAILED_PRECONDITION, and changes nothing, for a label of a version that
+        is not available; the labels of the start are taken before there are any. It is done to the end even
+        when the caller is cancelled: a reload request whose client left must not leave a version half loaded.
         """
         await asyncio.shield(self._keep(self._configure(configs)))
 
@@ -196,6 +144,8 @@ class Models:
             wanted = {config.name: config for config in configs}
             if self._started_with is None:
                 self._started_with = tuple(wanted)
+            else:
+                check_labels(configs, self._models, self._label_early)
             fresh = [name for name in wanted if name not in self._models]
             for name in [name for name in self._models if name not in wanted]:
                 model = self._models.pop(name)
@@ -206,12 +156,21 @@ class Models:
                 if name in self._models:
                     self._models[name].config = config
                 else:
-                    self._models[name] = _Model(config)
+                    self._models[name] = Model(config)
             await self._look()
+            deadline = time.monotonic() + 3 * self._settle_seconds
+            while self._waiting(fresh) and time.monotonic() < deadline:
+                await asyncio.sleep(self._settle_seconds / 4)
+                await self._look()
+            for name, model in self._models.items():
+                for label, number in sorted(model.labels_without_version().items()):
+                    log.event(
+                        "label_without_version", level="warning", model=name, label=label, version=number
+                    )
             failed = [self._models[name] for name in fresh if not self._models[name].was_available]
         if failed:
             # model_servers/server_core.cc:347, WaitUntilModelsAvailable, to the last comma
-            reasons = "".join(f"{{{_reason(model)}}}, " for model in failed)
+            reasons = "".join(f"{{{reason(model)}}}, " for model in failed)
             raise StatusError(Code.UNKNOWN, f"{len(failed)} model(s) did not become available: {{{reasons}}}")
 
     async def _look(self) -> None:
@@ -221,11 +180,12 @@ class Models:
             for number in sorted(paths, reverse=True):  # the newest first: it is what most requests ask for
                 if self._closing:
                     return
-                if model.versions[number].state is State.START:
+                version = model.versions[number]
+                if version.state is State.START and await self._at_rest(model, number, paths[number]):
                     await self._bring_up(model, number, paths[number])
                     self._retire_unwanted(model, paths)
 
-    async def _survey(self, model: _Model) -> dict[int, Path]:
+    async def _survey(self, model: Model) -> dict[int, Path]:
         """The folders of the versions wanted of a model.
 
         Registers new ones and retires those no longer wanted.
@@ -238,7 +198,7 @@ class Models:
             _complain(model, "folder_unreadable", str(error))
             return {}
         wanted = config.policy.choose(found)
-        _complain(model, "versions_missing", _missing(config, wanted))
+        _complain(model, "versions_missing", missing(config, wanted))
         told = self._told.setdefault(config.name, {}) if wanted else {}
         for number in sorted(wanted):
             if await self._due(model.versions.get(number), wanted[number]):
@@ -252,9 +212,31 @@ class Models:
             return True
         if known.state is not State.END:
             return False
-        return known.error is None or await self._in_thread(_files, path) != known.seen
+        return known.error is None or await self._in_thread(files_of, path) != known.seen
 
-    def _retire_unwanted(self, model: _Model, wanted: dict[int, Path]) -> None:
+    async def _at_rest(self, model: Model, number: int, path: Path) -> bool:
+        """Whether a version's files are written to their end, as far as can be told from outside."""
+        version = model.versions[number]
+        files = await self._in_thread(files_of, path)
+        if settled(files, self._settle_seconds):
+            return True
+        now = time.monotonic()
+        if files == version.seen:
+            return now - version.since >= self._settle_seconds
+        if not version.seen:
+            log.event("version_arriving", model=model.config.name, version=number, path=str(path))
+        version.seen, version.since = files, now
+        return False
+
+    def _waiting(self, names: Collection[str]) -> bool:
+        """Whether a version of these models waits for its files, and none of its model serves."""
+        return any(
+            not self._models[name].was_available
+            and any(version.state is State.START for version in self._models[name].versions.values())
+            for name in names
+        )
+
+    def _retire_unwanted(self, model: Model, wanted: dict[int, Path]) -> None:
         """Retire unwanted versions, but keep the newest that serves until a wanted one can serve."""
         serving = [n for n, version in model.versions.items() if version.state is State.AVAILABLE]
         leaving = sorted(number for number in serving if number not in wanted)
@@ -266,15 +248,20 @@ class Models:
             if model.versions[number].state is State.END:
                 del model.versions[number]
 
-    async def _bring_up(self, model: _Model, number: int, path: Path) -> None:
+    async def _bring_up(self, model: Model, number: int, path: Path) -> None:
         name = model.config.name
         version = model.versions[number]
         version.state = State.LOADING
         log.event("version_loading", model=name, version=number, path=str(path))
         started = time.monotonic()
-        files = await self._in_thread(_files, path)
+        files = await self._in_thread(files_of, path)
         try:
             servable = await self._in_thread(self._load, name, number, path)
+            if await self._in_thread(files_of, path) != files:
+                await self._in_thread(servable.close)
+                raise StatusError(
+                    Code.UNAVAILABLE, "its files changed while it was loaded; it is tried again"
+                )
         except Exception as error:  # noqa: BLE001  # whatever is wrong with one version, the others serve on
             if not isinstance(error, StatusError):
                 log.event("fault", level="error", error=repr(error), trace=traceback.format_exc())
@@ -300,7 +287,7 @@ class Models:
             seconds=seconds,
         )
 
-    def _retire(self, model: _Model, number: int) -> None:
+    def _retire(self, model: Model, number: int) -> None:
         version = model.versions[number]
         if version.state is State.AVAILABLE:
             version.state = State.UNLOADING
@@ -336,70 +323,25 @@ class Models:
         model = self._models.get(spec.name)
         versions = model.versions if model is not None else {}
         choice = spec.WhichOneof("version_choice")
-        if choice == "version_label":
-            raise invalid(f"Unrecognized servable version label: {spec.version_label}")
-        if choice == "version":
-            found = versions.get(spec.version.value)
+        if choice is not None:
+            number = spec.version.value
+            if choice == "version_label":
+                label = spec.version_label
+                if model is None or label not in model.config.labels:
+                    raise invalid(f"Unrecognized servable version label: {label}")
+                number = model.config.labels[label]
+            found = versions.get(number)
             if found is not None and found.state is State.AVAILABLE:
                 return found
-            raise not_found(f"Servable not found for request: Specific({spec.name}, {spec.version.value})")
+            raise not_found(f"Servable not found for request: Specific({spec.name}, {number})")
         available = [number for number, version in versions.items() if version.state is State.AVAILABLE]
         if not available:
             raise not_found(f"Servable not found for request: Latest({spec.name})")
         return versions[max(available)]
 
 
-def _complain(model: _Model, event: str, error: str) -> None:
+def _complain(model: Model, event: str, error: str) -> None:
     """Log what is wrong with a model's folder when it is not what was wrong at the last look."""
     if error and error != model.folder_error:
         log.event(event, level="warning", model=model.config.name, error=error)
     model.folder_error = error
-
-
-def _missing(config: ModelConfig, wanted: dict[int, Path]) -> str:
-    """The warning of file_system_storage_path_source.cc:239 and :314, or an empty text."""
-    absent = sorted(set(config.policy.versions) - set(wanted))
-    if config.policy.kind == "specific" and absent:
-        return f"not in {config.base_path}: version {', '.join(map(str, absent))}"
-    if not wanted and config.policy.kind != "specific":
-        return f"no version in {config.base_path}: its folders must be named by numbers, such as 1"
-    return ""
-
-
-def find_versions(base_path: Path) -> dict[int, Path]:
-    """The version folders in a model's folder, by number. Raises OSError when it cannot be read.
-
-    Of two with the same number (1 and 001) the last by name counts, as in IndexChildrenByVersion.
-    """
-    found: dict[int, Path] = {}
-    with os.scandir(base_path) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            if _VERSION.fullmatch(entry.name) and entry.is_dir() and -(2**63) <= int(entry.name) < 2**63:
-                found[int(entry.name)] = Path(entry.path)
-    return found
-
-
-def _files(path: Path) -> tuple[tuple[str, int, int], ...]:
-    """Name, size and time of every file below. A repaired version has other ones.
-
-    Files that vanish meanwhile, as when a version is being copied here, are left out.
-    """
-    out = []
-    for folder, _, names in os.walk(path):
-        for name in names:
-            file = Path(folder, name)
-            try:
-                facts = file.stat()
-            except OSError:
-                continue
-            out.append((str(file), facts.st_size, facts.st_mtime_ns))
-    return tuple(sorted(out))
-
-
-def _reason(model: _Model) -> str:
-    name = model.config.name
-    for number, version in sorted(model.versions.items(), reverse=True):
-        if version.error is not None:
-            error = version.error
-            return f"{{name: {name} version: {number}}} due to error: {error.code.name}: {error.message}"
-    return f"{{name: {name}}} due to error: {model.folder_error or 'no version is wanted'}"

@@ -24,6 +24,7 @@ from slipway_server.examples import Examples
 from slipway_server.json_requests import DEFAULT_SIGNATURE
 from slipway_server.metrics import Metrics
 from slipway_server.session_tensors import Hold
+from slipway_server.version_folder import check_whole
 
 _CLASS_BYTES = 128  # of a class or a value in an answer: its message, its text
 
@@ -67,6 +68,7 @@ class Servable:
         self._session, meta_graph = rt.load_saved_model(runtime, path)
         try:
             graph = messages.MetaGraphDef.FromString(meta_graph)
+            check_whole(path, graph)
             self._signatures = {
                 key: self._signature(key, value) for key, value in graph.signature_def.items()
             }

@@ -13,13 +13,15 @@ from pathlib import Path
 
 from slipway_server import command_line, log, memory
 from slipway_server import runtime as rt
+from slipway_server.base_path import local_path
 from slipway_server.codes import StatusError
-from slipway_server.config import Monitoring, local_path, read_models, read_monitoring
+from slipway_server.config import Monitoring, read_models, read_monitoring
 from slipway_server.flags import Flags
 from slipway_server.grpc_api import GrpcServer, Health
 from slipway_server.loading import Loader
 from slipway_server.metrics import Metrics
-from slipway_server.models import ModelConfig, Models
+from slipway_server.model_state import ModelConfig
+from slipway_server.models import Models
 from slipway_server.reader import Reader
 from slipway_server.rest import RestServer
 from slipway_server.rest_routes import Routes
@@ -60,7 +62,7 @@ async def serve(flags: Flags) -> None:
     runtime = rt.load()
     log.event("runtime_loaded", tensorflow=runtime.version, seconds=round(time.monotonic() - started, 3))
     metrics = Metrics()
-    models = Models(Loader(runtime, metrics))
+    models = Models(Loader(runtime, metrics), flags.allow_version_labels_for_unavailable_models)
     service = Service(models, metrics, flags.reloadable())
     health = Health()
     ports: Ports | None = None

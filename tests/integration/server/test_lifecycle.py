@@ -20,7 +20,7 @@ import pytest
 from slipway.core.errors import UsageError
 from slipway_server import rest, warmup
 from slipway_server.config import Monitoring, read_models, read_monitoring
-from slipway_server.models import ModelConfig, Policy
+from slipway_server.model_state import ModelConfig, Policy
 from slipway_server.server import GRACE_SECONDS
 
 from .conftest import TELL_RUNS, Made, Server, StartServer, free_port, predict_request, rest_without_models
@@ -84,12 +84,12 @@ def test_model_config_file(tmp_path: Path) -> None:
         ),
         (
             'model_config_list { config { name: "a" base_path: "gs://bucket/a" model_platform: "tensorflow" } }',
-            "Expected model a to have an absolute path",  # a local folder only
+            "model a: base_path gs://bucket/a is in gs: a local folder is expected",
         ),
         (
             'model_config_list { config { name: "a" base_path: "/a" model_platform: "tensorflow" '
-            'version_labels { key: "x" value: 1 } } }',
-            "version labels are not currently allowed",
+            'logging_config { log_collector_config { type: "x" filename_prefix: "/x" } } } }',
+            "model a: this server does not record requests: leave logging_config out",
         ),
     ],
 )

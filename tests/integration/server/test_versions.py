@@ -16,7 +16,9 @@ import grpc
 import pytest
 from slipway_client import messages
 from slipway_server.codes import Code, StatusError
-from slipway_server.models import ModelConfig, Models, Policy, State, _files, find_versions
+from slipway_server.model_state import ModelConfig, Policy, State
+from slipway_server.models import Models
+from slipway_server.version_folder import files_of, find_versions
 
 from .conftest import TELL_RUNS, Made, Server, StartServer, predict_request
 from .protos import INT32, floats, tensor
@@ -35,7 +37,7 @@ class Toy:
 
 
 class Toys:
-    """Loads toys; a folder with a file `broken` fails."""
+    """Loads toys; a folder with a file `broken.pb` fails."""
 
     def __init__(self) -> None:
         self.loaded: list[Toy] = []
@@ -43,13 +45,18 @@ class Toys:
 
     def __call__(self, name: str, version: int, path: Path) -> Any:
         self.attempts.append(version)
-        if (path / "broken").exists():
+        if (path / "broken.pb").exists():
             raise StatusError(Code.DATA_LOSS, "broken")
         self.loaded.append(Toy(name, version, path))
         return self.loaded[-1]
 
     def alive(self) -> list[int]:
         return [toy.version for toy in self.loaded if not toy.closed]
+
+
+def at_once(load: Any) -> Models:
+    """Models that take a version's files as they are at the first look."""
+    return Models(load, settle_seconds=0)
 
 
 def folder(base: Path, *names: str) -> Path:
@@ -126,7 +133,7 @@ def test_what_waits_to_be_loaded_is_told_as_start_and_the_newest_comes_first(tmp
             seen.append(states(models, "other"))
             return toys(name, version, path)
 
-        models = Models(load)
+        models = at_once(load)
         folder(tmp_path, "1", "2")
         configs = [ModelConfig(name, tmp_path, Policy("all")) for name in ("toy", "other")]
         await models.configure(configs)
@@ -149,19 +156,80 @@ def test_a_version_that_changes_while_it_is_looked_at_holds_nothing_up(tmp_path:
 
     def copying() -> None:
         while not ended.is_set():
-            (tmp_path / "1" / "part" / "deep").mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(tmp_path / "1" / "part", ignore_errors=True)
+            (tmp_path / "1" / "variables" / "deep").mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(tmp_path / "1" / "variables", ignore_errors=True)
 
     folder(tmp_path, "1")
-    (tmp_path / "1" / "whole").write_text("1")
+    (tmp_path / "1" / "whole.pb").write_text("1")
     copier = threading.Thread(target=copying)
     copier.start()
     try:
         for _ in range(300):
-            assert [Path(name).name for name, _, _ in _files(tmp_path / "1")] == ["whole"]
+            assert [Path(name).name for name, *_ in files_of(tmp_path / "1")] == ["whole.pb"]
     finally:
         ended.set()
         copier.join()
+
+
+def test_a_version_whose_files_are_fresh_is_not_loaded_yet(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        toys = Toys()
+        models = Models(toys, settle_seconds=3600)
+        with pytest.raises(StatusError):
+            await models.configure([ModelConfig("toy", tmp_path)])
+        folder(tmp_path, "1")
+        await models.look()
+        await models.look()
+        assert toys.attempts == []
+        assert states(models) == {1: State.START}
+        await models.close()
+
+    asyncio.run(scenario())
+
+
+def test_what_was_loaded_from_files_that_changed_meanwhile_is_not_served(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        toys = Toys()
+        late = [tmp_path / "2" / "more.pb"]
+
+        def load(name: str, version: int, path: Path) -> Any:
+            if version == 2 and late:
+                late.pop().touch()
+            return toys(name, version, path)
+
+        models = at_once(load)
+        await models.configure([ModelConfig("toy", folder(tmp_path, "1"))])
+        folder(tmp_path, "2")
+        await models.look()
+        assert newest(models) == 1
+        error = models.status(spec("toy", 2))[0][1].error
+        assert error is not None
+        assert error.code is Code.UNAVAILABLE
+        assert toys.alive() == [1]
+        await models.look()
+        assert newest(models) == 2
+        await models.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_version_copied_in_place_is_served_once_it_is_whole(
+    made: Made, start: StartServer, tmp_path: Path
+) -> None:
+    base = tmp_path / "net"
+    shutil.copytree(made.models / "net" / "1", base / "1")
+    server = start("--model_name=net", f"--model_base_path={base}")
+    request = predict_request("net", "predict_images", images=floats([1, 784], [0.5]))
+    # the graph first, the weights later: TensorFlow loads it without a word, and each request would fail
+    (base / "2").mkdir()
+    shutil.copy(made.models / "net" / "2" / "saved_model.pb", base / "2")
+    failed = server.wait_for("version_failed")
+    assert failed["code"] == "FAILED_PRECONDITION"
+    assert "variables/variables.index is not there, and the graph has 6 variables" in failed["error"]
+    assert server.predict(request).model_spec.version.value == 1
+    shutil.copytree(made.models / "net" / "2" / "variables", base / "2" / "variables")
+    server.wait_for("version_available", count=2)
+    assert server.predict(request).model_spec.version.value == 2
 
 
 def test_closing_can_be_given_up_while_a_first_version_loads(tmp_path: Path) -> None:
@@ -173,7 +241,7 @@ def test_closing_can_be_given_up_while_a_first_version_loads(tmp_path: Path) -> 
             go_on.wait()
             return Toys()(name, version, path)
 
-        models = Models(load)
+        models = at_once(load)
         with contextlib.suppress(StatusError):
             await models.configure([ModelConfig("toy", tmp_path)])
         folder(tmp_path, "1")
@@ -193,13 +261,13 @@ def test_closing_can_be_given_up_while_a_first_version_loads(tmp_path: Path) -> 
 def test_what_was_unloaded_stays_in_the_status_as_end(tmp_path: Path) -> None:
     # core/servable_state_monitor.cc:283: states_ is written to and never cleared by the server
     async def scenario() -> None:
-        models = Models(Toys())
+        models = at_once(Toys())
         config = ModelConfig("toy", folder(tmp_path, "1"))
         await models.configure([config])
         folder(tmp_path, "2")
         await models.look()
         folder(tmp_path, "3")
-        (tmp_path / "3" / "broken").touch()
+        (tmp_path / "3" / "broken.pb").touch()
         await models.look()
         folder(tmp_path, "4")
         await models.look()
@@ -222,16 +290,16 @@ def test_of_versions_nobody_wants_only_the_newest_waits_for_a_wanted_one(tmp_pat
     # core/availability_preserving_policy.cc, GetNextAction
     async def scenario() -> None:
         toys = Toys()
-        models = Models(toys)
+        models = at_once(toys)
         folder(tmp_path, "1", "2", "3", "9")
-        (tmp_path / "9" / "broken").touch()
+        (tmp_path / "9" / "broken.pb").touch()
         await models.configure([ModelConfig("toy", tmp_path, Policy("specific", versions=(1, 2, 3)))])
         assert toys.alive() == [3, 2, 1]
         await models.configure([ModelConfig("toy", tmp_path, Policy("specific", versions=(9,)))])
         while len(toys.alive()) > 1:
             await asyncio.sleep(0.01)
         assert newest(models) == 3
-        (tmp_path / "9" / "broken").unlink()
+        (tmp_path / "9" / "broken.pb").unlink()
         await models.look()
         assert newest(models) == 9
         # specific versions that are not there: nothing is wanted, so nothing stays
@@ -249,7 +317,7 @@ def test_whatever_a_load_raises_is_the_versions_own_fault(tmp_path: Path) -> Non
         def load(*_: Any) -> Any:
             raise OSError("no room")
 
-        models = Models(load)
+        models = at_once(load)
         with pytest.raises(StatusError, match="INTERNAL: cannot be loaded"):
             await models.configure([ModelConfig("toy", folder(tmp_path, "1"))])
         assert states(models) == {1: State.END}
@@ -267,7 +335,7 @@ def test_a_reload_whose_caller_left_is_done_to_the_end(tmp_path: Path) -> None:
             going.wait()
             return toys(name, version, path)
 
-        models = Models(load)
+        models = at_once(load)
         caller = asyncio.create_task(models.configure([ModelConfig("toy", folder(tmp_path, "1"))]))
         while not models.loading:
             await asyncio.sleep(0.01)
@@ -293,7 +361,7 @@ def test_a_folder_without_the_versions_is_told_once(
         return [line["error"] for line in lines if line["level"] == "warning"]
 
     async def scenario() -> None:
-        models = Models(Toys())
+        models = at_once(Toys())
         folder(tmp_path, "v1")
         with pytest.raises(StatusError, match="no version in"):
             await models.configure([ModelConfig("toy", tmp_path)])
@@ -313,12 +381,12 @@ def test_a_folder_without_the_versions_is_told_once(
 
 def test_a_server_without_models_is_ready() -> None:
     # model_servers/server_core.cc:500: nothing is done for an empty config, and the server serves
-    assert Models(Toys()).ready
+    assert at_once(Toys()).ready
 
 
 def test_ready_ends_with_a_model_of_the_start(tmp_path: Path) -> None:
     async def scenario() -> None:
-        models = Models(Toys())
+        models = at_once(Toys())
         configs = [ModelConfig(name, tmp_path / name) for name in ("kept", "lost")]
         for config in configs:
             folder(config.base_path, "1")
@@ -349,12 +417,12 @@ def test_ready_ends_with_a_model_of_the_start(tmp_path: Path) -> None:
 def test_a_new_version_replaces_the_old_one_only_when_it_is_there(tmp_path: Path) -> None:
     async def scenario() -> None:
         toys = Toys()
-        models = Models(toys)
+        models = at_once(toys)
         folder(tmp_path, "1")
         await models.configure([ModelConfig("toy", tmp_path)])
         assert newest(models) == 1
         folder(tmp_path, "2")
-        (tmp_path / "2" / "broken").touch()
+        (tmp_path / "2" / "broken.pb").touch()
         await models.look()
         assert newest(models) == 1
         assert states(models) == {2: State.END, 1: State.AVAILABLE}
@@ -363,7 +431,7 @@ def test_a_new_version_replaces_the_old_one_only_when_it_is_there(tmp_path: Path
         assert (error.code, error.message) == (Code.DATA_LOSS, "broken")
         await models.look()
         assert toys.attempts == [1, 2]  # the same files fail the same way: not tried again
-        (tmp_path / "2" / "broken").unlink()
+        (tmp_path / "2" / "broken.pb").unlink()
         await models.look()
         assert newest(models) == 2
         await models.close()
@@ -375,7 +443,7 @@ def test_a_new_version_replaces_the_old_one_only_when_it_is_there(tmp_path: Path
 def test_a_version_in_use_is_freed_after_its_last_request(tmp_path: Path) -> None:
     async def scenario() -> None:
         toys = Toys()
-        models = Models(toys)
+        models = at_once(toys)
         await models.configure([ModelConfig("toy", folder(tmp_path, "1"))])
         with models.use(spec("toy")) as first, models.use(spec("toy", 1)):
             folder(tmp_path, "2")
@@ -400,7 +468,7 @@ def test_an_unreadable_folder_keeps_what_is_served_and_an_emptied_one_does_not(t
     # aspires nothing new; a base path without versions aspires none.
     async def scenario() -> None:
         toys = Toys()
-        models = Models(toys)
+        models = at_once(toys)
         base = folder(tmp_path / "base", "1")
         await models.configure([ModelConfig("toy", base)])
         base.rename(tmp_path / "away")
@@ -423,10 +491,10 @@ def test_an_unreadable_folder_keeps_what_is_served_and_an_emptied_one_does_not(t
 
 def test_one_broken_model_does_not_keep_the_others_from_serving(tmp_path: Path) -> None:
     async def scenario() -> None:
-        models = Models(Toys())
+        models = at_once(Toys())
         folder(tmp_path / "good", "1")
         folder(tmp_path / "bad", "1")
-        (tmp_path / "bad" / "1" / "broken").touch()
+        (tmp_path / "bad" / "1" / "broken.pb").touch()
         configs = [ModelConfig(name, tmp_path / name) for name in ("good", "bad", "absent")]
         with pytest.raises(StatusError) as caught:
             await models.configure(configs)
@@ -439,7 +507,7 @@ def test_one_broken_model_does_not_keep_the_others_from_serving(tmp_path: Path) 
         )
         assert newest(models, "good") == 1
         assert not models.ready
-        (tmp_path / "bad" / "1" / "broken").unlink()
+        (tmp_path / "bad" / "1" / "broken.pb").unlink()
         folder(tmp_path / "absent", "1")
         await models.look()
         assert models.ready

@@ -29,6 +29,7 @@ PARTIAL = {
         *(
             "MetaGraphDef",
             "MetaGraphDef.MetaInfoDef",
+            "SaverDef",
             "GraphDef",
             "NodeDef",
             "AttrValue",

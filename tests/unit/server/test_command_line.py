@@ -68,6 +68,10 @@ REFUSED = {
     f"{SERVED} --enable_serialization_as_tensor_content": "float_val",
     f"{SERVED} --enable_model_warm_up": "did you mean --enable_model_warmup?",
     f"{SERVED} stray": "unknown argument: stray",
+    **{
+        f"--model_base_path={address}": f"--model_base_path={address}: a local folder is expected"
+        for address in ("gs://bucket/m", "s3://bucket/m", "hdfs://name/m", "https://host/m", "viewfs://m")
+    },
     "-port=1": "unknown argument: -port=1",
     "--port=abc": "--port=abc: expected a whole number",
     "--port=70000": "--port=70000: expected 0 to 65535",
