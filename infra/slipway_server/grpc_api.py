@@ -26,6 +26,7 @@ from slipway_server.examples import of_input
 from slipway_server.memory import MIB, Budget, Claim, Full, give_back
 from slipway_server.servable import Servable
 from slipway_server.service import Api, Service
+from slipway_server.steps import Steps
 from slipway_server.wire import memory_of
 
 MOST_IN_FLIGHT = 1024
@@ -137,7 +138,7 @@ class Arrivals:
     async def message(self, context: Any, probe: bool = False) -> bytes:
         """The request's message. Raises what gRPC raises in a call that has ended or was refused."""
         loop = asyncio.get_running_loop()
-        if not probe:
+        if (self._large or self._under_way) and not probe:
             await self._room(loop)
         among = self._probes if probe else self._under_way
         among[context] = loop.time()
@@ -165,10 +166,11 @@ class Arrivals:
         No longer, for most messages are small and can always come. Looked at only when some may
         be large: it takes longer than a small request.
         """
-        deadline = loop.time() + ROOM_SECONDS
+        deadline = None
         while self._large or (
             self._under_way and loop.time() - next(iter(self._under_way.values())) > LOOK_SECONDS
         ):
+            deadline = deadline or loop.time() + ROOM_SECONDS
             if self._budget.used <= self._budget.total // 2 or loop.time() > deadline:
                 return
             await asyncio.to_thread(give_back)
@@ -307,7 +309,8 @@ class GrpcServer:
         except Full:
             loop = asyncio.get_running_loop()
             size = await loop.run_in_executor(self._reading, memory_of, raw, kind)
-        await self._budget.wait(claim, size)
+        if not claim.grown(size):
+            await self._budget.wait(claim, size)
         if len(raw) <= MIB:
             return _parse(kind, raw)
         async with self._parsing:  # one in a turn of the event loop, so that a probe comes between two
@@ -318,8 +321,8 @@ class GrpcServer:
         request = _with_spec(await self._claimed(messages.PredictRequest, raw, claim))
         spec, size = request.model_spec, len(raw)
         del raw  # parsed: its bytes are needed no more
-        answer = self._service.infer(
-            "Predict", spec, size, lambda servable: servable.predict(request, claim.grow)
+        answer = self._service.answer(
+            "Predict", spec, size, lambda servable: servable.predicting(request, claim.grow)
         )
         return await self._service.counted("Predict", "GRPC", spec.name, answer)
 
@@ -334,11 +337,11 @@ class GrpcServer:
     async def _about_examples(self, api: Api, request: Any, size: int, claim: Claim) -> bytes:
         spec = request.model_spec
 
-        def work(servable: Servable) -> bytes:
-            ask = servable.classify if api == "Classify" else servable.regress
-            return _serialized(ask(spec, of_input(request.input), claim.grow))
+        def steps(servable: Servable) -> Steps[bytes]:
+            ask = servable.classifying if api == "Classify" else servable.regressing
+            return _serialized((yield from ask(spec, of_input(request.input), claim.grow)))
 
-        answer = self._service.infer(api, spec, size, work)
+        answer = self._service.answer(api, spec, size, steps)
         return await self._service.counted(api, "GRPC", spec.name, answer)
 
     async def _metadata(self, raw: bytes, claim: Claim) -> bytes:

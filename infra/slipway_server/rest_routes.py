@@ -23,6 +23,7 @@ from slipway_server.reader import Reader
 from slipway_server.servable import Servable
 from slipway_server.service import Api, Service
 from slipway_server.session_tensors import Hold
+from slipway_server.steps import Steps
 
 SMALL_BODY = 64 * 1024  # is read here, if its values are few; a larger one by the process that reads
 _OBJECTS = 40  # bytes of objects for each byte of a small body, and of what TensorFlow makes of them
@@ -172,10 +173,10 @@ class Routes:
             else:
                 given = of_input(json_requests.example_input(document))
 
-        def work(servable: Servable) -> bytes:
-            return _WORK[api](servable, spec, given, claim.grow)
+        def steps(servable: Servable) -> Steps[bytes]:
+            return _STEPS[api](servable, spec, given, claim.grow)
 
-        return await self._service.infer(api, spec, len(body), work)
+        return await self._service.answer(api, spec, len(body), steps)
 
     def _signatures(self, spec: Any) -> bytes:
         """The serialized SignatureDefMap of the model asked for; empty if there is none."""
@@ -203,26 +204,27 @@ class Routes:
         )
 
 
-def _predict(servable: Servable, spec: Any, given: Any, hold: Hold) -> bytes:
+def _predict(servable: Servable, spec: Any, given: Any, hold: Hold) -> Steps[bytes]:
     name = spec.signature_name or DEFAULT_SIGNATURE
     try:
         signature = servable.predict_signature(name)
     except StatusError as error:
         raise invalid(f'Serving signature name: "{name}" not found in signature def') from error
     inputs, form = given.inputs(signature.definition.inputs)
-    return json_answers.predictions(servable.compute(signature, inputs, hold=hold), form, hold)
+    results = yield from servable.computing(signature, inputs, (), hold)
+    return json_answers.predictions(results, form, hold)
 
 
-def _classify(servable: Servable, spec: Any, given: Any, hold: Hold) -> bytes:
-    return json_answers.classifications(servable.classify(spec, given, hold).result)
+def _classify(servable: Servable, spec: Any, given: Any, hold: Hold) -> Steps[bytes]:
+    return json_answers.classifications((yield from servable.classifying(spec, given, hold)).result)
 
 
-def _regress(servable: Servable, spec: Any, given: Any, hold: Hold) -> bytes:
-    return json_answers.regressions(servable.regress(spec, given, hold).result)
+def _regress(servable: Servable, spec: Any, given: Any, hold: Hold) -> Steps[bytes]:
+    return json_answers.regressions((yield from servable.regressing(spec, given, hold)).result)
 
 
 _APIS: Mapping[str, Api] = {"predict": "Predict", "classify": "Classify", "regress": "Regress"}
-_WORK = {"Predict": _predict, "Classify": _classify, "Regress": _regress}
+_STEPS = {"Predict": _predict, "Classify": _classify, "Regress": _regress}
 
 
 def _preflight(request: h11.Request) -> Reply:

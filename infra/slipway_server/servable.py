@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 import struct
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from slipway_client import messages
 from slipway_client.dtypes import DataType
@@ -24,23 +24,26 @@ from slipway_server.examples import Examples
 from slipway_server.json_requests import DEFAULT_SIGNATURE
 from slipway_server.metrics import Metrics
 from slipway_server.session_tensors import Hold
+from slipway_server.steps import Run, Steps, finish, free
 from slipway_server.version_folder import check_whole
 
+T = TypeVar("T")
 _CLASS_BYTES = 128  # of a class or a value in an answer: its message, its text
-
-
-def free(_size: int) -> None:
-    """What a request of the server's own claims: nothing."""
 
 
 @dataclass(frozen=True)
 class Signature:
-    """A signature and its tensors in the graph, each None if the graph does not have it."""
+    """A signature and its tensors in the graph, each None if the graph does not have it.
+
+    feeds, fetches: all of them, for the runtime; None when the graph lacks one.
+    """
 
     name: str
     definition: Any  # SignatureDef
     inputs: Mapping[str, rt.Output | None]
     outputs: Mapping[str, rt.Output | None]
+    feeds: rt.Outputs | None
+    fetches: rt.Outputs | None
     model_spec: bytes  # PredictResponse.model_spec, serialized with its tag
 
 
@@ -63,7 +66,7 @@ class Servable:
         self.version = version
         self.path = path
         self.warmed = 0  # requests answered before serving
-        self._metrics = metrics
+        self.metrics = metrics
         self._runtime = runtime
         self._session, meta_graph = rt.load_saved_model(runtime, path)
         try:
@@ -87,10 +90,33 @@ class Servable:
             out.signature_def[key].CopyFrom(signature.definition)
         return out
 
+    def complete(self, steps: Steps[T]) -> T:
+        """Do all the steps, with a run of their own."""
+        return finish(steps, self.run(next(steps)))
+
+    def run(self, run: Run) -> list[rt.Tensor]:
+        """Raises StatusError with the session's own code and text."""
+        started = time.perf_counter()
+        results = self._session.run(run.feeds, run.tensors, run.fetches)
+        self.metrics.runtime_latency.observe((time.perf_counter() - started) * 1e6, self.name, run.api, "TF1")
+        return results
+
     def predict(self, request: Any, hold: Hold = free) -> bytes:
         """Answer a PredictRequest with a serialized PredictResponse."""
+        return self.complete(self.predicting(request, hold))
+
+    def classify(self, spec: Any, examples: Examples, hold: Hold = free) -> Any:
+        """Answer a classify request with a ClassificationResponse."""
+        return self.complete(self.classifying(spec, examples, hold))
+
+    def regress(self, spec: Any, examples: Examples, hold: Hold = free) -> Any:
+        """Answer a regress request with a RegressionResponse."""
+        return self.complete(self.regressing(spec, examples, hold))
+
+    def predicting(self, request: Any, hold: Hold) -> Steps[bytes]:
+        """The steps of `predict`."""
         signature = self.predict_signature(request.model_spec.signature_name)
-        results = self.compute(signature, request.inputs, request.output_filter, hold)
+        results = yield from self.computing(signature, request.inputs, request.output_filter, hold)
         out = [signature.model_spec]
         for alias, tensor in results.items():
             parts = session_tensors.encode(tensor, hold)
@@ -108,13 +134,13 @@ class Servable:
             raise StatusError(Code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
         return signature
 
-    def compute(
+    def computing(
         self,
         signature: Signature,
         inputs: Mapping[str, Any],
-        output_filter: Iterable[str] = (),
-        hold: Hold = free,
-    ) -> dict[str, rt.Tensor]:
+        output_filter: Sequence[str],
+        hold: Hold,
+    ) -> Steps[dict[str, rt.Tensor]]:
         """Run a signature on TensorProtos by input name; the wanted outputs by name.
 
         hold: claims the memory that inputs take beyond the request's own; the caller claims the outputs'.
@@ -123,7 +149,7 @@ class Servable:
         """
         definition = signature.definition
         _check_names(definition, inputs)
-        feeds = []
+        tensors = []
         for alias, target in signature.inputs.items():
             if alias in inputs:
                 proto = inputs[alias]
@@ -139,24 +165,31 @@ class Servable:
             if target is None:
                 name = definition.inputs[alias].name
                 raise not_found(f"FeedInputs: unable to find feed output {name}")
-            feeds.append((target, tensor))
-        unknown = [alias for alias in inputs if alias not in signature.inputs]
-        if unknown:
+            tensors.append(tensor)
+        if any(alias not in signature.inputs for alias in inputs):
             used = _join(alias for alias in signature.inputs if alias in inputs)
             raise invalid(
                 f"Inputs contains invalid name. Used request inputs: {used}, request input: {_join(inputs)}"
             )
-        wanted = _wanted(definition, output_filter)
-        fetches = []
+        wanted = _wanted(definition, output_filter) if output_filter else list(signature.outputs)
+        fetches = self._fetches(signature, wanted)
+        assert signature.feeds is not None  # every target was there
+        run = Run("Predict", signature.name, signature.feeds, tensors, wanted, fetches, hold)
+        return dict(zip(wanted, (yield run), strict=True))
+
+    def _fetches(self, signature: Signature, wanted: list[str]) -> rt.Outputs:
+        if signature.fetches is not None and wanted == list(signature.outputs):
+            return signature.fetches
+        found = []
         for alias in wanted:
             output = signature.outputs[alias]
             if output is None:
-                raise not_found(f"FetchOutputs node {definition.outputs[alias].name}: not found")
-            fetches.append(output)
-        return dict(zip(wanted, self._run("Predict", feeds, fetches), strict=True))
+                raise not_found(f"FetchOutputs node {signature.definition.outputs[alias].name}: not found")
+            found.append(output)
+        return rt.outputs(found)
 
-    def classify(self, spec: Any, examples: Examples, hold: Hold = free) -> Any:
-        """Answer a classify request with a ClassificationResponse."""
+    def classifying(self, spec: Any, examples: Examples, hold: Hold) -> Steps[Any]:
+        """The steps of `classify`."""
         signature = self._example_signature(spec.signature_name)
         definition = signature.definition
         if len(definition.inputs) != 1:
@@ -171,7 +204,8 @@ class Servable:
                 'Expected classification signature outputs to contain at least one of "classes" or "scores". '
                 f"Signature was: {definition}"
             )
-        results, count = self._run_examples("Classify", signature, examples, wanted)
+        results = yield from self._about_examples("Classify", signature, examples, wanted, hold)
+        count = examples.count
         for alias, dtype in (("classes", DataType.DT_STRING), ("scores", DataType.DT_FLOAT)):
             if alias in results:
                 _check_rows(alias, results[alias], dtype, count)
@@ -196,8 +230,8 @@ class Servable:
                 )
         return response
 
-    def regress(self, spec: Any, examples: Examples, hold: Hold = free) -> Any:
-        """Answer a regress request with a RegressionResponse."""
+    def regressing(self, spec: Any, examples: Examples, hold: Hold) -> Steps[Any]:
+        """The steps of `regress`."""
         signature = self._example_signature(spec.signature_name)
         definition = signature.definition
         if len(definition.inputs) != 1:
@@ -208,7 +242,8 @@ class Servable:
             raise invalid(f"No regression inputs found in SignatureDef: {definition}")
         if "outputs" not in definition.outputs:
             raise invalid(f"No regression outputs found in SignatureDef: {definition}")
-        results, count = self._run_examples("Regress", signature, examples, ["outputs"])
+        results = yield from self._about_examples("Regress", signature, examples, ["outputs"], hold)
+        count = examples.count
         tensor = results["outputs"]
         shape = tensor.shape
         if not (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)):
@@ -230,11 +265,17 @@ class Servable:
 
     def _signature(self, name: str, definition: Any) -> Signature:
         spec: bytes = self._model_spec(name).SerializeToString()
+        inputs, outputs = (
+            {alias: self._session.output(info.name) for alias, info in sorted(infos.items())}
+            for infos in (definition.inputs, definition.outputs)
+        )
         return Signature(
             name,
             definition,
-            {alias: self._session.output(info.name) for alias, info in sorted(definition.inputs.items())},
-            {alias: self._session.output(info.name) for alias, info in sorted(definition.outputs.items())},
+            inputs,
+            outputs,
+            _all_of(inputs),
+            _all_of(outputs),
             session_tensors.field(0x12, spec),
         )
 
@@ -250,28 +291,24 @@ class Servable:
             raise invalid(f"No signature was found with the name: {name}")
         return signature
 
-    def _run_examples(
-        self, api: str, signature: Signature, examples: Examples, wanted: list[str]
-    ) -> tuple[dict[str, rt.Tensor], int]:
+    def _about_examples(
+        self, api: str, signature: Signature, examples: Examples, wanted: list[str], hold: Hold
+    ) -> Steps[dict[str, rt.Tensor]]:
         if not examples.count:
             raise invalid("Input is empty.")
-        self._metrics.examples.add(self.name, amount=examples.count)
-        self._metrics.example_counts.observe(examples.count, self.name)
-        target = signature.inputs["inputs"]
-        fetches = [signature.outputs[alias] for alias in wanted]
-        if target is None or None in fetches:
+        self.metrics.examples.add(self.name, amount=examples.count)
+        self.metrics.example_counts.observe(examples.count, self.name)
+        if signature.feeds is None or any(signature.outputs[alias] is None for alias in wanted):
             raise not_found(f"a tensor of signature {signature.name} is not in the graph")
-        feeds = [(target, rt.tensor_from_proto(self._runtime, examples.proto))]
-        found = self._run(api, feeds, [fetch for fetch in fetches if fetch is not None])
-        return dict(zip(wanted, found, strict=True)), examples.count
+        tensors = [rt.tensor_from_proto(self._runtime, examples.proto)]
+        fetches = self._fetches(signature, wanted)
+        run = Run(api, signature.name, signature.feeds, tensors, wanted, fetches, hold)
+        return dict(zip(wanted, (yield run), strict=True))
 
-    def _run(
-        self, api: str, feeds: list[tuple[rt.Output, rt.Tensor]], fetches: list[rt.Output]
-    ) -> list[rt.Tensor]:
-        started = time.perf_counter()
-        results = self._session.run(feeds, fetches)
-        self._metrics.runtime_latency.observe((time.perf_counter() - started) * 1e6, self.name, api, "TF1")
-        return results
+
+def _all_of(tensors: Mapping[str, rt.Output | None]) -> rt.Outputs | None:
+    found = [tensor for tensor in tensors.values() if tensor is not None]
+    return rt.outputs(found) if len(found) == len(tensors) else None
 
 
 def _check_names(definition: Any, inputs: Mapping[str, Any]) -> None:
@@ -298,7 +335,7 @@ def _wanted(definition: Any, output_filter: Iterable[str]) -> list[str]:
         if alias in wanted:
             raise invalid(f"duplicate output tensor alias: {alias}")
         wanted.append(alias)
-    return wanted or sorted(definition.outputs)
+    return wanted
 
 
 def _check_rows(alias: str, tensor: rt.Tensor, dtype: int, count: int) -> None:

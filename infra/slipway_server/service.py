@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -18,13 +16,12 @@ from slipway_server.config import models_of
 from slipway_server.metrics import Metrics
 from slipway_server.models import Models
 from slipway_server.servable import Servable
+from slipway_server.steps import Steps
+from slipway_server.workers import Workers
 
 T = TypeVar("T")
 Api = Literal["Predict", "Classify", "Regress"]
 
-# A run shorter than this is done in the event loop itself: handing it to a thread and back costs
-# about 0.1 ms, a seventh of what a small model's whole request takes.
-QUICK_SECONDS = 0.002
 _SIGNATURE_DEF = "signature_def"
 
 
@@ -36,17 +33,13 @@ class Service:
         self.models = models
         self._reloadable = tuple(reloadable)
         self.metrics = metrics
-        self._threads = ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1), thread_name_prefix="run")
-        # (servable, signature, API, power of two of the request's size) -> seconds, a moving average
-        self._seconds: dict[tuple[Servable, str, str, int], float] = {}
+        self._workers = Workers()
 
-    async def infer(
-        self,
-        api: Api,
-        spec: Any,
-        size: int,
-        work: Callable[[Servable], T],
-    ) -> T:
+    async def answer(self, api: Api, spec: Any, size: int, steps: Callable[[Servable], Steps[T]]) -> T:
+        """`infer` by the steps of the work, whose run may be done together with other requests'."""
+        return await self.infer(api, spec, size, lambda servable: servable.complete(steps(servable)))
+
+    async def infer(self, api: Api, spec: Any, size: int, work: Callable[[Servable], T]) -> T:
         """Do `work` on the servable `spec` names. size: bytes of the request, to judge what it costs.
 
         When the caller leaves, work that has not begun is dropped. A run under way is finished and keeps the
@@ -54,26 +47,15 @@ class Service:
 
         Raises StatusError; anything else that `work` raises is a fault of the server.
         """
-        with ExitStack() as use:
-            servable = use.enter_context(self.models.use(spec))
-            key = (servable, spec.signature_name, api, size.bit_length())
-            known = self._seconds.get(key)
-            started = time.perf_counter()
-            if known is not None and known < QUICK_SECONDS:
-                result = work(servable)
-            else:
-                run = self._threads.submit(work, servable)
-                loop, release = asyncio.get_running_loop(), use.pop_all().close
-                run.add_done_callback(lambda _: loop.call_soon_threadsafe(release))
-                result = await asyncio.wrap_future(run)
-            seconds = time.perf_counter() - started
-            if known is None and len(self._seconds) > 4096:
-                self._seconds.clear()  # names of signatures come from clients; keep what they cost bounded
-            if known is not None:
-                # Believe a slow run at once, and fast ones soon: the first pays for TensorFlow's set-up.
-                seconds = known + (seconds - known) * (0.2 if seconds > known else 0.5)
-            self._seconds[key] = seconds
-            return result
+        version = self.models.find(spec)
+        servable = version.servable
+        assert servable is not None
+        kind = (servable, spec.signature_name, api, size.bit_length())
+        if self._workers.quick(kind):  # nothing else can happen meanwhile
+            return self._workers.here(kind, lambda: work(servable))
+        self.models.take(version)
+        give_back = partial(self.models.give_back, version)
+        return await self._workers.there(kind, lambda: work(servable), give_back)
 
     async def counted(
         self, api: str, entrypoint: Literal["GRPC", "REST"], model: str, answer: Awaitable[T]
@@ -152,7 +134,7 @@ class Service:
 
     def close(self) -> None:
         """Give the threads back; runs under way are waited for."""
-        self._threads.shutdown()
+        self._workers.close()
 
     def _counter(self, name: str) -> int:
         counter = self.metrics.named(name)
@@ -160,7 +142,7 @@ class Service:
 
     def _count(self, model: str, code: Code) -> None:
         # Any name may be asked for; a counter per made-up name would grow without bound.
-        if model in self.models.names():
+        if self.models.has(model):
             self.metrics.requests.add(model, code.name)
 
 

@@ -1,0 +1,41 @@
+"""The work on a request in steps, so that its run can be done at once or together with others'."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import NamedTuple, TypeVar
+
+from slipway_server import runtime as rt
+from slipway_server.session_tensors import Hold
+
+T = TypeVar("T")
+
+
+class Run(NamedTuple):
+    """What a request asks of the session: `tensors` to feed, `wanted` names of the outputs to fetch."""
+
+    api: str
+    signature: str
+    feeds: rt.Outputs
+    tensors: Sequence[rt.Tensor]
+    wanted: Sequence[str]
+    fetches: rt.Outputs
+    hold: Hold
+
+
+# Up to the run that a request asks for, and with its results to the answer.
+Steps = Generator[Run, Sequence[rt.Tensor], T]
+
+
+def free(_size: int) -> None:
+    """What a request of the server's own claims: nothing."""
+
+
+def finish(steps: Steps[T], results: Sequence[rt.Tensor]) -> T:
+    """The answer of steps that have told their run, from its results."""
+    try:
+        steps.send(results)
+    except StopIteration as end:
+        answer: T = end.value
+        return answer
+    raise AssertionError("a request has one run")
