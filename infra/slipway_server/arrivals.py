@@ -41,7 +41,7 @@ class Arrivals:
     async def message(self, context: Any, probe: bool = False) -> bytes:
         """The request's message. Raises what gRPC raises in a call that has ended or was refused."""
         loop = asyncio.get_running_loop()
-        if not probe:
+        if (self._large or self._under_way) and not probe:
             await self._room(loop)
         among = self._probes if probe else self._under_way
         among[context] = loop.time()
@@ -69,10 +69,11 @@ class Arrivals:
         No longer, for most messages are small and can always come. Looked at only when some may
         be large: it takes longer than a small request.
         """
-        deadline = loop.time() + ROOM_SECONDS
+        deadline = None
         while self._large or (
             self._under_way and loop.time() - next(iter(self._under_way.values())) > LOOK_SECONDS
         ):
+            deadline = deadline or loop.time() + ROOM_SECONDS
             if self._budget.used <= self._budget.total // 2 or loop.time() > deadline:
                 return
             await asyncio.to_thread(give_back)

@@ -178,6 +178,22 @@ class Flags:
     )
     grpc_reflection: bool = own(True, "tell clients such as grpcurl what the API is")
     access_log: bool = own(False, "a line of the log for each request: who asked what, code, time and bytes")
+    processes: int = own(
+        1,
+        "processes that serve on the same ports, each with all models and its part of the memory",
+        lowest=1,
+        highest=64,
+    )
+    batching_same_bits: bool = own(
+        True,
+        "a request is batched only where trials gave the same bits as alone; false: batched always, and its "
+        "numbers may be rounded otherwise",
+    )
+    enable_tracing: bool = own(
+        False,
+        "spans by OpenTelemetry, sent where its variables say; on too when `OTEL_TRACES_EXPORTER` or "
+        "`OTEL_EXPORTER_OTLP_ENDPOINT` is given",
+    )
 
     def channel_arguments(self) -> tuple[tuple[str, int | str], ...]:
         """The pairs of --grpc_channel_arguments; gRPC has numbers and texts.

@@ -25,6 +25,7 @@ from slipway_server.memory import MIB, Budget, Claim, Full
 from slipway_server.reflection import Reflection
 from slipway_server.servable import Servable
 from slipway_server.service import Api, Service
+from slipway_server.steps import Steps
 from slipway_server.tls import Tls
 from slipway_server.tokens import Tokens
 from slipway_server.wire import memory_of
@@ -41,7 +42,8 @@ class GrpcOptions:
     """How gRPC is opened.
 
     socket: a UNIX socket beside the port, if any. arguments: of gRPC's own, by their names. tls, tokens: None
-    for everybody. reflection, access_log: whether they are on.
+    for everybody. reflection, access_log: whether they are on. shared: the port is several
+    processes'.
     """
 
     port: int
@@ -51,6 +53,7 @@ class GrpcOptions:
     tokens: Tokens | None = None
     reflection: bool = False
     access_log: bool = False
+    shared: bool = False
 
 
 class GrpcServer:
@@ -78,7 +81,8 @@ class GrpcServer:
             options=(
                 ("grpc.max_receive_message_length", largest_message),
                 ("grpc.max_send_message_length", -1),  # an answer is as large as the model makes it
-                ("grpc.so_reuseport", 0),  # a second server on this port must fail, not share it
+                # A second server on this port must fail, not share it, if it is not one of several processes.
+                ("grpc.so_reuseport", int(options.shared)),
                 *options.arguments,
             ),
         )
@@ -123,13 +127,17 @@ class GrpcServer:
     def _add(self, service: str, **methods: _Answer) -> None:
         handlers = {
             # On the wire one request is a stream of one, and only a stream lets its handler say when to read.
-            name: grpc.stream_unary_rpc_method_handler(guarded(self._entered(name, self._admitted(answer))))
+            name: grpc.stream_unary_rpc_method_handler(
+                guarded(self._entered(service, name, self._admitted(answer)))
+            )
             for name, answer in methods.items()
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
 
-    def _entered(self, method: str, handler: _Handler) -> _Handler:
-        """With what is on of tokens and access log; without them the handler itself."""
+    def _entered(self, service: str, method: str, handler: _Handler) -> _Handler:
+        """With what is on of tokens, traces and access log; without them the handler itself."""
+        if self._service.tracing is not None:
+            handler = self._service.tracing.traced(service, method, handler)
         if self._options.tokens is not None:
             handler = with_token(self._options.tokens, handler)
         return _told(method, handler) if self._options.access_log else handler
@@ -159,7 +167,8 @@ class GrpcServer:
         except Full:
             loop = asyncio.get_running_loop()
             size = await loop.run_in_executor(self._reading, memory_of, raw, kind)
-        await self._budget.wait(claim, size)
+        if not claim.grown(size):
+            await self._budget.wait(claim, size)
         if len(raw) <= MIB:
             return parse(kind, raw)
         async with self._parsing:  # one in a turn of the event loop, so that a probe comes between two
@@ -170,7 +179,7 @@ class GrpcServer:
         request = _with_spec(await self._claimed(messages.PredictRequest, raw, claim))
         spec, size = request.model_spec, len(raw)
         del raw  # parsed: its bytes are needed no more
-        answer = self._service.infer(
+        answer = self._service.answer(
             "Predict", spec, size, lambda servable: servable.predict(request, claim.grow)
         )
         return await self._service.counted("Predict", "GRPC", spec.name, answer)
@@ -186,11 +195,11 @@ class GrpcServer:
     async def _about_examples(self, api: Api, request: Any, size: int, claim: Claim) -> bytes:
         spec = request.model_spec
 
-        def work(servable: Servable) -> bytes:
+        def steps(servable: Servable) -> Steps[bytes]:
             ask = servable.classify if api == "Classify" else servable.regress
-            return serialized(ask(spec, of_input(request.input), claim.grow))
+            return serialized((yield from ask(spec, of_input(request.input), claim.grow)))
 
-        answer = self._service.infer(api, spec, size, work)
+        answer = self._service.answer(api, spec, size, steps)
         return await self._service.counted(api, "GRPC", spec.name, answer)
 
     async def _multi_inference(self, raw: bytes, claim: Claim) -> bytes:

@@ -110,6 +110,7 @@ class Budget:
         self._measure = measure
         self._changing = threading.Lock()
         self._freed = asyncio.Event()
+        self._waiting = 0
 
     def claim(self, size: int = 0) -> Claim:
         """Raises Full."""
@@ -127,9 +128,14 @@ class Budget:
             except Full:
                 if size > self.total or asyncio.get_running_loop().time() >= deadline:
                     raise
-            with contextlib.suppress(TimeoutError):
+            self._waiting += 1
+            try:
                 async with asyncio.timeout_at(deadline):
                     await freed.wait()
+            except TimeoutError:
+                continue  # one more look, then it is refused
+            finally:
+                self._waiting -= 1
 
     @property
     def used(self) -> int:
@@ -147,12 +153,20 @@ class Budget:
                 raise Full(f"the request needs {size} bytes of memory more, which the server has not now")
             self.claimed += size
 
+    def took(self, size: int) -> bool:
+        with self._changing:
+            if self.claimed + size > self.total:
+                return False
+            self.claimed += size
+            return True
+
     def give(self, size: int) -> None:
         """Called in the event loop only: it wakes those who wait."""
         with self._changing:
             self.claimed -= size
-        freed, self._freed = self._freed, asyncio.Event()
-        freed.set()
+        if self._waiting:
+            freed, self._freed = self._freed, asyncio.Event()
+            freed.set()
 
 
 class Claim:
@@ -168,6 +182,13 @@ class Claim:
         """Raises Full; then nothing has changed."""
         self._budget.take(size)
         self.size += size
+
+    def grown(self, size: int) -> bool:
+        """`grow` if there is plenty of room, and whether there was: the short way of most requests."""
+        if size > MIB or not self._budget.took(size):
+            return False
+        self.size += size
+        return True
 
     def release(self) -> None:
         size, self.size = self.size, 0

@@ -58,15 +58,24 @@ class Models:
 
         Raises StatusError NOT_FOUND when it is not available, with TensorFlow Serving's text.
         """
-        version = self._find(spec)
-        version.users += 1
+        version = self.find(spec)
+        assert version.servable is not None
+        let_go = self.keep(version)
         try:
-            assert version.servable is not None
             yield version.servable
         finally:
+            let_go()
+
+    def keep(self, version: Version) -> Callable[[], None]:
+        """Keep a version loaded until what is returned is called, once and in the event loop."""
+        version.users += 1
+
+        def let_go() -> None:
             version.users -= 1
             if version.state is State.UNLOADING and not version.users:
                 self._free(version)
+
+        return let_go
 
     def status(self, spec: Any) -> list[tuple[int, Version]]:
         """The versions of a model, newest first, or the one asked for.
@@ -105,6 +114,10 @@ class Models:
             for number, version in model.versions.items()
             if version.state is State.LOADING
         ]
+
+    def has(self, name: str) -> bool:
+        """Whether a model of this name is configured."""
+        return name in self._models
 
     def names(self) -> list[str]:
         return sorted(self._models)
@@ -317,7 +330,11 @@ class Models:
     async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
-    def _find(self, spec: Any) -> Version:
+    def find(self, spec: Any) -> Version:
+        """The available version a ModelSpec names, with its servable.
+
+        Raises StatusError NOT_FOUND when there is none, with TensorFlow Serving's text.
+        """
         if not spec.name:
             raise invalid("ModelSpec has no name specified.")
         model = self._models.get(spec.name)

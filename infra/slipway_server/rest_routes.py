@@ -23,6 +23,7 @@ from slipway_server.reader import Reader
 from slipway_server.servable import Servable
 from slipway_server.service import Api, Service
 from slipway_server.session_tensors import Hold
+from slipway_server.steps import Steps
 from slipway_server.tokens import Tokens
 
 SMALL_BODY = 64 * 1024  # is read here, if its values are few; a larger one by the process that reads
@@ -132,7 +133,7 @@ class Routes:
         if method not in _METHODS:
             return _page(501)
         if self._monitoring.enabled and path == self._monitoring.path:
-            return self._metrics(target)
+            return await self._metrics(target)
         if not target.lower().startswith("/v1/"):
             return _page(404)
         reply = (
@@ -144,7 +145,7 @@ class Routes:
 
     async def _api(self, method: str, target: str, request: h11.Request, body: bytes, claim: Claim) -> Reply:
         try:
-            return Reply(200, await self._route(method, target, request, body, claim))
+            return Reply(200, await self._traced(method, target, request, body, claim))
         except Full as error:
             return Reply(503, json_answers.error_body(error.message))
         except StatusError as error:
@@ -153,12 +154,35 @@ class Routes:
             log.event("fault", level="error", error=repr(error), trace=traceback.format_exc())
             return Reply(500, json_answers.error_body("internal error; the server's log has it"))
 
-    def _metrics(self, target: str) -> Reply:
+    async def _traced(
+        self, method: str, target: str, request: h11.Request, body: bytes, claim: Claim
+    ) -> bytes:
+        """`_route`, in a span if there are traces."""
+        tracing = self._service.tracing
+        if tracing is None:
+            return await self._route(method, target, request, body, claim)
+        path = re.split("[?#]", target, maxsplit=1)[0]
+        headers = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers)
+        attributes = {"http.request.method": method, "url.path": path}
+        with tracing.request(f"{method} {path}", headers, **attributes) as span:
+            try:
+                answer = await self._route(method, target, request, body, claim)
+            except StatusError as error:
+                span.set_attribute("http.response.status_code", HTTP_STATUS[error.code])
+                raise
+            span.set_attribute("http.response.status_code", 200)
+            return answer
+
+    async def _metrics(self, target: str) -> Reply:
         """model_servers/http_server.cc:89, ProcessPrometheusRequest."""
         if target != self._monitoring.path:
             text = f"Unexpected path: {target}. Should be {self._monitoring.path}"
             return Reply(400, text.encode(), "text/plain")
-        return Reply(200, self._service.metrics.text().encode(), "text/plain")
+        try:
+            text = await self._service.metrics_text()
+        except StatusError as error:
+            return Reply(HTTP_STATUS[error.code], error.message.encode(), "text/plain")
+        return Reply(200, text.encode(), "text/plain")
 
     async def _route(
         self, method: str, target: str, request: h11.Request, body: bytes, claim: Claim
@@ -207,10 +231,10 @@ class Routes:
             else:
                 given = of_input(json_requests.example_input(document))
 
-        def work(servable: Servable) -> bytes:
-            return _WORK[api](servable, spec, given, claim.grow)
+        def steps(servable: Servable) -> Steps[bytes]:
+            return _STEPS[api](servable, spec, given, claim.grow)
 
-        return await self._service.infer(api, spec, len(body), work)
+        return await self._service.answer(api, spec, len(body), steps)
 
     def _signatures(self, spec: Any) -> bytes:
         """The serialized SignatureDefMap of the model asked for; empty if there is none."""
@@ -238,26 +262,27 @@ class Routes:
         )
 
 
-def _predict(servable: Servable, spec: Any, given: Any, hold: Hold) -> bytes:
+def _predict(servable: Servable, spec: Any, given: Any, hold: Hold) -> Steps[bytes]:
     name = spec.signature_name or DEFAULT_SIGNATURE
     try:
         signature = servable.predict_signature(name)
     except StatusError as error:
         raise invalid(f'Serving signature name: "{name}" not found in signature def') from error
     inputs, form = given.inputs(signature.definition.inputs)
-    return json_answers.predictions(servable.compute(signature, inputs, hold=hold), form, hold)
+    results = yield from servable.compute(signature, inputs, (), hold)
+    return json_answers.predictions(results, form, hold)
 
 
-def _classify(servable: Servable, spec: Any, given: Any, hold: Hold) -> bytes:
-    return json_answers.classifications(servable.classify(spec, given, hold).result)
+def _classify(servable: Servable, spec: Any, given: Any, hold: Hold) -> Steps[bytes]:
+    return json_answers.classifications((yield from servable.classify(spec, given, hold)).result)
 
 
-def _regress(servable: Servable, spec: Any, given: Any, hold: Hold) -> bytes:
-    return json_answers.regressions(servable.regress(spec, given, hold).result)
+def _regress(servable: Servable, spec: Any, given: Any, hold: Hold) -> Steps[bytes]:
+    return json_answers.regressions((yield from servable.regress(spec, given, hold)).result)
 
 
 _APIS: Mapping[str, Api] = {"predict": "Predict", "classify": "Classify", "regress": "Regress"}
-_WORK = {"Predict": _predict, "Classify": _classify, "Regress": _regress}
+_STEPS = {"Predict": _predict, "Classify": _classify, "Regress": _regress}
 
 
 def _preflight(request: h11.Request) -> Reply:

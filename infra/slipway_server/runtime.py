@@ -103,6 +103,14 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...], bool]] = {
     "TF_StringGetSize": (c_size_t, (c_void_p,), True),
 }
 
+Outputs = ctypes.Array[Output]  # what TF_SessionRun takes of several
+
+
+def outputs(of: Sequence[Output]) -> Outputs:
+    """Several tensors of a graph as TF_SessionRun takes them."""
+    return (Output * len(of))(*of)
+
+
 # ConfigProto with intra_op_parallelism_threads 1 and inter_op_parallelism_threads -1: a request is
 # computed whole in the thread that runs it. No hand-over between pools inside a request (tens of
 # microseconds each for a small model); requests run beside each other instead.
@@ -139,11 +147,15 @@ class Runtime:
         handle = self.TF_NewStatus()
         try:
             yield handle
-            code = self.TF_GetCode(handle)
-            if code:
-                raise StatusError(_code(code), self.TF_Message(handle).decode("utf-8", "replace"))
+            self.check(handle)
         finally:
             self.TF_DeleteStatus(handle)
+
+    def check(self, status: int) -> None:
+        """Raise StatusError if a call left a failure in its TF_Status."""
+        code = self.TF_GetCode(status)
+        if code:
+            raise StatusError(_code(code), self.TF_Message(status).decode("utf-8", "replace"))
 
 
 def load() -> Runtime:
@@ -192,26 +204,34 @@ class Session:
             return None
         return Output(handle, number)
 
-    def run(self, feeds: Sequence[tuple[Output, Tensor]], fetches: Sequence[Output]) -> list[Tensor]:
-        """Compute `fetches`. Raises StatusError with the session's own code and text."""
+    def run(self, feeds: Outputs, tensors: Sequence[Tensor], fetches: Outputs) -> list[Tensor]:
+        """Compute `fetches` from a tensor for each of `feeds`.
+
+        Raises StatusError with the session's own code and text.
+        """
         runtime = self._runtime
-        count = len(fetches)
-        results = (c_void_p * count)()
-        with runtime.status() as status:
+        given, wanted = len(tensors), len(fetches)
+        results = (c_void_p * wanted)()
+        # As `status` does, without the cost of a generator: this is done for every request.
+        status = runtime.TF_NewStatus()
+        try:
             runtime.TF_SessionRun(
                 self._handle,
                 None,
-                (Output * len(feeds))(*[feed for feed, _ in feeds]),
-                (c_void_p * len(feeds))(*[tensor.handle for _, tensor in feeds]),
-                len(feeds),
-                (Output * count)(*fetches),
+                feeds,
+                (c_void_p * given)(*[tensor.handle for tensor in tensors]),
+                given,
+                fetches,
                 results,
-                count,
+                wanted,
                 None,
                 0,
                 None,
                 status,
             )
+            runtime.check(status)
+        finally:
+            runtime.TF_DeleteStatus(status)
         return [Tensor(runtime, handle or 0) for handle in results]
 
     def close(self) -> None:
@@ -252,6 +272,11 @@ class Tensor:
         """Bytes of the elements; of strings, those of their records."""
         return int(self._runtime.TF_TensorByteSize(self.handle))
 
+    @property
+    def data(self) -> int:
+        """Where the elements lie."""
+        return self._runtime.TF_TensorData(self.handle) or 0
+
     def content(self) -> bytes:
         """The elements as they lie in memory; not for strings."""
         size = self._runtime.TF_TensorByteSize(self.handle)
@@ -269,11 +294,17 @@ class Tensor:
 
 def tensor_from_content(runtime: Runtime, dtype: int, shape: Sequence[int], content: bytes) -> Tensor:
     """A tensor of numbers. `content` must hold exactly the elements of `shape`; the caller checks."""
+    tensor = new_tensor(runtime, dtype, shape, len(content))
+    ctypes.memmove(tensor.data, content, len(content))
+    return tensor
+
+
+def new_tensor(runtime: Runtime, dtype: int, shape: Sequence[int], size: int) -> Tensor:
+    """A tensor of numbers, `size` bytes of them, for the caller to fill."""
     rank = len(shape)
-    handle = runtime.TF_AllocateTensor(dtype, (c_int64 * rank)(*shape), rank, len(content))
+    handle = runtime.TF_AllocateTensor(dtype, (c_int64 * rank)(*shape), rank, size)
     if not handle:
-        raise StatusError(Code.RESOURCE_EXHAUSTED, f"no memory for a tensor of {len(content)} bytes")
-    ctypes.memmove(runtime.TF_TensorData(handle), content, len(content))
+        raise StatusError(Code.RESOURCE_EXHAUSTED, f"no memory for a tensor of {size} bytes")
     return Tensor(runtime, handle)
 
 

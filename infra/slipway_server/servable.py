@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from slipway_client import messages
 
@@ -22,21 +22,25 @@ from slipway_server.examples import Examples
 from slipway_server.json_requests import DEFAULT_SIGNATURE
 from slipway_server.metrics import Metrics
 from slipway_server.session_tensors import Hold
+from slipway_server.steps import Run, Steps, Times, Together, finish
 from slipway_server.version_folder import check_whole
 
-
-def free(_size: int) -> None:
-    """What a request of the server's own claims: nothing."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Signature:
-    """A signature and its tensors in the graph, each None if the graph does not have it."""
+    """A signature and its tensors in the graph, each None if the graph does not have it.
+
+    feeds, fetches: all of them, for the runtime; None when the graph lacks one.
+    """
 
     name: str
     definition: Any  # SignatureDef
     inputs: Mapping[str, rt.Output | None]
     outputs: Mapping[str, rt.Output | None]
+    feeds: rt.Outputs | None
+    fetches: rt.Outputs | None
     model_spec: bytes  # PredictResponse.model_spec, serialized with its tag
 
 
@@ -61,8 +65,9 @@ class Servable:
         self.version = version
         self.path = path
         self.warmed = 0  # requests answered before serving
-        self._metrics = metrics
-        self._runtime = runtime
+        self.together: Together | None = None
+        self.metrics = metrics
+        self.runtime = runtime
         self._session, meta_graph = rt.load_saved_model(runtime, path, tags)
         try:
             graph = messages.MetaGraphDef.FromString(meta_graph)
@@ -85,10 +90,35 @@ class Servable:
             out.signature_def[key].CopyFrom(signature.definition)
         return out
 
-    def predict(self, request: Any, hold: Hold = free) -> bytes:
-        """Answer a PredictRequest with a serialized PredictResponse."""
+    def complete(self, steps: Steps[T], times: Times | None = None) -> T:
+        """Do all the steps, with a run of their own. times: gets that of the run."""
+        run = next(steps)
+        if times is None:
+            return finish(steps, self.run(run))
+        begun = time.perf_counter()
+        try:
+            results = self.run(run)
+        finally:
+            times.append(("run", begun, time.perf_counter()))
+        return finish(steps, results)
+
+    def run(self, run: Run) -> list[rt.Tensor]:
+        """Raises StatusError with the session's own code and text."""
+        started = time.perf_counter()
+        results = self.session_run(run)
+        if run.api:
+            seconds = time.perf_counter() - started
+            self.metrics.runtime_latency.observe(seconds * 1e6, self.name, run.api, "TF1")
+        return results
+
+    def session_run(self, run: Run) -> list[rt.Tensor]:
+        """`run`, and nothing is counted."""
+        return self._session.run(run.feeds, run.tensors, run.fetches)
+
+    def predict(self, request: Any, hold: Hold) -> Steps[bytes]:
+        """The steps from a PredictRequest to a serialized PredictResponse."""
         signature = self.predict_signature(request.model_spec.signature_name)
-        results = self.compute(signature, request.inputs, request.output_filter, hold)
+        results = yield from self.compute(signature, request.inputs, request.output_filter, hold)
         out = [signature.model_spec]
         for alias, tensor in results.items():
             parts = session_tensors.encode(tensor, hold)
@@ -110,9 +140,9 @@ class Servable:
         self,
         signature: Signature,
         inputs: Mapping[str, Any],
-        output_filter: Iterable[str] = (),
-        hold: Hold = free,
-    ) -> dict[str, rt.Tensor]:
+        output_filter: Sequence[str],
+        hold: Hold,
+    ) -> Steps[dict[str, rt.Tensor]]:
         """Run a signature on TensorProtos by input name; the wanted outputs by name.
 
         hold: claims the memory that inputs take beyond the request's own; the caller claims the outputs'.
@@ -121,7 +151,7 @@ class Servable:
         """
         definition = signature.definition
         _check_names(definition, inputs)
-        feeds = []
+        tensors = []
         for alias, target in signature.inputs.items():
             if alias in inputs:
                 proto = inputs[alias]
@@ -133,46 +163,53 @@ class Servable:
                     "in request and no default value provided. Inputs expected to be in the request "
                     f"{{{_join(inputs)}}}, or default input alias set: {_join(definition.defaults)}"
                 )
-            tensor = session_tensors.decode(self._runtime, alias, proto, hold)
+            tensor = session_tensors.decode(self.runtime, alias, proto, hold)
             if target is None:
                 name = definition.inputs[alias].name
                 raise not_found(f"FeedInputs: unable to find feed output {name}")
-            feeds.append((target, tensor))
-        unknown = [alias for alias in inputs if alias not in signature.inputs]
-        if unknown:
+            tensors.append(tensor)
+        if any(alias not in signature.inputs for alias in inputs):
             used = _join(alias for alias in signature.inputs if alias in inputs)
             raise invalid(
                 f"Inputs contains invalid name. Used request inputs: {used}, request input: {_join(inputs)}"
             )
-        wanted = _wanted(definition, output_filter)
-        fetches = []
+        wanted = _wanted(definition, output_filter) if output_filter else list(signature.outputs)
+        fetches = self._fetches(signature, wanted)
+        assert signature.feeds is not None  # every target was there
+        run = Run("Predict", signature.name, signature.feeds, tensors, wanted, fetches, hold)
+        return dict(zip(wanted, (yield run), strict=True))
+
+    def _fetches(self, signature: Signature, wanted: list[str]) -> rt.Outputs:
+        if signature.fetches is not None and wanted == list(signature.outputs):
+            return signature.fetches
+        found = []
         for alias in wanted:
             output = signature.outputs[alias]
             if output is None:
-                raise not_found(f"FetchOutputs node {definition.outputs[alias].name}: not found")
-            fetches.append(output)
-        return dict(zip(wanted, self._run("Predict", feeds, fetches), strict=True))
+                raise not_found(f"FetchOutputs node {signature.definition.outputs[alias].name}: not found")
+            found.append(output)
+        return rt.outputs(found)
 
-    def classify(self, spec: Any, examples: Examples, hold: Hold = free) -> Any:
-        """Answer a classify request with a ClassificationResponse."""
+    def classify(self, spec: Any, examples: Examples, hold: Hold) -> Steps[Any]:
+        """The steps to a ClassificationResponse."""
         signature = self._example_signature(spec.signature_name)
         wanted = example_results.classify_outputs(signature.definition)
-        results, count = self._run_examples("Classify", signature, examples, wanted)
+        results = yield from self._about_examples("Classify", signature, examples, wanted, hold)
         response = messages.ClassificationResponse(model_spec=self._model_spec(spec.signature_name))
-        example_results.classify(response.result, results, count, hold)
+        example_results.classify(response.result, results, examples.count, hold)
         return response
 
-    def regress(self, spec: Any, examples: Examples, hold: Hold = free) -> Any:
-        """Answer a regress request with a RegressionResponse."""
+    def regress(self, spec: Any, examples: Examples, hold: Hold) -> Steps[Any]:
+        """The steps to a RegressionResponse."""
         signature = self._example_signature(spec.signature_name)
         wanted = example_results.regress_outputs(signature.definition)
-        results, count = self._run_examples("Regress", signature, examples, wanted)
+        results = yield from self._about_examples("Regress", signature, examples, wanted, hold)
         response = messages.RegressionResponse(model_spec=self._model_spec(spec.signature_name))
-        example_results.regress(response.result, results, count, hold)
+        example_results.regress(response.result, results, examples.count, hold)
         return response
 
-    def multi_inference(self, tasks: Sequence[Any], examples: Examples, hold: Hold = free) -> Any:
-        """Answer all tasks of a MultiInferenceRequest by one run, with a MultiInferenceResponse.
+    def multi_inference(self, tasks: Sequence[Any], examples: Examples, hold: Hold) -> Steps[Any]:
+        """The steps to the MultiInferenceResponse of all tasks, by one run.
 
         servables/tensorflow/multi_inference.cc, TensorFlowMultiInferenceRunner::Infer
         """
@@ -202,24 +239,38 @@ class Servable:
             targets[signature.definition.inputs["inputs"].name] = signature.inputs["inputs"]
             for alias in wanted:
                 fetches[signature.definition.outputs[alias].name] = signature.outputs[alias]
-        found = dict(zip(fetches, self._run_proto(None, targets, fetches, examples), strict=True))
+        for name, output in {**targets, **fetches}.items():
+            if output is None:
+                raise not_found(f"the tensor of {name} is not in the graph")
+        tensors = [rt.tensor_from_proto(self.runtime, examples.proto)] * len(targets)
+        feeds, outputs = _all_of(targets), _all_of(fetches)
+        assert feeds is not None
+        assert outputs is not None
+        run = Run("", ",".join(asked), feeds, tensors, list(fetches), outputs, hold)
+        tensors_of = dict(zip(fetches, (yield run), strict=True))
         response = messages.MultiInferenceResponse()
         for name, (kind, wanted) in asked.items():
             named = self._signatures[name].definition.outputs
             line = response.results.add(model_spec=self._model_spec(name))
             result = getattr(line, kind.field)
             result.SetInParent()  # said even when it holds nothing
-            tensors = {alias: found[named[alias].name] for alias in wanted}
-            kind.fill(result, tensors, examples.count, hold)
+            results = {alias: tensors_of[named[alias].name] for alias in wanted}
+            kind.fill(result, results, examples.count, hold)
         return response
 
     def _signature(self, name: str, definition: Any) -> Signature:
         spec: bytes = self._model_spec(name).SerializeToString()
+        inputs, outputs = (
+            {alias: self._session.output(info.name) for alias, info in sorted(infos.items())}
+            for infos in (definition.inputs, definition.outputs)
+        )
         return Signature(
             name,
             definition,
-            {alias: self._session.output(info.name) for alias, info in sorted(definition.inputs.items())},
-            {alias: self._session.output(info.name) for alias, info in sorted(definition.outputs.items())},
+            inputs,
+            outputs,
+            _all_of(inputs),
+            _all_of(outputs),
             session_tensors.field(0x12, spec),
         )
 
@@ -235,44 +286,27 @@ class Servable:
             raise invalid(f"No signature was found with the name: {name}")
         return signature
 
-    def _run_examples(
-        self, api: str, signature: Signature, examples: Examples, wanted: list[str]
-    ) -> tuple[dict[str, rt.Tensor], int]:
+    def _about_examples(
+        self, api: str, signature: Signature, examples: Examples, wanted: list[str], hold: Hold
+    ) -> Steps[dict[str, rt.Tensor]]:
         self._count_examples(examples)
-        targets = {"inputs": signature.inputs["inputs"]}
-        fetches = {alias: signature.outputs[alias] for alias in wanted}
-        found = self._run_proto(api, targets, fetches, examples)
-        return dict(zip(wanted, found, strict=True)), examples.count
+        if signature.feeds is None or any(signature.outputs[alias] is None for alias in wanted):
+            raise not_found(f"a tensor of signature {signature.name} is not in the graph")
+        tensors = [rt.tensor_from_proto(self.runtime, examples.proto)]
+        fetches = self._fetches(signature, wanted)
+        run = Run(api, signature.name, signature.feeds, tensors, wanted, fetches, hold)
+        return dict(zip(wanted, (yield run), strict=True))
 
     def _count_examples(self, examples: Examples) -> None:
         if not examples.count:
             raise invalid("Input is empty.")
-        self._metrics.examples.add(self.name, amount=examples.count)
-        self._metrics.example_counts.observe(examples.count, self.name)
+        self.metrics.examples.add(self.name, amount=examples.count)
+        self.metrics.example_counts.observe(examples.count, self.name)
 
-    def _run_proto(
-        self,
-        api: str | None,
-        targets: Mapping[str, rt.Output | None],
-        fetches: Mapping[str, rt.Output | None],
-        examples: Examples,
-    ) -> list[rt.Tensor]:
-        """Feed the examples to each target. api: under which the run is counted; upstream counts not all."""
-        for name, output in {**targets, **fetches}.items():
-            if output is None:
-                raise not_found(f"the tensor of {name} is not in the graph")
-        tensor = rt.tensor_from_proto(self._runtime, examples.proto)
-        feeds = [(target, tensor) for target in targets.values() if target is not None]
-        wanted = [fetch for fetch in fetches.values() if fetch is not None]
-        return self._session.run(feeds, wanted) if api is None else self._run(api, feeds, wanted)
 
-    def _run(
-        self, api: str, feeds: list[tuple[rt.Output, rt.Tensor]], fetches: list[rt.Output]
-    ) -> list[rt.Tensor]:
-        started = time.perf_counter()
-        results = self._session.run(feeds, fetches)
-        self._metrics.runtime_latency.observe((time.perf_counter() - started) * 1e6, self.name, api, "TF1")
-        return results
+def _all_of(tensors: Mapping[str, rt.Output | None]) -> rt.Outputs | None:
+    found = [tensor for tensor in tensors.values() if tensor is not None]
+    return rt.outputs(found) if len(found) == len(tensors) else None
 
 
 def _check_names(definition: Any, inputs: Mapping[str, Any]) -> None:
@@ -299,7 +333,7 @@ def _wanted(definition: Any, output_filter: Iterable[str]) -> list[str]:
         if alias in wanted:
             raise invalid(f"duplicate output tensor alias: {alias}")
         wanted.append(alias)
-    return wanted or sorted(definition.outputs)
+    return wanted
 
 
 def _join(names: Iterable[str]) -> str:

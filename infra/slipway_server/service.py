@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -19,37 +17,74 @@ from slipway_server.config import models_of
 from slipway_server.examples import of_input
 from slipway_server.metrics import Metrics
 from slipway_server.models import Models
+from slipway_server.processes import Siblings
 from slipway_server.servable import Servable
 from slipway_server.session_tensors import Hold
+from slipway_server.steps import Steps, Times, finish
+from slipway_server.tracing import Tracing
+from slipway_server.workers import Workers
 
 T = TypeVar("T")
 Api = Literal["Predict", "Classify", "Regress", "MultiInference"]
 
-# A run shorter than this is done in the event loop itself: handing it to a thread and back costs
-# about 0.1 ms, a seventh of what a small model's whole request takes.
-QUICK_SECONDS = 0.002
 _SIGNATURE_DEF = "signature_def"
 
 
 class Service:
     """The API's calls on parsed messages. Used from one event loop."""
 
-    def __init__(self, models: Models, metrics: Metrics, reloadable: Sequence[Path] = ()) -> None:
-        """reloadable: the folders whose models a reload request may name; without any, none is obeyed."""
+    def __init__(
+        self,
+        models: Models,
+        metrics: Metrics,
+        reloadable: Sequence[Path] = (),
+        *,
+        workers: Workers | None = None,
+        siblings: Siblings | None = None,
+        tracing: Tracing | None = None,
+    ) -> None:
+        """reloadable: the folders whose models a reload request may name; without any, none is obeyed.
+
+        siblings: the other processes on the same ports, if there are any. tracing: None for no traces.
+        """
+        self.tracing = tracing
+        self._siblings = siblings
         self.models = models
         self._reloadable = tuple(reloadable)
         self.metrics = metrics
-        self._threads = ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1), thread_name_prefix="run")
-        # (servable, signature, API, power of two of the request's size) -> seconds, a moving average
-        self._seconds: dict[tuple[Servable, str, str, int], float] = {}
+        self._workers = workers or Workers()
 
-    async def infer(
-        self,
-        api: Api,
-        spec: Any,
-        size: int,
-        work: Callable[[Servable], T],
-    ) -> T:
+    async def answer(self, api: Api, spec: Any, size: int, steps: Callable[[Servable], Steps[T]]) -> T:
+        """`infer` by the steps of the work, whose run may be done together with other requests'."""
+        version = self.models.find(spec)
+        servable = version.servable
+        assert servable is not None
+        times: Times | None = None
+        if self.tracing is not None:
+            times = []
+            self.tracing.about(servable.name, servable.version, spec.signature_name)
+        try:
+            if servable.together is None:
+                return await self.infer(
+                    api, spec, size, lambda servable: servable.complete(steps(servable), times)
+                )
+            access_log.about(servable.name, servable.version)
+            kind = (servable, spec.signature_name, api, size.bit_length())
+            work = steps(servable)
+            run = await self._anywhere((*kind, "inputs"), partial(next, work))
+            results = await servable.together.run(run, partial(self.models.keep, version), times)
+            return await self._anywhere((*kind, "answer"), partial(finish, work, results))
+        finally:
+            if self.tracing is not None and times:
+                self.tracing.parts(times)
+
+    async def _anywhere(self, kind: Hashable, work: Callable[[], T]) -> T:
+        """Do work that needs no session, and so may end after its caller has left."""
+        if self._workers.quick(kind):
+            return self._workers.here(kind, work)
+        return await self._workers.there(kind, work)
+
+    async def infer(self, api: Api, spec: Any, size: int, work: Callable[[Servable], T]) -> T:
         """Do `work` on the servable `spec` names. size: bytes of the request, to judge what it costs.
 
         When the caller leaves, work that has not begun is dropped. A run under way is finished and keeps the
@@ -57,27 +92,14 @@ class Service:
 
         Raises StatusError; anything else that `work` raises is a fault of the server.
         """
-        with ExitStack() as use:
-            servable = use.enter_context(self.models.use(spec))
-            access_log.about(servable.name, servable.version)
-            key = (servable, spec.signature_name, api, size.bit_length())
-            known = self._seconds.get(key)
-            started = time.perf_counter()
-            if known is not None and known < QUICK_SECONDS:
-                result = work(servable)
-            else:
-                run = self._threads.submit(work, servable)
-                loop, release = asyncio.get_running_loop(), use.pop_all().close
-                run.add_done_callback(lambda _: loop.call_soon_threadsafe(release))
-                result = await asyncio.wrap_future(run)
-            seconds = time.perf_counter() - started
-            if known is None and len(self._seconds) > 4096:
-                self._seconds.clear()  # names of signatures come from clients; keep what they cost bounded
-            if known is not None:
-                # Believe a slow run at once, and fast ones soon: the first pays for TensorFlow's set-up.
-                seconds = known + (seconds - known) * (0.2 if seconds > known else 0.5)
-            self._seconds[key] = seconds
-            return result
+        version = self.models.find(spec)
+        servable = version.servable
+        assert servable is not None
+        access_log.about(servable.name, servable.version)
+        kind = (servable, spec.signature_name, api, size.bit_length())
+        if self._workers.quick(kind):  # nothing else can happen meanwhile
+            return self._workers.here(kind, lambda: work(servable))
+        return await self._workers.there(kind, lambda: work(servable), self.models.keep(version))
 
     async def counted(
         self, api: str, entrypoint: Literal["GRPC", "REST"], model: str, answer: Awaitable[T]
@@ -102,10 +124,16 @@ class Service:
         spec = request.tasks[0].model_spec if request.tasks else messages.ModelSpec()
         access_log.about(spec.name)
 
-        def work(servable: Servable) -> Any:
+        def steps(servable: Servable) -> Steps[Any]:
             return servable.multi_inference(request.tasks, of_input(request.input), hold)
 
-        return await self.infer("MultiInference", spec, size, work)
+        return await self.answer("MultiInference", spec, size, steps)
+
+    async def metrics_text(self) -> str:
+        """The metrics of all processes, added up. Raises StatusError when one does not tell its own."""
+        if self._siblings is None:
+            return self.metrics.text()
+        return self.metrics.sum(await self._siblings.states()).text()
 
     def metadata(self, request: Any) -> Any:
         """Answer a GetModelMetadataRequest (get_model_metadata_impl.cc)."""
@@ -173,7 +201,7 @@ class Service:
 
     def close(self) -> None:
         """Give the threads back; runs under way are waited for."""
-        self._threads.shutdown()
+        self._workers.close()
 
     def _counter(self, name: str) -> int:
         counter = self.metrics.named(name)
@@ -181,7 +209,7 @@ class Service:
 
     def _count(self, model: str, code: Code) -> None:
         # Any name may be asked for; a counter per made-up name would grow without bound.
-        if model in self.models.names():
+        if self.models.has(model):
             self.metrics.requests.add(model, code.name)
 
 
