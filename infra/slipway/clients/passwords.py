@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from slipway.clients import ansible_inventory
 from slipway.core.types import Host
 
 
@@ -16,6 +17,9 @@ class Passwords:
 
 
 def of(host: Host) -> Passwords:
-    """The passwords of a host."""
-    del host
-    return Passwords()
+    """The passwords of a host. Raises UsageError when its inventory cannot be read any more."""
+    if host.passwords is None:
+        return Passwords()
+    found = (each for each in ansible_inventory.machines(host.passwords) if each.name == host.name)
+    machine = next(found, None)
+    return Passwords(machine.password, machine.become_password) if machine else Passwords()

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from slipway.clients import known_hosts, passwords
 from slipway.core import process
-from slipway.core.errors import CommandError, EnvironmentFault, HostError
+from slipway.core.errors import CommandError, EnvironmentFault, HostError, UsageError
 from slipway.core.process import Completed
 from slipway.core.types import Host
 
@@ -399,6 +399,45 @@ def words(host: Host, known_hosts_file: Path) -> list[str]:
     if host.identity is not None:
         out += ["-o", f"IdentityFile={quoted(host.identity)}", "-o", "IdentitiesOnly=yes"]
     return [*out, host.destination]
+
+
+def configuration(given: Sequence[str], where: str) -> dict[str, list[str]]:
+    """What OpenSSH would do with these words, its name for each option in lower case to its values.
+
+    Raises UsageError when it takes the words or its configuration for wrong.
+    """
+    try:
+        said = process.run(["ssh", "-G", *given], timeout=30, where=where).stdout
+    except CommandError as error:
+        raise UsageError(
+            "OpenSSH does not understand how this machine is to be reached",
+            where=where,
+            tail=error.output,
+            action="correct ansible_ssh_args and the like in the inventory, or ~/.ssh/config",
+        ) from error
+    out: dict[str, list[str]] = {}
+    for line in said.splitlines():
+        option, _, value = line.partition(" ")
+        out.setdefault(option, []).append(value)
+    return out
+
+
+def checks_keys(host: Host) -> bool:
+    """Whether the host's key is checked at all: an inventory or OpenSSH's configuration can ask for none."""
+    if host.host_key or host.connection == "local":
+        return True
+    return configuration(words(host, Path("none")), host.name)["stricthostkeychecking"] != ["false"]
+
+
+def known_hosts_files(host: Host) -> list[Path]:
+    """The files in which OpenSSH looks for the host's keys."""
+    found = configuration(words(host, Path("none")), host.name)
+    return [
+        Path(file).expanduser()
+        for option in ("userknownhostsfile", "globalknownhostsfile")
+        for value in found.get(option, [])
+        for file in value.split()
+    ]
 
 
 def openssh(host: Host, known_hosts_file: Path) -> list[str]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import yaml
-from slipway.clients import ansible_play
+from slipway.clients import ansible_play, written_inventory
 from slipway.clients.ansible_play import Failure, Reader
 from slipway.core.events import Event, Note
 from slipway.core.types import Host, Hosts
@@ -25,7 +25,9 @@ HOSTS = Hosts(
 
 
 def read(**groups: dict[str, object]) -> dict[str, object]:
-    text = ansible_play.inventory(HOSTS, Path("/state with blank/known_hosts"), {"kube_version": "1"}, groups)
+    text = written_inventory.inventory(
+        HOSTS, Path("/state with blank/known_hosts"), {"kube_version": "1"}, groups
+    )
     everything: dict[str, object] = yaml.safe_load(text)["all"]
     return everything
 
