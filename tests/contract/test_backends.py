@@ -84,7 +84,9 @@ def test_another_host_key_than_the_pinned_one_is_refused(ready: Ready) -> None:
 def test_another_login_key_is_refused(ready: Ready, tmp_path: Path) -> None:
     _, hosts = ready
     (tmp_path / "key").write_bytes(base.ed25519().private)
-    with pytest.raises(ssh.LoginRefused), ssh.connect(hosts.hosts[0], tmp_path / "key"):
+    (tmp_path / "key").chmod(0o600)
+    other = replace(hosts.hosts[0], identity=tmp_path / "key")
+    with pytest.raises(ssh.LoginRefused), ssh.connect(other):
         pass
 
 

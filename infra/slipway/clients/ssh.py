@@ -26,6 +26,7 @@ from slipway.core.types import Host
 CONNECT_SECONDS = 10.0
 _BLOCK = 1 << 16
 _LOST = 255  # OpenSSH's own exit code, and that of a program which a signal ended
+_OF_NO_CAUSE = ("debug1:", "OpenSSH_", "ended or not ready")  # lines of its log, and of core.process
 _ANY = "host"  # what OpenSSH is called with to share a connection, wherever that leads
 _GO_ON = (
     "check that the host still runs and is reached, then run the same command again: it goes on from there"
@@ -303,7 +304,7 @@ def _askpass(host: Host, folder: Path) -> dict[str, str]:
 
 def _failure(host: Host, said: str) -> HostError:
     """What OpenSSH's words mean."""
-    lines = [line.strip() for line in said.splitlines() if not line.startswith(("debug1:", "OpenSSH_"))]
+    lines = [line.strip() for line in said.splitlines() if not line.startswith(_OF_NO_CAUSE)]
     told = "\n".join(line for line in lines if line and not line.startswith("@"))[-2000:]
     shown = re.findall(r"^debug1: Server host key: (\S+ \S+)", said, re.MULTILINE)
     where = f"{host.address}:{host.port}"
