@@ -68,7 +68,7 @@ def serving(folder: Path, lines: str, certified_by: Path | None = None) -> Itera
         sign(certified_by, folder / "host.pub", "-h", "-n", "127.0.0.1")
         text += f"HostCertificate {folder}/host-cert.pub\n"
     (folder / "sshd_config").write_text(f"{lines}\n{text}")  # it keeps to the first of a kind
-    argv = [program(folder.parent), "-D", "-e", "-f", folder / "sshd_config"]
+    argv: list[str | Path] = [program(folder.parent), "-D", "-e", "-f", folder / "sshd_config"]
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         if "sshd:" not in Path("/etc/passwd").read_text():  # the user its package makes, for its eyes alone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import re
@@ -36,11 +37,16 @@ _OPTIONS = {
     **dict.fromkeys(("become_user", "become_pass", "become_exe"), ("become", "sudo")),
 }
 # Ansible's own settings that slipway has a better default for than Ansible: setting -> variable
+_vault: dict[str, str] = {}  # what Ansible is started with, once somebody has said a vault's password
 DEFAULTS = {
     "DEFAULT_TIMEOUT": "ansible_timeout",
     "ANSIBLE_PIPELINING": "ansible_pipelining",
     "INTERPRETER_PYTHON": "ansible_python_interpreter",
 }
+
+
+class VaultClosed(UsageError):
+    """The inventory holds what a vault's password opens, and Ansible has none, or another."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +102,19 @@ def environment(inventory: Path) -> dict[str, str]:
     """What Ansible is started with to read this inventory as its owner does."""
     found = configuration(inventory)
     if found is None:
-        return {}
+        return dict(_vault)
     require_own_target("Ansible's configuration", found)  # it may name programs that run here
-    return {"ANSIBLE_CONFIG": str(found)}
+    return {"ANSIBLE_CONFIG": str(found), **_vault}
+
+
+def open_vault(password: str) -> None:
+    """Let Ansible read vaults with a password that a person said; it stays in this process's memory."""
+    folder = tempfile.TemporaryDirectory(prefix="slip-", ignore_cleanup_errors=True)
+    atexit.register(folder.cleanup)
+    program = Path(folder.name) / "vault"
+    program.write_text('#!/bin/sh\nprintf "%s\\n" "$SLIP_VAULT"\n')
+    program.chmod(0o700)
+    _vault.update({"ANSIBLE_VAULT_PASSWORD_FILE": str(program), "SLIP_VAULT": password})
 
 
 @cache
@@ -149,7 +165,7 @@ def machines(inventory: Path) -> tuple[Machine, ...]:
 
 def _unreadable(inventory: Path, said: str) -> UsageError:
     if "no vault secrets" in said or "Decryption failed" in said:
-        return UsageError(
+        return VaultClosed(
             f"the inventory {inventory} holds what a vault's password opens",
             tail=said,
             action="name a file with it in ANSIBLE_VAULT_PASSWORD_FILE, or in ansible.cfg",

@@ -13,6 +13,12 @@ _REVOKED = "@revoked"
 _MARKERS = ("", "@cert-authority", _REVOKED)
 
 
+def key_of(file: Path, name: str) -> str:
+    """The first key, "type blob", that a file has for a host; empty if it has none."""
+    found = (matching(line, name) for line in _lines(file))
+    return next((key for marker, key in found if key and not marker), "")
+
+
 def revoked(files: Iterable[Path], name: str) -> dict[str, str]:
     """The keys, "type blob", that a host may not show any more, each with the file and line that say so.
 

@@ -6,7 +6,6 @@ One connection is OpenSSH's master; commands and tunnels share it. Host keys are
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import secrets
 import shlex
@@ -32,8 +31,9 @@ _GO_ON = (
     "check that the host still runs and is reached, then run the same command again: it goes on from there"
 )
 _RECORD_KEY = (
-    "`ssh-keyscan -t ed25519 ADDRESS` prints the machine's key: compare it with the one on the machine, then "
-    "record it in known_hosts or as slipway_host_key in the inventory"
+    "compare it with the machine's own (`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` there), then let "
+    "`slipway hosts up --accept-new-keys` record it; or put what `ssh-keyscan -t ed25519 -p PORT ADDRESS` "
+    "prints into known_hosts, or the key as slipway_host_key into the inventory"
 )
 # What sudo did not read is passed over up to a line that nobody else writes
 _PAST_SUDO = 'while IFS= read -r line && [ "$line" != "$0" ]; do :; done; exec "$@"'
@@ -236,7 +236,7 @@ def _master(host: Host, folder: Path, timeout: float) -> Iterator[tuple[str, ...
     if host.host_key:
         pinned.write_text(f"{known_hosts_line(host)}\n", encoding="utf-8")
     way, open_ = folder / "way", secrets.token_hex(8)
-    environment = _askpass(host, folder)
+    environment = _password(host, folder)
     argv = [
         *("ssh", "-N", "-S", str(way), "-o", "ControlMaster=yes", "-o", "ControlPersist=no"),
         # OpenSSH says so by itself once it is let in and others can share the connection
@@ -273,33 +273,13 @@ def _socket_folder() -> Iterator[Path]:
         yield Path(made)
 
 
-_ASKPASS = """\
-#!/bin/sh
-# Only the machine that the password is for gets it, not one on the way there.
-case "$1" in
-"$SLIP_PASSWORD_FOR's password: "* | "($SLIP_PASSWORD_FOR) "*[Pp]assword*) ;;
-*) exit 1 ;;
-esac
-printf '%s\\n' "$SLIP_PASSWORD"
-"""
-
-
-def _askpass(host: Host, folder: Path) -> dict[str, str]:
-    """The environment in which OpenSSH gets the host's password; empty if there is none."""
+def _password(host: Host, folder: Path) -> dict[str, str]:
+    """The environment in which OpenSSH is told the host's password; empty if it takes none."""
     password = passwords.of(host).login
     if password is None:
         return {}
-    program = folder / "askpass"
-    program.write_text(_ASKPASS)
-    program.chmod(0o700)
     name = known_name(host) if host.host_key else host.address
-    return {
-        "SSH_ASKPASS": str(program),
-        "SSH_ASKPASS_REQUIRE": "force",
-        "DISPLAY": os.environ.get("DISPLAY", ":0"),  # what older ones ask for
-        "SLIP_PASSWORD_FOR": f"{host.user}@{name}",
-        "SLIP_PASSWORD": password,
-    }
+    return passwords.answering(folder, f"{host.user}@{name}", password)
 
 
 def _failure(host: Host, said: str) -> HostError:
@@ -421,6 +401,39 @@ def configuration(given: Sequence[str], where: str) -> dict[str, list[str]]:
         option, _, value = line.partition(" ")
         out.setdefault(option, []).append(value)
     return out
+
+
+def identities(host: Host) -> list[Path]:
+    """The files of private keys that OpenSSH tries for the host."""
+    found = configuration(words(host, Path("none")), host.name).get("identityfile", [])
+    files = [Path(file.replace("%%", "%")).expanduser() for file in found]
+    return [file for file in dict.fromkeys(files) if file.is_file()]
+
+
+def shown_key(host: Host) -> str:
+    """The host key, "ssh-ed25519 AAAA...", that the machine shows now; nothing says yet that it is right.
+
+    Raises Unreachable when there is none to be had.
+    """
+    with _socket_folder() as folder:
+        seen = folder / "seen"
+        said = process.run(
+            [
+                *("ssh", "-o", "StrictHostKeyChecking=accept-new", "-o", "HashKnownHosts=no"),
+                *("-o", f"UserKnownHostsFile={quoted(seen)}", "-o", "GlobalKnownHostsFile=/dev/null"),
+                *("-o", "UpdateHostKeys=no", "-o", "PreferredAuthentications=none", "-o", "BatchMode=yes"),
+                *("-o", f"ConnectTimeout={round(CONNECT_SECONDS)}", "-o", "LogLevel=DEBUG1"),
+                *words(host, seen),
+                "true",
+            ],
+            check=False,
+            timeout=6 * CONNECT_SECONDS,
+            where=host.name,
+        )
+        lines = seen.read_text().splitlines() if seen.is_file() else []
+    if not lines:
+        raise _failure(host, said.stderr)
+    return " ".join(lines[-1].split()[1:3])
 
 
 def checks_keys(host: Host) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from slipway.clients import ssh
+from slipway.clients import passwords, ssh
 from slipway.clients.ansible_inventory import DEFAULTS, Machine
 from slipway.core.types import GROUPS, Host, Hosts
 
@@ -73,6 +73,11 @@ def addition(
             host.name: {
                 "ansible_host_key_checking": reached[host.name].host_key_checking,
                 "slipway_ssh_args": _ssh_args(host, reached[host.name], known_hosts),
+                **{
+                    variable: passwords.reference(kind)
+                    for variable, kind in passwords.VARIABLES.items()
+                    if kind in host.asks
+                },
             }
             for host in hosts.hosts
         },

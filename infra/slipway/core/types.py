@@ -9,6 +9,8 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import TypeAdapter
 
 T = TypeVar("T")
+# What a machine may want of a person: a password for SSH or for sudo, the passphrase of its key
+Asked = Literal["login", "become", "key"]
 Status = Literal["changed", "unchanged", "failed", "not_run"]
 
 # Groups of the inventory; an empty group means that layer is not wanted.
@@ -24,7 +26,7 @@ class Host:
     known_hosts decide. groups: the inventory groups it is in. identity: the file of its private key (0600);
     None for those that OpenSSH takes by itself, an agent's too. options: further words for OpenSSH, such as
     those of a jump. passwords: the inventory that has its passwords, which are in no value; None if it takes
-    none.
+    none from there. asks: what a person is asked for.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Host:
     options: tuple[str, ...] = ()
     connection: Literal["ssh", "local"] = "ssh"
     passwords: Path | None = None
+    asks: tuple[Asked, ...] = ()
 
     @property
     def destination(self) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from slipway.clients import ansible_inventory, ssh
+from slipway.clients import ansible_inventory, passwords, ssh
 from slipway.core.context import Context
 from slipway.core.errors import CommandError, HostError, SlipwayError, UsageError
 from slipway.core.events import Note
@@ -31,14 +32,15 @@ class Existing:
     def up(self, ctx: Context, settings: Settings) -> Outcome[Hosts]:
         """See Backend.up: every machine answers with its known key, lets us in and gives root."""
         path = _inventory(settings)
-        hosts = hosts_of(path, ctx.state.kept(Hosts))
+        asks = passwords.told()
+        hosts = tuple(replace(host, asks=asks) for host in hosts_of(path, ctx.state.accepted_keys))
         ctx.emit(Note(f"{len(hosts)} machines of {path}: nothing is made, `down` leaves them alone"))
         for host in hosts:
             if not ssh.checks_keys(host):
                 ctx.emit(
                     Note(f"{host.name}: its host key is not checked, as its inventory or ssh's config asks")
                 )
-        base.on_each(hosts, _need_root)
+        base.on_each(hosts, need_root)
         value = Hosts(self.name, hosts, path.absolute())
         base.private_folder(ctx.state.root)
         changed = base.record(ctx.state, value)
@@ -47,9 +49,10 @@ class Existing:
     def down(self, ctx: Context) -> list[str]:
         """See Backend.down: forgets the machines, changes nothing on them."""
         removed = ctx.state.forget(Hosts)
-        if ctx.state.known_hosts.is_file():
-            ctx.state.known_hosts.unlink()
-            removed.append(f"file {ctx.state.known_hosts}")
+        for file in (ctx.state.known_hosts, ctx.state.accepted_keys):
+            if file.is_file():
+                file.unlink()
+                removed.append(f"file {file}")
         return removed
 
     def status(self, ctx: Context) -> tuple[HostStatus, ...]:
@@ -80,7 +83,7 @@ def _inventory(settings: Settings) -> Path:
     return settings.hosts.inventory
 
 
-def _need_root(host: Host) -> None:
+def need_root(host: Host) -> None:
     """Raise HostError when the host cannot be reached, lets nobody in, or gives no root."""
     try:
         base.need_root(host)

@@ -6,26 +6,28 @@ import getpass
 import re
 import shlex
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from slipway.clients import ansible_inventory, known_hosts, ssh
 from slipway.clients.ansible_inventory import Machine, folder_of
 from slipway.core.errors import HostError, UsageError
-from slipway.core.types import Host, Hosts
+from slipway.core.state import State, write_atomically
+from slipway.core.types import Host
+from slipway.hosts import base
 
 # Options of OpenSSH that name files; a relative one is beside the inventory, if there is such a file
 _FILES = ("userknownhostsfile", "globalknownhostsfile", "identityfile", "certificatefile", "revokedhostkeys")
 _WORDS = ("ssh_args", "ssh_common_args", "ssh_extra_args")
 
 
-def hosts_of(inventory: Path, before: Hosts | None = None) -> tuple[Host, ...]:
+def hosts_of(inventory: Path, accepted: Path | None = None) -> tuple[Host, ...]:
     """The hosts of an Ansible inventory, of any kind that Ansible reads; nothing is connected to.
 
-    before: hosts of an earlier run, whose keys were accepted then. Raises UsageError for what an inventory
-    asks that slipway cannot do, all of it at once and before anything is tried; HostError for a pinned key
-    that is revoked.
+    accepted: a known_hosts file of keys that were accepted when they were first seen. Raises UsageError for
+    what an inventory asks that slipway cannot do, all of it at once; HostError for a pinned key that is
+    revoked.
     """
     machines = ansible_inventory.machines(inventory)
     problems = [f"{machine.name}: {problem}" for machine in machines for problem in _refused(machine)]
@@ -35,10 +37,7 @@ def hosts_of(inventory: Path, before: Hosts | None = None) -> tuple[Host, ...]:
             tail="\n".join(problems[1:]),
             action="correct it there; docs/inventory.md says what of an inventory is used, and how",
         )
-    known = {host.name: host for host in before.hosts} if before is not None else {}
-    return tuple(
-        _with_key(_host(machine, inventory), machine, known.get(machine.name)) for machine in machines
-    )
+    return tuple(_with_key(_host(machine, inventory), machine, accepted) for machine in machines)
 
 
 def _refused(machine: Machine) -> Iterator[str]:
@@ -125,21 +124,22 @@ def _identity(machine: Machine, inventory: Path) -> Path | None:
     return key
 
 
-def _with_key(host: Host, machine: Machine, before: Host | None) -> Host:
+def _with_key(host: Host, machine: Machine, accepted: Path | None) -> Host:
     """The host with its pinned key: the inventory's, or one that was accepted earlier for the same place."""
     if host.connection == "local":
         return host
     pinned = " ".join((machine.host_key or "").split()[:2])
+    if not pinned and accepted is not None:
+        pinned = known_hosts.key_of(accepted, ssh.known_name(host))
     if not pinned:
-        same = before is not None and ssh.known_name(before) == ssh.known_name(host)
-        return replace(host, host_key=before.host_key) if same and before is not None else host
+        return host
     files = ssh.known_hosts_files(host)
     gone = known_hosts.revoked(files, ssh.known_name(host))
     if pinned in gone:
         raise HostError(
-            f"slipway_host_key is a key that {gone[pinned]} revokes",
+            f"its pinned host key is one that {gone[pinned]} revokes",
             where=machine.name,
-            action="set the key that the machine has now",
+            action="set slipway_host_key to the key that the machine has now, or `slipway hosts down` first",
         )
     return replace(host, host_key=pinned)
 
@@ -155,7 +155,7 @@ def _words(text: str, inventory: Path) -> Iterator[str]:
         value = value or next(words, "")
         yield flag
         if flag != "-o":
-            yield str(beside(Path(value).expanduser(), inventory))
+            yield value if value == "none" else str(beside(Path(value).expanduser(), inventory))
             continue
         option = re.fullmatch(r"\s*(\w+)(?:\s*=\s*|\s+)(.*)", value)
         if option is None or option[1].lower() not in _FILES:
@@ -172,3 +172,13 @@ def _file(name: str, inventory: Path) -> str:
 def beside(path: Path, inventory: Path) -> Path:
     """A path of an inventory: a relative one is beside it."""
     return path if path.is_absolute() else folder_of(inventory) / path
+
+
+def record_accepted(state: State, hosts: Iterable[Host]) -> None:
+    """Keep the keys of these hosts as accepted; a host's earlier one is replaced."""
+    base.private_folder(state.root)
+    base.private_folder(state.ssh)
+    before = state.accepted_keys.read_text().splitlines() if state.accepted_keys.is_file() else []
+    new = {ssh.known_name(host): ssh.known_hosts_line(host) for host in hosts}
+    kept = [line for line in before if line.split(" ")[0] not in new]
+    write_atomically(state.accepted_keys, "".join(f"{line}\n" for line in (*kept, *new.values())), 0o600)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from slipway import artifacts
 from slipway.artifacts.cache import digest_of, sha256_of
-from slipway.clients import ansible_inventory, ansible_play, written_inventory
+from slipway.clients import ansible_inventory, ansible_play, passwords, written_inventory
 from slipway.clients.ansible_play import Played
 from slipway.clients.kubectl import Kubectl
 from slipway.core import registries
@@ -149,7 +149,10 @@ def play(
         asked |= {
             "limit": within(limit),
             "extra": written_inventory.OVER_THE_USERS,
-            "environment": ansible_inventory.environment(hosts.inventory),
+            "environment": {
+                **ansible_inventory.environment(hosts.inventory),
+                **passwords.environment(),
+            },
         }
     write_atomically(ctx.state.inventory, text, 0o600)
     return ansible_play.play(

@@ -26,10 +26,15 @@ KEYS = ed25519()
 
 
 class Machine(paramiko.ServerInterface):
-    """A machine on 127.0.0.1 that lets everyone in and runs what it is told in a shell of this one."""
+    """A machine on 127.0.0.1 that lets everyone in and runs what it is told in a shell of this one.
 
-    def __init__(self, identity: Path) -> None:
+    password: what it wants to hear instead of any key. path: where its programs are.
+    """
+
+    def __init__(self, identity: Path, password: str | None = None, path: str | None = None) -> None:
         self.identity = identity
+        self.password = password
+        self.environment = {**os.environ, **({"PATH": path} if path else {})}
         self.told: list[str] = []
         self.lets_in = True
         self.transports: list[paramiko.Transport] = []
@@ -54,7 +59,10 @@ class Machine(paramiko.ServerInterface):
             self.transports.append(transport)
 
     def get_allowed_auths(self, username: str) -> str:
-        return "publickey"
+        return "publickey" if self.password is None else "password"
+
+    def check_auth_password(self, username: str, password: str) -> int:
+        return paramiko.common.AUTH_SUCCESSFUL if password == self.password else paramiko.common.AUTH_FAILED
 
     def check_auth_publickey(self, username: str, key: Any) -> int:
         return paramiko.common.AUTH_SUCCESSFUL if self.lets_in else paramiko.common.AUTH_FAILED
@@ -73,7 +81,9 @@ class Machine(paramiko.ServerInterface):
         if command == "cut":
             self.transports[-1].close()
             return
-        done = subprocess.run(["sh", "-c", command], input=stdin, capture_output=True, check=False)
+        done = subprocess.run(
+            ["sh", "-c", command], input=stdin, capture_output=True, check=False, env=self.environment
+        )
         channel.sendall(done.stdout)
         channel.sendall_stderr(done.stderr)
         channel.send_exit_status(done.returncode)

@@ -127,7 +127,7 @@ def inventory(folder: Path, servers: dict[str, SshServer]) -> dict[str, object]:
         "certified-host": {"ansible_host": "certified"},
         "here": {"ansible_connection": "local"},
     }
-    workers = {name: {} for name in machines if name != "pinned"}
+    workers: dict[str, object] = {name: {} for name in machines if name != "pinned"}
     return {
         "all": {
             "hosts": {**machines, "database": {"ansible_host": "192.0.2.1"}},
