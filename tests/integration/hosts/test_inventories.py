@@ -183,6 +183,26 @@ def test_a_tunnel_leads_through_the_jump(yard: Yard) -> None:
             assert through.run(["true"], become=False).returncode == 0
 
 
+def test_a_jump_host_is_refused_in_words(yard: Yard) -> None:
+    """One whose key nobody has recorded: the keys of every hop are checked, and nothing goes past it."""
+    known = "\n".join(
+        line
+        for line in (yard.folder / "known_hosts").read_text().splitlines()
+        if str(yard.servers["inner"].port) not in line
+    )
+    (yard.folder / "fewer").write_text(f"{known}\n".replace("[127.0.0.1]:*", "elsewhere"))
+    text = (
+        (yard.folder / "ssh_config").read_text().replace(f"{yard.folder}/known_hosts", f"{yard.folder}/fewer")
+    )
+    (yard.folder / "ssh_config_of_fewer").write_text(text)
+    host = replace(yard.hosts["two-hops"], options=("-F", str(yard.folder / "ssh_config_of_fewer")))
+    before = yard.servers["one"].logins()
+    with pytest.raises(ssh.HostKeyRejected, match="the way to 127.0.0.1") as refused, ssh.connect(host):
+        pass
+    assert "log in there once by hand" in refused.value.action
+    assert yard.servers["one"].logins() == before
+
+
 def test_a_revoked_key_is_refused(yard: Yard) -> None:
     known = yard.folder / "revoking"
     text = (yard.folder / "known_hosts").read_text()
