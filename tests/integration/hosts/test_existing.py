@@ -126,6 +126,50 @@ def test_ansible_reads_the_inventory(tmp_path: Path, make: object, expected: lis
     assert [(each.name, each.host, each.port, each.user, each.groups) for each in found] == expected
 
 
+EC2 = """\
+plugin: amazon.aws.aws_ec2
+regions: [eu-central-1]
+hostnames: [tag:Name]
+groups:
+  control_plane: tags.role == "head"
+  worker: tags.role == "hand"
+compose:
+  ansible_host: private_ip_address
+  ansible_user: "'admin'"
+"""
+
+
+def test_a_clouds_plugin_finds_the_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    for name, value in (
+        ("ACCESS_KEY_ID", "x"),
+        ("SECRET_ACCESS_KEY", "x"),
+        ("DEFAULT_REGION", "eu-central-1"),
+    ):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        ec2 = boto3.client("ec2")
+        image = ec2.describe_images()["Images"][0]["ImageId"]
+        for name, role in (("cp", "head"), ("w", "hand"), ("database", "none")):
+            tags = [{"Key": "Name", "Value": name}, {"Key": "role", "Value": role}]
+            specification = [{"ResourceType": "instance", "Tags": tags}]
+            ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, TagSpecifications=specification)
+        found = ansible_inventory.machines(write(tmp_path / "aws_ec2.yml", EC2))
+    finally:
+        server.stop()
+    assert {(each.name, each.user, each.groups) for each in found} == {
+        ("cp", "admin", ("control_plane",)),
+        ("w", "admin", ("worker",)),
+    }
+    assert all(each.host.startswith("10.") for each in found)
+
+
 def test_the_owners_own_configuration_counts(tmp_path: Path) -> None:
     inventory = write(tmp_path / "i.yml", "control_plane: {hosts: {cp: {}}}")
     write(

@@ -197,7 +197,7 @@ def test_a_jump_host_is_refused_in_words(yard: Yard) -> None:
     (yard.folder / "ssh_config_of_fewer").write_text(text)
     host = replace(yard.hosts["two-hops"], options=("-F", str(yard.folder / "ssh_config_of_fewer")))
     before = yard.servers["one"].logins()
-    with pytest.raises(ssh.HostKeyRejected, match="the way to 127.0.0.1") as refused, ssh.connect(host):
+    with pytest.raises(ssh.HostKeyRejected, match=r"the way to 127\.0\.0\.1") as refused, ssh.connect(host):
         pass
     assert "log in there once by hand" in refused.value.action
     assert yard.servers["one"].logins() == before
