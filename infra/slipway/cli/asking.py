@@ -11,7 +11,7 @@ from pathlib import Path
 import typer
 
 from slipway.cli.session import Session
-from slipway.clients import ansible_inventory, passwords, ssh
+from slipway.clients import ansible_inventory, openssh, passwords, ssh
 from slipway.core.errors import CommandError, SlipwayError
 from slipway.core.lock import held
 from slipway.core.types import Asked, Host, Hosts
@@ -42,7 +42,7 @@ def meet(session: Session, *, accept: bool) -> None:
     if new:
         _say("These machines show a key that nobody has recorded yet:")
         for host, key in new:
-            _say(f"  {host.name:<12} {ssh.known_name(host)}  {ssh.fingerprint(key)}")
+            _say(f"  {host.name:<12} {openssh.known_name(host)}  {openssh.fingerprint(key)}")
         _say("On each machine `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` prints what is right.")
         if not accept and not typer.confirm("Are these the machines' own?", err=True):
             return
@@ -102,7 +102,7 @@ def _ask_what_it_wants(host: Host) -> None:
 def wanted(host: Host, error: SlipwayError) -> Asked | None:
     """What a person could say that would let us in, by the way the machine refused."""
     if isinstance(error, ssh.LoginRefused):
-        if any(passwords.is_locked(key) for key in ssh.identities(host)):
+        if any(passwords.is_locked(key) for key in openssh.identities(host)):
             return "key"
         return "login" if "password" in error.what or "keyboard-interactive" in error.what else None
     cause = error.__cause__
@@ -112,7 +112,7 @@ def wanted(host: Host, error: SlipwayError) -> Asked | None:
 
 def _ask(kind: Asked, host: Host) -> None:
     if kind == "key":
-        for key in ssh.identities(host):
+        for key in openssh.identities(host):
             if passwords.is_locked(key):
                 passwords.unlock(key, getpass.getpass(f"Passphrase of {key}: "))
     elif kind not in passwords.told():

@@ -112,7 +112,7 @@ def ssh(
 
     Everything after NAME is run there: slipway hosts ssh cp uptime
     """
-    from slipway.clients.ssh import openssh
+    from slipway.clients import openssh
 
     session = Session(config, set_)
     hosts = made(session)
@@ -121,7 +121,7 @@ def ssh(
         raise UsageError(
             f"no host {name}", action=f"hosts are {', '.join(host.name for host in hosts.hosts)}"
         )
-    argv = openssh(host, session.state.known_hosts)
+    argv = openssh.shell(host, session.state.known_hosts)
     os.execvp(argv[0], [*argv, *context.args])  # noqa: S606  # becomes ssh
 
 

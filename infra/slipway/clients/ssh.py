@@ -11,20 +11,20 @@ import secrets
 import shlex
 import socket
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from slipway.clients import known_hosts, passwords
+from slipway.clients import known_hosts, openssh, passwords
 from slipway.core import process
-from slipway.core.errors import CommandError, EnvironmentFault, HostError, UsageError
+from slipway.core.errors import CommandError, EnvironmentFault, HostError
 from slipway.core.process import Completed
 from slipway.core.types import Host
 
 CONNECT_SECONDS = 10.0
 _BLOCK = 1 << 16
-_LOST = 255  # OpenSSH's own exit code, and that of a program which a signal ended
 _OF_NO_CAUSE = ("debug1:", "OpenSSH_", "ended or not ready")  # lines of its log, and of core.process
 _ANY = "host"  # what OpenSSH is called with to share a connection, wherever that leads
 _GO_ON = (
@@ -35,8 +35,10 @@ _RECORD_KEY = (
     "`slipway hosts up --accept-new-keys` record it; or put what `ssh-keyscan -t ed25519 -p PORT ADDRESS` "
     "prints into known_hosts, or the key as slipway_host_key into the inventory"
 )
-# What sudo did not read is passed over up to a line that nobody else writes
-_PAST_SUDO = 'while IFS= read -r line && [ "$line" != "$0" ]; do :; done; exec "$@"'
+# OpenSSH waits for what a program left behind, a daemon say: its end is told in a line of its own. And what
+# sudo did not read is passed over up to a line that nobody else writes
+_TELL_THE_END = 'mark=$1; shift; "$@"; code=$?; echo "$mark $code" >&2; exit "$code"'
+_PAST_SUDO = 'mark=$1; shift; while IFS= read -r line && [ "$line" != "$mark" ]; do :; done; exec "$@"'
 
 
 class Unreachable(HostError):
@@ -153,21 +155,13 @@ class Connection:
         if become and self.host.user != "root":
             started, read = _as_root(self.host, started, given)
         try:
-            done = process.run(
-                ["ssh", *self.shared, "-T", _ANY, shlex.join(started)] if self.shared else started,
-                input=read,
-                timeout=None if timeout is None else timeout + 10,
-                check=False,
-                on_line=on_line,
-                where=self.host.name,
-            )
+            done = self._done(started, read, None if timeout is None else timeout + 10, on_line)
         except CommandError as error:  # its time is over
             raise CommandError(words, error.returncode, error.output, where=self.host.name) from error
-        if done.returncode == _LOST and not self._is_open():
+        if done is None:
             raise Unreachable(
                 f"the connection broke while `{' '.join(words)[:200]}` ran",
                 where=self.host.name,
-                tail=done.output,
                 action=_GO_ON,
             )
         late = timeout is not None and done.returncode == 124
@@ -176,6 +170,42 @@ class Connection:
         if check and done.returncode != 0:
             raise CommandError(words, done.returncode, done.output, where=self.host.name)
         return done
+
+    def _done(
+        self,
+        words: tuple[str, ...],
+        given: Path | Iterable[bytes] | None,
+        timeout: float | None,
+        on_line: Callable[[str], None] | None,
+    ) -> Completed | None:
+        """A program that was run to its end, whatever it left behind; None if the connection broke."""
+        if not self.shared:
+            return process.run(
+                words, input=given, timeout=timeout, check=False, on_line=on_line, where=self.host.name
+            )
+        mark, over = secrets.token_hex(16), threading.Event()
+
+        def look(line: str) -> None:
+            said = line.partition(mark)
+            if said[1]:
+                over.set()
+            if on_line is not None and (said[0] or not said[1]):
+                on_line(said[0])
+
+        done = process.run(
+            ["ssh", *self.shared, "-T", _ANY, shlex.join(("sh", "-c", _TELL_THE_END, "sh", mark, *words))],
+            input=given,
+            timeout=timeout,
+            check=False,
+            on_line=look,
+            over=over,
+            where=self.host.name,
+        )
+        err, told, end = done.stderr.partition(mark)
+        if told:
+            code, _, rest = end.lstrip().partition("\n")
+            return Completed(words, int(code), done.stdout, err + rest)
+        return done if self._is_open() else None
 
 
 def _as_root(
@@ -187,7 +217,7 @@ def _as_root(
         return ("sudo", "-n", "--", *words), given
     mark = secrets.token_hex(16)
     # -k: what sudo remembers must not leave the password to the program
-    sudo = ("sudo", "-k", "-S", "-p", "", "--", "sh", "-c", _PAST_SUDO, mark, *words)
+    sudo = ("sudo", "-k", "-S", "-p", "", "--", "sh", "-c", _PAST_SUDO, "sh", mark, *words)
     return sudo, _after(f"{password}\n{mark}\n".encode(), given)
 
 
@@ -234,7 +264,7 @@ def _master(host: Host, folder: Path, timeout: float) -> Iterator[tuple[str, ...
     """OpenSSH with an open connection; yields the words that lead others through it. Raises _Ended."""
     pinned = folder / "known_hosts"
     if host.host_key:
-        pinned.write_text(f"{known_hosts_line(host)}\n", encoding="utf-8")
+        pinned.write_text(f"{openssh.known_hosts_line(host)}\n", encoding="utf-8")
     way, open_ = folder / "way", secrets.token_hex(8)
     environment = _password(host, folder)
     argv = [
@@ -246,7 +276,7 @@ def _master(host: Host, folder: Path, timeout: float) -> Iterator[tuple[str, ...
         # what the user's configuration wants for shells
         *("-o", "ClearAllForwardings=yes", "-o", "RemoteCommand=none", "-o", "RequestTTY=no"),
         *("-o", f"BatchMode={'no' if environment else 'yes'}", "-o", "NumberOfPasswordPrompts=1"),
-        *words(host, pinned),
+        *openssh.words(host, pinned),
     ]
     with contextlib.ExitStack() as stack:
         try:
@@ -278,7 +308,7 @@ def _password(host: Host, folder: Path) -> dict[str, str]:
     password = passwords.of(host).login
     if password is None:
         return {}
-    name = known_name(host) if host.host_key else host.address
+    name = openssh.known_name(host) if host.host_key else host.address
     return passwords.answering(folder, f"{host.user}@{name}", password)
 
 
@@ -299,7 +329,7 @@ def _failure(host: Host, said: str) -> HostError:
         return HostKeyRejected(
             f"the machine at {where} shows another host key than the pinned one",
             where=host.name,
-            tail=f"pinned {fingerprint(host.host_key)}\nshown  {shown[-1]}",
+            tail=f"pinned {openssh.fingerprint(host.host_key)}\nshown  {shown[-1]}",
             action="if the machine was really reinstalled, record its new key; else someone is in between",
         )
     if re.search(r"No \S+ host key is known for", said):
@@ -342,74 +372,6 @@ def _need_key(host: Host) -> None:
         )
 
 
-def known_name(host: Host) -> str:
-    """The host as known_hosts names it."""
-    return host.address if host.port == 22 else f"[{host.address}]:{host.port}"
-
-
-def fingerprint(host_key: str) -> str:
-    """The SHA256 fingerprint of a public key line, as ssh prints it; the line itself if it is not a key."""
-    key = known_hosts.public_key(host_key)
-    return f"{key.get_name()} {key.fingerprint}" if key is not None else host_key
-
-
-def openssh_options(known_hosts_file: Path) -> list[str]:
-    """Words that let OpenSSH accept the keys of this file alone, not of the system's file nor of the DNS."""
-    return [
-        *("-o", "StrictHostKeyChecking=yes"),
-        *("-o", f"UserKnownHostsFile={quoted(known_hosts_file)}"),
-        *("-o", "GlobalKnownHostsFile=/dev/null"),
-        *("-o", "VerifyHostKeyDNS=no"),
-    ]
-
-
-def pins(host: Host, known_hosts_file: Path) -> list[str]:
-    """Words that let OpenSSH accept the host's pinned key alone; none for a host that has none pinned.
-
-    OpenSSH keeps to the first word it is given, so they come before those of an inventory.
-    """
-    if not host.host_key:
-        return []
-    # by the name in the file, whatever the user's configuration calls it
-    return [*openssh_options(known_hosts_file), "-o", f"HostKeyAlias={known_name(host)}"]
-
-
-def words(host: Host, known_hosts_file: Path) -> list[str]:
-    """OpenSSH's words for a host, its name the last. A key that is pinned is in that file."""
-    out = [*pins(host, known_hosts_file), *host.options, "-p", str(host.port), "-l", host.user]
-    if host.identity is not None:
-        out += ["-o", f"IdentityFile={quoted(host.identity)}", "-o", "IdentitiesOnly=yes"]
-    return [*out, host.destination]
-
-
-def configuration(given: Sequence[str], where: str) -> dict[str, list[str]]:
-    """What OpenSSH would do with these words, its name for each option in lower case to its values.
-
-    Raises UsageError when it takes the words or its configuration for wrong.
-    """
-    try:
-        said = process.run(["ssh", "-G", *given], timeout=30, where=where).stdout
-    except CommandError as error:
-        raise UsageError(
-            "OpenSSH does not understand how this machine is to be reached",
-            where=where,
-            tail=error.output,
-            action="correct ansible_ssh_args and the like in the inventory, or ~/.ssh/config",
-        ) from error
-    out: dict[str, list[str]] = {}
-    for line in said.splitlines():
-        option, _, value = line.partition(" ")
-        out.setdefault(option, []).append(value)
-    return out
-
-
-def identities(host: Host) -> list[Path]:
-    """The files of private keys that OpenSSH tries for the host."""
-    found = configuration(words(host, Path("none")), host.name).get("identityfile", [])
-    files = [Path(file.replace("%%", "%")).expanduser() for file in found]
-    return [file for file in dict.fromkeys(files) if file.is_file()]
-
-
 def shown_key(host: Host) -> str:
     """The host key, "ssh-ed25519 AAAA...", that the machine shows now; nothing says yet that it is right.
 
@@ -420,10 +382,10 @@ def shown_key(host: Host) -> str:
         said = process.run(
             [
                 *("ssh", "-o", "StrictHostKeyChecking=accept-new", "-o", "HashKnownHosts=no"),
-                *("-o", f"UserKnownHostsFile={quoted(seen)}", "-o", "GlobalKnownHostsFile=/dev/null"),
+                *("-o", f"UserKnownHostsFile={openssh.quoted(seen)}", "-o", "GlobalKnownHostsFile=/dev/null"),
                 *("-o", "UpdateHostKeys=no", "-o", "PreferredAuthentications=none", "-o", "BatchMode=yes"),
                 *("-o", f"ConnectTimeout={round(CONNECT_SECONDS)}", "-o", "LogLevel=DEBUG1"),
-                *words(host, seen),
+                *openssh.words(host, seen),
                 "true",
             ],
             check=False,
@@ -434,39 +396,3 @@ def shown_key(host: Host) -> str:
     if not lines:
         raise _failure(host, said.stderr)
     return " ".join(lines[-1].split()[1:3])
-
-
-def checks_keys(host: Host) -> bool:
-    """Whether the host's key is checked at all: an inventory or OpenSSH's configuration can ask for none."""
-    if host.host_key or host.connection == "local":
-        return True
-    return configuration(words(host, Path("none")), host.name)["stricthostkeychecking"] != ["false"]
-
-
-def known_hosts_files(host: Host) -> list[Path]:
-    """The files in which OpenSSH looks for the host's keys."""
-    found = configuration(words(host, Path("none")), host.name)
-    return [
-        Path(file).expanduser()
-        for option in ("userknownhostsfile", "globalknownhostsfile")
-        for value in found.get(option, [])
-        for file in value.split()
-    ]
-
-
-def openssh(host: Host, known_hosts_file: Path) -> list[str]:
-    """The command line of a shell on the host; what is added to it is run there."""
-    if host.connection == "local":
-        return ["sh", "-c", 'if [ "$#" -gt 0 ]; then exec sh -c "$*"; fi; exec "${SHELL:-sh}"', "sh"]
-    return ["ssh", *words(host, known_hosts_file)]
-
-
-def quoted(path: Path) -> str:
-    """A path in an option of OpenSSH's, which splits at blanks, takes quotes off and replaces %."""
-    text = str(path.absolute()).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
-    return f'"{text}"'
-
-
-def known_hosts_line(host: Host) -> str:
-    """The host's pinned key as a line of known_hosts."""
-    return f"{known_name(host)} {host.host_key}"

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from slipway.clients import passwords, ssh
+from slipway.clients import openssh, passwords
 from slipway.clients.ansible_inventory import DEFAULTS, Machine
 from slipway.core.types import GROUPS, Host, Hosts
 
@@ -41,7 +41,7 @@ def inventory(
         # ansible-runner turns the check off in its environment, and ssh keeps to the first word it is given
         "ansible_host_key_checking": True,
         "ansible_ssh_args": _MULTIPLEXED,
-        "ansible_ssh_common_args": shlex.join(ssh.openssh_options(known_hosts)),
+        "ansible_ssh_common_args": shlex.join(openssh.accepting(known_hosts)),
     }
     return _text(
         "Written by slipway from its settings and hosts; the next run writes it anew.",
@@ -89,7 +89,7 @@ def addition(
 def _ssh_args(host: Host, machine: Machine, known_hosts: Path) -> str:
     """The words that decide which key counts, then the user's: OpenSSH keeps to the first."""
     strict = ["-o", "StrictHostKeyChecking=yes"]
-    first = ssh.pins(host, known_hosts) or (strict if list(host.options[:2]) == strict else [])
+    first = openssh.pins(host, known_hosts) or (strict if list(host.options[:2]) == strict else [])
     return " ".join(filter(None, (shlex.join(first), machine.ssh_args or _MULTIPLEXED)))
 
 

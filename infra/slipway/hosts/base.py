@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from slipway.clients import ssh
+from slipway.clients import openssh, ssh
 from slipway.core.context import Context
 from slipway.core.errors import CommandError, HostError, SlipwayError
 from slipway.core.evidence import Reading
@@ -158,7 +158,7 @@ def record(state: State, hosts: Hosts) -> bool:
     Returns whether anything differs from before.
     """
     private_folder(state.ssh)
-    lines = "".join(f"{ssh.known_hosts_line(host)}\n" for host in hosts.hosts if host.host_key)
+    lines = "".join(f"{openssh.known_hosts_line(host)}\n" for host in hosts.hosts if host.host_key)
     changed = write_atomically(state.known_hosts, lines, 0o600)
     return state.keep(hosts) or changed
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from slipway.clients import ansible_inventory, passwords, ssh
+from slipway.clients import ansible_inventory, openssh, passwords, ssh
 from slipway.core.context import Context
 from slipway.core.errors import CommandError, HostError, SlipwayError, UsageError
 from slipway.core.events import Note
@@ -36,7 +36,7 @@ class Existing:
         hosts = tuple(replace(host, asks=asks) for host in hosts_of(path, ctx.state.accepted_keys))
         ctx.emit(Note(f"{len(hosts)} machines of {path}: nothing is made, `down` leaves them alone"))
         for host in hosts:
-            if not ssh.checks_keys(host):
+            if not openssh.checks_keys(host):
                 ctx.emit(
                     Note(f"{host.name}: its host key is not checked, as its inventory or ssh's config asks")
                 )

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from slipway.clients import ansible_inventory, known_hosts, ssh
+from slipway.clients import ansible_inventory, known_hosts, openssh
 from slipway.clients.ansible_inventory import Machine, folder_of
 from slipway.core.errors import HostError, UsageError
 from slipway.core.state import State, write_atomically
@@ -85,7 +85,7 @@ def _host(machine: Machine, inventory: Path) -> Host:
         *(("-p", str(machine.port)) if machine.port else ()),
         *(("-l", machine.user) if machine.user else ()),
     ]
-    found = ssh.configuration([*first, *given, *asked, machine.host], machine.name)
+    found = openssh.configuration([*first, *given, *asked, machine.host], machine.name)
     if found["stricthostkeychecking"] == ["ask"]:
         first = ["-o", "StrictHostKeyChecking=yes"]  # nobody can be asked
     (address,), (user,), (port,) = found["hostname"], found["user"], found["port"]
@@ -130,11 +130,11 @@ def _with_key(host: Host, machine: Machine, accepted: Path | None) -> Host:
         return host
     pinned = " ".join((machine.host_key or "").split()[:2])
     if not pinned and accepted is not None:
-        pinned = known_hosts.key_of(accepted, ssh.known_name(host))
+        pinned = known_hosts.key_of(accepted, openssh.known_name(host))
     if not pinned:
         return host
-    files = ssh.known_hosts_files(host)
-    gone = known_hosts.revoked(files, ssh.known_name(host))
+    files = openssh.known_hosts_files(host)
+    gone = known_hosts.revoked(files, openssh.known_name(host))
     if pinned in gone:
         raise HostError(
             f"its pinned host key is one that {gone[pinned]} revokes",
@@ -166,7 +166,7 @@ def _words(text: str, inventory: Path) -> Iterator[str]:
 
 def _file(name: str, inventory: Path) -> str:
     path = folder_of(inventory) / name
-    return ssh.quoted(path) if not Path(name).is_absolute() and path.is_file() else f'"{name}"'
+    return openssh.quoted(path) if not Path(name).is_absolute() and path.is_file() else f'"{name}"'
 
 
 def beside(path: Path, inventory: Path) -> Path:
@@ -179,6 +179,6 @@ def record_accepted(state: State, hosts: Iterable[Host]) -> None:
     base.private_folder(state.root)
     base.private_folder(state.ssh)
     before = state.accepted_keys.read_text().splitlines() if state.accepted_keys.is_file() else []
-    new = {ssh.known_name(host): ssh.known_hosts_line(host) for host in hosts}
+    new = {openssh.known_name(host): openssh.known_hosts_line(host) for host in hosts}
     kept = [line for line in before if line.split(" ")[0] not in new]
     write_atomically(state.accepted_keys, "".join(f"{line}\n" for line in (*kept, *new.values())), 0o600)

@@ -57,8 +57,7 @@ def vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def sealed(value: str, vault: Path) -> str:
     """A value as `ansible-vault encrypt_string` gives it for YAML, in an inventory's column."""
-    program = Path(sys.executable).with_name("ansible-vault")
-    argv = [program, "encrypt_string", "--stdin-name", "value"]
+    argv = [str(Path(sys.executable).with_name("ansible-vault")), "encrypt_string", "--stdin-name", "value"]
     environment = {**os.environ, "ANSIBLE_VAULT_PASSWORD_FILE": str(vault)}
     done = subprocess.run(argv, env=environment, input=value, capture_output=True, text=True, check=True)
     return done.stdout.partition("value: ")[2].replace("\n", "\n      ")

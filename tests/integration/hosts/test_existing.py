@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import subprocess
@@ -9,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 from slipway.cli import asking
 from slipway.cli.session import Session
-from slipway.clients import ansible_inventory, passwords, ssh
+from slipway.clients import ansible_inventory, openssh, passwords, ssh
 from slipway.clients.ansible_inventory import Machine
 from slipway.core.context import Context
 from slipway.core.errors import EnvironmentFault, HostError, UsageError
@@ -140,7 +142,7 @@ compose:
 
 
 def test_a_clouds_plugin_finds_the_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import boto3
+    import boto3  # type: ignore[import-untyped]  # it has no types
     from moto.server import ThreadedMotoServer
 
     for name, value in (
@@ -231,9 +233,9 @@ def test_what_known_hosts_revokes_is_refused_and_told(
 def test_whether_keys_are_checked_is_the_owners_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for more in ({"host_key_checking": False}, {"ssh_args": "-o StrictHostKeyChecking=no"}):
         cp(monkeypatch, **more)
-        assert not ssh.checks_keys(hosts_of(tmp_path / "i.yml")[0])
+        assert not openssh.checks_keys(hosts_of(tmp_path / "i.yml")[0])
     cp(monkeypatch, host_key_checking=False, host_key=KEY)
-    assert ssh.checks_keys(hosts_of(tmp_path / "i.yml")[0])
+    assert openssh.checks_keys(hosts_of(tmp_path / "i.yml")[0])
 
 
 def test_a_key_file_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,15 +303,15 @@ def test_a_machine_nobody_has_met_is_refused_until_somebody_says_its_key_is_righ
         ssh.connect(hosts_of(session.state.root.parent / "inventory.yml")[0]),
     ):
         pass
-    assert ssh.fingerprint(server.host_key) in refused.value.tail
+    assert openssh.fingerprint(server.host_key) in refused.value.tail
     assert "--accept-new-keys" in refused.value.action
     monkeypatch.setattr(asking, "there", lambda: True)
-    monkeypatch.setattr(asking.typer, "confirm", lambda *_arguments, **_options: False)
+    monkeypatch.setattr(typer, "confirm", lambda *_arguments, **_options: False)
     monkeypatch.setattr(asking, "need_root", lambda _host: None)
     asking.meet(session, accept=False)
     assert met() == ""
     asking.meet(session, accept=True)
-    assert ssh.fingerprint(server.host_key) in capsys.readouterr().err
+    assert openssh.fingerprint(server.host_key) in capsys.readouterr().err
     assert met() == server.host_key
     assert session.state.accepted_keys.stat().st_mode & 0o777 == 0o600
 
@@ -329,7 +331,7 @@ def test_what_a_machine_wants_is_asked_once(session: Session, monkeypatch: pytes
 
     monkeypatch.setattr(passwords, "_told", {})
     monkeypatch.setattr(asking, "there", lambda: True)
-    monkeypatch.setattr(asking.getpass, "getpass", say)
+    monkeypatch.setattr(getpass, "getpass", say)
     monkeypatch.setattr(asking, "need_root", refuse)
     asking.meet(session, accept=True)
     asking.meet(session, accept=True)
@@ -346,10 +348,10 @@ def test_a_shell_goes_where_the_inventory_leads(session: Session, server: SshSer
     base.record(session.state, Hosts("ssh", (Host(**{**host.__dict__, "host_key": server.host_key}),)))
     kept = session.state.kept(Hosts)
     assert kept is not None
-    argv = ssh.openssh(kept.hosts[0], session.state.known_hosts)
+    argv = openssh.shell(kept.hosts[0], session.state.known_hosts)
     done = subprocess.run([*argv, "echo $((40 + 2))"], capture_output=True, text=True, check=False)
     assert done.stdout == "42\n", done.stderr
     here = Host("here", "127.0.0.1", USER, "", (), connection="local")
-    argv = ssh.openssh(here, session.state.known_hosts)
+    argv = openssh.shell(here, session.state.known_hosts)
     assert subprocess.run([*argv, "echo", "$((40 + 2))"], capture_output=True, check=True).stdout == b"42\n"
     assert os.access(argv[0], os.X_OK) or argv[0] == "sh"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from slipway.clients import ansible_inventory, ansible_play, ssh, written_inventory
+from slipway.clients import ansible_inventory, ansible_play, openssh, ssh, written_inventory
 from slipway.core.types import Host, Hosts
 from slipway.hosts import base
 from slipway.hosts.resolving import hosts_of
@@ -152,7 +152,7 @@ def test_slipways_own_ssh_goes_the_way(yard: Yard, name: str) -> None:
 def test_ansible_goes_the_same_ways_and_to_no_other_machine(yard: Yard, tmp_path: Path) -> None:
     hosts = Hosts("ssh", tuple(yard.hosts.values()), yard.inventory)
     known = tmp_path / "known_hosts"
-    known.write_text(f"{ssh.known_hosts_line(yard.hosts['pinned'])}\n")
+    known.write_text(f"{openssh.known_hosts_line(yard.hosts['pinned'])}\n")
     machines = ansible_inventory.machines(yard.inventory)
     ours = tmp_path / "ours.yml"
     ours.write_text(written_inventory.addition(hosts, machines, known, {"told": "by slipway"}, {}))
@@ -201,6 +201,19 @@ def test_a_jump_host_is_refused_in_words(yard: Yard) -> None:
         pass
     assert "log in there once by hand" in refused.value.action
     assert yard.servers["one"].logins() == before
+
+
+def test_a_daemon_left_behind_does_not_hold_a_command(yard: Yard) -> None:
+    """OpenSSH would wait for it: it holds the output open."""
+    said: list[str] = []
+    with ssh.connect(yard.hosts["pinned"]) as connection:
+        text = "sleep 300 & echo $!; seq 20000; echo last >&2; exit 3"
+        done = connection.run(["sh", "-c", text], check=False, become=False, on_line=said.append)
+        lives = connection.run(["kill", done.stdout.split()[0]], check=False, become=False)
+    assert lives.returncode == 0, "it was still there"
+    assert (done.returncode, done.stderr) == (3, "last\n")
+    assert done.stdout.split()[1:] == [str(number) for number in range(1, 20001)]
+    assert len(said) == 20002
 
 
 def test_a_revoked_key_is_refused(yard: Yard) -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from slipway.clients import known_hosts, ssh
+from slipway.clients import known_hosts, openssh, ssh
 from slipway.core.types import Host
 from slipway.hosts.base import ed25519
 
@@ -24,5 +24,5 @@ def test_a_broken_pin_is_refused_before_anything_is_sent(key: str) -> None:
 
 def test_the_line_of_a_host_is_what_known_hosts_is_read_for() -> None:
     for machine in (host(), host(2222)):
-        line = ssh.known_hosts_line(machine)
-        assert known_hosts.matching(line, ssh.known_name(machine)) == ("", machine.host_key)
+        line = openssh.known_hosts_line(machine)
+        assert known_hosts.matching(line, openssh.known_name(machine)) == ("", machine.host_key)

@@ -4,7 +4,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from slipway.clients.ssh import fingerprint
+from slipway.clients.openssh import fingerprint
 from slipway.core.context import Context
 from slipway.core.errors import CommandError, HostError
 from slipway.core.state import State
