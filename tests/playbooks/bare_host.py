@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from slipway.clients import ansible_play, ssh
+from slipway.clients import ansible_play, ssh, written_inventory
 from slipway.clients.ansible_play import Played
 from slipway.core.context import Context
 from slipway.core.schema import Settings
@@ -69,7 +69,7 @@ class BareHost:
 
     def on(self, script: str, input: bytes | None = None, timeout: float = 120) -> str:
         """What a shell script prints on the host."""
-        with ssh.connect(self.host, self.hosts.identity) as connection:
+        with ssh.connect(self.host) as connection:
             return connection.run(["sh", "-c", script], input=input, timeout=timeout).stdout
 
     def put(self, local: Path, remote: str) -> None:
@@ -88,7 +88,7 @@ class BareHost:
         path = self.folder / "inventory.yml"
         known = self.ctx.state.known_hosts
         written = yaml.safe_load(
-            ansible_play.inventory(self.hosts, known, {**self.variables, **variables}, {})
+            written_inventory.inventory(self.hosts, known, {**self.variables, **variables}, {})
         )
         children: dict[str, Any] = {group: {"hosts": {self.host.name: {}}} for group in self.groups}
         written["all"]["children"] = children

@@ -8,14 +8,16 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from slipway.core import interrupt
 from slipway.core.errors import CommandError, EnvironmentFault
+
+_LOOK = 0.1  # seconds from one look to the next at whether a program has said that it is done
 
 
 @dataclass(frozen=True)
@@ -35,37 +37,47 @@ class Completed:
 def run(
     argv: Sequence[str | Path],
     *,
-    input: str | None = None,
+    input: str | Path | Iterable[bytes] | None = None,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     timeout: float | None = None,
     check: bool = True,
     on_line: Callable[[str], None] | None = None,
+    over: threading.Event | None = None,
     where: str = "",
     action: str = "",
 ) -> Completed:
     """Run a program to its end and return what it printed.
 
-    env is added to this process's environment. Secrets go through `input` or `env`, never argv.
-    on_line is called with each line of stdout and stderr as it comes.
+    input: what it reads from its stdin, whole or in parts, or the file it reads there. env is added to this
+    process's environment. Secrets go through `input` or `env`, never argv.
+    on_line is called with each line of stdout and stderr as it comes. over: set when the program's work is
+    done, which it then need not outlive its output for: what it left behind may hold that open.
     Raises CommandError when it fails (and `check`) or runs past `timeout` seconds, EnvironmentFault
     when the program cannot be started, Cancelled when its thread is to end (core/interrupt.py). On any
     exception the whole process group is ended first, so nothing is left running.
     """
     words = tuple(str(word) for word in argv)
-    child = _start(words, input is not None, subprocess.PIPE, env=env, cwd=cwd, where=where, action=action)
+    with (
+        input.open("rb")
+        if isinstance(input, Path)
+        else contextlib.nullcontext(subprocess.DEVNULL if input is None else subprocess.PIPE) as stdin
+    ):
+        child = _start(words, stdin, subprocess.PIPE, env=env, cwd=cwd, where=where, action=action)
     out: list[str] = []
     err: list[str] = []
     workers = [
         threading.Thread(target=_read, args=(child.stdout, out, on_line), daemon=True),
         threading.Thread(target=_read, args=(child.stderr, err, on_line), daemon=True),
         # beside the wait: a program that hangs without reading must still run into its timeout
-        threading.Thread(target=_write, args=(child.stdin, input or ""), daemon=True),
+        threading.Thread(target=_write, args=(child.stdin, input), daemon=True),
     ]
     for worker in workers:
         worker.start()
     try:
-        ended = interrupt.until(partial(_wait, child), timeout)
+        ended = interrupt.until(partial(_wait, child, over), timeout)
+        if over is not None and over.is_set():
+            _drain(child, lambda: len(out) + len(err))
     finally:
         end_group(child)
     if not ended:
@@ -84,12 +96,29 @@ def run(
     return done
 
 
-def _wait(child: subprocess.Popen[str], timeout: float | None) -> bool:
-    """Whether a program has ended after so many seconds, None for however long it takes."""
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        child.wait(timeout)
-        return True
-    return False
+def _wait(child: subprocess.Popen[str], over: threading.Event | None, timeout: float | None) -> bool:
+    """Whether a program has ended, or said so, after so many seconds, None for however long it takes."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        # a program's end cannot be waited for together with an event
+        look = left if over is None else min(_LOOK, _LOOK if left is None else left)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(look)
+            return True
+        if over is not None and over.is_set():
+            return True
+        if over is None or (deadline is not None and time.monotonic() >= deadline):
+            return False
+
+
+def _drain(child: subprocess.Popen[str], lines: Callable[[], int]) -> None:
+    """Wait for the rest of a program's output, for as long as there is more."""
+    before = -1
+    while child.poll() is None and lines() != before:
+        before = lines()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(0.5)
 
 
 @contextlib.contextmanager
@@ -109,7 +138,7 @@ def running(
     be started. It is always ended, children included, when the block is left.
     """
     words = tuple(str(word) for word in argv)
-    child = _start(words, False, subprocess.STDOUT, env=env, where=where, action=action)
+    child = _start(words, subprocess.DEVNULL, subprocess.STDOUT, env=env, where=where, action=action)
     lines: list[str] = []
     accepted: list[str] = []
     told = threading.Event()  # the line has come, or there will be no more
@@ -191,7 +220,7 @@ def _marked(mark: bytes) -> list[int]:
 
 def _start(
     words: tuple[str, ...],
-    reads: bool,
+    stdin: int | IO[bytes],
     stderr: int,
     *,
     env: Mapping[str, str] | None,
@@ -201,13 +230,13 @@ def _start(
 ) -> subprocess.Popen[str]:
     """Start a program in a session of its own, so that `end_group` ends its children too.
 
-    reads: it has a stdin. stderr: PIPE, or STDOUT to join the two. Raises EnvironmentFault when it, or cwd,
-    does not exist or cannot be used.
+    stdin: DEVNULL, PIPE or an open file. stderr: PIPE, or STDOUT to join the two. Raises EnvironmentFault
+    when it, or cwd, does not exist or cannot be used.
     """
     try:
         return subprocess.Popen(
             words,
-            stdin=subprocess.PIPE if reads else subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=stderr,
             env={**os.environ, **(env or {})},
@@ -236,8 +265,12 @@ def _read(stream: IO[str] | None, lines: list[str], on_line: Callable[[str], Non
     stream.close()
 
 
-def _write(stream: IO[str] | None, text: str) -> None:
+def _write(stream: Any, given: str | Path | Iterable[bytes] | None) -> None:
+    """Write what a program is to read; stream is None where it reads a file or nothing."""
     if stream is None:
         return
     with contextlib.suppress(BrokenPipeError), stream:  # it ended without reading; its exit code tells why
-        stream.write(text)
+        if isinstance(given, str):
+            stream.write(given)
+        else:
+            stream.buffer.writelines(given)

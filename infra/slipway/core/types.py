@@ -9,6 +9,8 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import TypeAdapter
 
 T = TypeVar("T")
+# What a machine may want of a person: a password for SSH or for sudo, the passphrase of its key
+Asked = Literal["login", "become", "key"]
 Status = Literal["changed", "unchanged", "failed", "not_run"]
 
 # Groups of the inventory; an empty group means that layer is not wanted.
@@ -17,9 +19,14 @@ GROUPS = ("control_plane", "worker", "registry", "docker", "lxd", "model_server"
 
 @dataclass(frozen=True)
 class Host:
-    """One machine reachable over SSH.
+    """One machine, reached over SSH or, with connection "local", the one slipway runs on.
 
-    host_key: the pinned public key, "ssh-ed25519 AAAA...". groups: the inventory groups it is in.
+    address, user and port are where OpenSSH ends up; alias is what it is called with to get there, where that
+    is not the address. host_key: the pinned public key, "ssh-ed25519 AAAA..."; empty where the user's own
+    known_hosts decide. groups: the inventory groups it is in. identity: the file of its private key (0600);
+    None for those that OpenSSH takes by itself, an agent's too. options: further words for OpenSSH, such as
+    those of a jump. passwords: the inventory that has its passwords, which are in no value; None if it takes
+    none from there. asks: what a person is asked for.
     """
 
     name: str
@@ -28,15 +35,26 @@ class Host:
     host_key: str
     groups: tuple[str, ...]
     port: int = 22
+    identity: Path | None = None
+    alias: str = ""
+    options: tuple[str, ...] = ()
+    connection: Literal["ssh", "local"] = "ssh"
+    passwords: Path | None = None
+    asks: tuple[Asked, ...] = ()
+
+    @property
+    def destination(self) -> str:
+        """What OpenSSH is called with."""
+        return self.alias or self.address
 
 
 @dataclass(frozen=True)
 class Hosts:
-    """The machines of this lab. identity: path of the private SSH key (0600), None for an agent's."""
+    """The machines of this lab. inventory: the user's own that they are from, which Ansible reads too."""
 
     backend: str
     hosts: tuple[Host, ...]
-    identity: Path | None = None
+    inventory: Path | None = None
 
     def group(self, name: str) -> tuple[Host, ...]:
         return tuple(host for host in self.hosts if name in host.groups)

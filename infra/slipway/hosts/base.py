@@ -12,9 +12,9 @@ from typing import Protocol, TypeVar, runtime_checkable
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from slipway.clients import ssh
+from slipway.clients import openssh, ssh
 from slipway.core.context import Context
-from slipway.core.errors import SlipwayError
+from slipway.core.errors import CommandError, HostError, SlipwayError
 from slipway.core.evidence import Reading
 from slipway.core.schema import Settings
 from slipway.core.state import State, write_atomically
@@ -108,9 +108,9 @@ def identity(state: State) -> Path:
     return state.ssh / "id_ed25519"
 
 
-def need_root(host: Host, key: Path | None) -> None:
+def need_root(host: Host) -> None:
     """Raise when the host cannot be reached, lets nobody in, or gives no root."""
-    with ssh.connect(host, key) as connection:
+    with ssh.connect(host) as connection:
         # piped to sh: no quoting, and sudo needs to allow no more than a shell
         connection.run(["sh", "-s"], input="true\n", timeout=30)
 
@@ -138,7 +138,9 @@ def joined(errors: list[SlipwayError]) -> SlipwayError:
     if len(errors) == 1:
         return errors[0]
     first = errors[0]
-    whole = type(first)(
+    # what a program printed is told by a type of its own, with other arguments
+    kind = HostError if isinstance(first, CommandError) else type(first)
+    whole = kind(
         f"{len(errors)} hosts failed: {first.where}: {first.what}" if first.where else first.what,
         tail="\n".join(
             [*first.tail.splitlines()[-6:], *(line for error in errors[1:] for line in error.lines()[:7])]
@@ -156,7 +158,7 @@ def record(state: State, hosts: Hosts) -> bool:
     Returns whether anything differs from before.
     """
     private_folder(state.ssh)
-    lines = "".join(f"{ssh.known_hosts_line(host)}\n" for host in hosts.hosts)
+    lines = "".join(f"{openssh.known_hosts_line(host)}\n" for host in hosts.hosts if host.host_key)
     changed = write_atomically(state.known_hosts, lines, 0o600)
     return state.keep(hosts) or changed
 
@@ -172,13 +174,13 @@ echo "== journal"; journalctl --no-pager --lines=1500 --output=short-iso
 """
 
 
-def host_reading(host: Host, key: Path | None, console: Path | None = None) -> Reading:
+def host_reading(host: Host, console: Path | None = None) -> Reading:
     """A host's failed units, journal and console; what cannot be had is said in the file."""
 
     def read(seconds: float) -> str:
         parts: list[str] = []
         try:
-            with ssh.connect(host, key, timeout=seconds) as connection:
+            with ssh.connect(host, timeout=seconds) as connection:
                 done = connection.run(["sh", "-s"], input=JOURNAL_SCRIPT, timeout=seconds, check=False)
                 parts.append(done.stdout + done.stderr)
         except SlipwayError as error:
