@@ -57,6 +57,9 @@ def test_every_role_and_host_is_told_at_once(tmp_path: Path) -> None:
         "kubernetes_node: kubernetes_node_image_gc_percent is 70; expected 81 to 100",
     ):
         assert line in said
+    assert re.search(
+        r"kubernetes_node: cp, w, Upper_Case have \S+ alike, as behind a NAT of their own each;", said
+    )
     assert "registry_password_file  does not exist" not in said, "what is not set is told once"
     printed = log.read_text()
     refused = printed[printed.index("TASK [Refuse hosts with problems]") :]

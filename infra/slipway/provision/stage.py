@@ -75,7 +75,10 @@ class Provision:
         forgotten = forget_nodes(ctx, hosts)
         played = play(ctx, settings, hosts)
         kubectl = Kubectl((ctx.state.bin / "kubectl").resolve(), ctx.state.kubeconfig)
-        cluster = reading.cluster(kubectl, registries.provided(ctx, settings, hosts), played.hosts)
+        registry = registries.as_told(
+            registries.provided(ctx, settings, hosts), played.told.get("slipway_registry", {})
+        )
+        cluster = reading.cluster(kubectl, registry, played.hosts)
         versions = ", ".join(sorted({node.version for node in cluster.nodes}))
         text = f"{len(cluster.nodes)} nodes ready on {versions}, {played.changed} tasks changed"
         return Outcome(cluster, played.changed + forgotten, text)

@@ -42,6 +42,7 @@ class Lab:
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Any = "modules") -> None:
         self.ctx = Context(State(tmp_path / ".slipway"), tmp_path / "run", tmp_path)
         self.played: list[dict[str, Any]] = []
+        self.told: dict[str, Any] = {}
         self.kubectl: list[tuple[str, ...]] = []
         (tmp_path / "bin").mkdir()
         for name in ("kubelet", "kubeadm", "kubectl"):
@@ -70,6 +71,7 @@ class Lab:
             (TaskChange("cp", "docker : Configure", "/etc/docker/daemon.json"), TaskChange("cp", "X")),
             log,
             1,
+            self.told,
         )
 
     def run(self, argv: Any, **_options: Any) -> Completed:
@@ -99,6 +101,27 @@ def test_run_hands_on_the_cluster(lab: Lab) -> None:
     assert cluster.registry is not None and cluster.registry.address == "10.77.2.2:5000"
     assert set(cluster.plays) == {"cp", "worker-1"}
     assert lab.played[0]["playbook"].name == "site.yml" and not lab.played[0]["check"]
+
+
+def test_the_registry_is_called_as_the_hosts_call_it(lab: Lab) -> None:
+    lab.told = {"slipway_registry": {"address": "10.0.1.10:5000", "external": "203.0.113.7:5000"}}
+    registry = Provision().run(lab.ctx, Settings(), HOSTS).value.registry
+    assert registry is not None and (registry.address, registry.reached) == (
+        "10.0.1.10:5000",
+        "203.0.113.7:5000",
+    )
+    lab.told["slipway_registry"]["external"] = "10.0.1.10:5000"
+    registry = Provision().run(lab.ctx, Settings(), HOSTS).value.registry
+    assert registry is not None and registry.reached is None
+    assert "registry_address" not in lab.inventory["vars"], "the role finds it by the hosts' facts"
+
+
+def test_a_registry_brought_along_keeps_its_name(lab: Lab) -> None:
+    lab.told = {"slipway_registry": {"address": "other:5000", "external": "other:5000"}}
+    theirs = Settings.model_validate({"image": {"registry": "theirs:443"}})
+    registry = Provision().run(lab.ctx, theirs, HOSTS).value.registry
+    assert registry is not None and registry.address == "theirs:443"
+    assert lab.inventory["vars"]["registry_address"] == "theirs:443"
 
 
 def test_the_inventory_has_all_that_site_needs(lab: Lab) -> None:
