@@ -16,7 +16,7 @@ from slipway.artifacts import from_modules, from_release
 from slipway.artifacts.pip_wheels import wheels
 from slipway.artifacts.values import BaseImage, KubernetesArtifacts, SourceName
 from slipway.core.context import Context
-from slipway.core.errors import ArtifactError, SlipwayError
+from slipway.core.errors import ArtifactError, NotCached, SlipwayError
 from slipway.core.events import Note
 from slipway.core.schema import Settings
 
@@ -108,6 +108,8 @@ def _first(
     for position, source in enumerate(sources):
         try:
             made = offers[source](True)
+        except NotCached:
+            raise
         except SlipwayError as error:
             said.append(f"{source}: {error.what}")
             if position + 1 == len(sources):
