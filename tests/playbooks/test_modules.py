@@ -422,6 +422,28 @@ class TestFiles:
         again = run(**wanted)
         assert (again["changed"], again["written"], again["diff"]) == (False, [], [])
 
+    def test_what_somebody_else_wrote_is_kept(
+        self, run: Callable[..., dict[str, Any]], tmp_path: Path, backups: Path
+    ) -> None:
+        file = tmp_path / "config.toml"
+        file.write_text("theirs")
+        file.chmod(0o640)
+
+        def kept() -> list[str]:
+            found = [path for path in backups.rglob(f"{file.name}.*") if path.is_file()]
+            assert all(path.parent == backups / str(tmp_path).lstrip("/") for path in found)
+            assert all(path.stat().st_mode & 0o777 == 0o640 for path in found)
+            return sorted(path.read_text() for path in found)
+
+        run(files={str(file): "ours"}, mode="0640")
+        assert kept() == ["theirs"]
+        run(files={str(file): "ours, again"}, mode="0640")
+        assert kept() == ["theirs"], "what these modules wrote goes"
+        file.write_text("by hand")
+        run(files={str(file): "ours"}, mode="0640", check=True)
+        assert kept() == ["theirs"], "a dry run keeps nothing"
+        assert backups.stat().st_mode & 0o777 == 0o700
+
     def test_a_mode_alone_is_set_back(self, run: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
         file = tmp_path / "a"
         file.write_text("a")
