@@ -58,7 +58,7 @@ def test_every_role_and_host_is_told_at_once(tmp_path: Path) -> None:
     ):
         assert line in said
     assert re.search(
-        r"kubernetes_node: cp, w, Upper_Case have \S+ alike, as behind a NAT of their own each;", said
+        r"kubernetes_node: cp, Upper_Case, w have \S+ alike, as behind a NAT of their own each;", said
     )
     assert "registry_password_file  does not exist" not in said, "what is not set is told once"
     printed = log.read_text()

@@ -22,6 +22,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.facts.network.linux import LinuxNetworkCollector
 from ansible.module_utils.facts.system.distribution import DistributionFactCollector
+from ansible_collections.slipway.serving.plugins.module_utils.firewalls import firewalls
 
 DOCUMENTATION = r"""
 module: host_facts
@@ -67,6 +68,8 @@ ansible_facts:
         held_packages: {description: Those of them that are on hold., type: list, elements: str}
         users: {description: Which of the users that the roles make are there., type: list, elements: str}
         sysctls: {description: "The kernel settings Kubernetes needs, as they are in effect.", type: dict}
+        firewalls: {description: "Firewall that is on, to the networks it lets in whole.", type: dict}
+        listeners: {description: "TCP port, as a text, to the program that listens on it.", type: dict}
         node_address: {description: Address the kubelet is told to use; empty if none., type: str}
         kubeadm: {description: "Version of kubeadm, empty where there is none.", type: str}
         units: {description: Units of the roles that run and start at boot., type: list, elements: str}
@@ -343,6 +346,16 @@ def names_of(printed: str) -> list[str]:
     return [f"{kind}:{ipaddress.ip_address(name) if kind == 'IP' else name}" for kind, name in found]
 
 
+def listeners(shown: str) -> dict[str, str]:
+    """TCP port to the program that listens on it, of what `ss -Hltnp` prints."""
+    found = {}
+    for line in shown.splitlines():
+        local, named = line.split()[3:4], re.search(r'users:\(\("([^"]+)"', line)
+        if local and named:
+            found[local[0].rpartition(":")[2]] = named[1]
+    return found
+
+
 def node_address(text: str) -> str:
     """The address that /etc/default/kubelet gives the kubelet; empty where it gives none."""
     found = re.search(r"--node-ip=(\S+)", text)
@@ -417,6 +430,8 @@ def facts(run: Callable[[list[str]], str]) -> dict[str, Any]:
         "snaps": sorted(path.parent.name for path in SNAPS.glob("*/current")),
         "groups": group_members(),
         "users": [name for name in USERS if there(name)],
+        "firewalls": firewalls(run),
+        "listeners": listeners(run(["ss", "-Hltnp"])),
         "sysctls": {name: read("/proc/sys/" + name.replace(".", "/")).strip() for name in SYSCTLS},
         "kubeadm": run(["/usr/bin/kubeadm", "version", "-o", "short"]).strip().removeprefix("v"),
         "units": running_units(run(["systemctl", "show", "--property=Id,ActiveState,UnitFileState", *UNITS])),
