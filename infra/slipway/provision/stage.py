@@ -39,17 +39,16 @@ class Provision:
         return ""
 
     def provided(self, ctx: Context, settings: Settings) -> Outcome[Cluster]:
-        """The cluster the user brought along. Raises KubectlError when it does not answer."""
+        """The cluster the user brought along. Raises KubectlError when it does not answer as it has to."""
         assert settings.cluster.kubeconfig is not None  # should_run said so
         found = shutil.which("kubectl")
         kubectl = Path(found) if found else artifacts.kubernetes(ctx, settings).kubectl
         link_atomically(ctx.state.bin / "kubectl", kubectl)
-        cluster = reading.cluster(
-            Kubectl(kubectl, settings.cluster.kubeconfig, settings.cluster.context),
-            registries.provided(ctx, settings, None),
-            {},
-        )
-        return Outcome(cluster, 0, f"{cluster.api}, {len(cluster.nodes)} nodes, brought along")
+        client = Kubectl(kubectl, settings.cluster.kubeconfig, settings.cluster.context)
+        with reading.contexts_named(client):
+            cluster = reading.cluster(client, registries.provided(ctx, settings, None), {})
+        seen = f"{len(cluster.nodes)} nodes" if cluster.nodes else "whose nodes this login may not see"
+        return Outcome(cluster, 0, f"{cluster.api}, {seen}, brought along")
 
     def plan(self, ctx: Context, settings: Settings, hosts: Hosts | None) -> list[str]:
         """Ansible's own dry run; one line per task that would change a host."""

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 from slipway import artifacts
 from slipway.artifacts import KubernetesArtifacts
 from slipway.clients import ansible_play
 from slipway.clients.ansible_play import Played, TaskChange
+from slipway.clients.kubectl import KubectlError
 from slipway.core.context import Context
-from slipway.core.errors import ProvisionError
+from slipway.core.errors import CommandError, ProvisionError
 from slipway.core.process import Completed
 from slipway.core.schema import Settings
 from slipway.core.state import State
@@ -251,3 +253,61 @@ def test_hosts_that_the_internet_reaches_are_told(addresses: tuple[str, ...], to
     )
     lines = open_to_the_internet(Hosts("ssh", hosts))
     assert (len(lines) == 1 and lines[0].startswith(told)) if told else lines == []
+
+
+def refusing(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, words: str, said: str, contexts: str = ""
+) -> Settings:
+    """An existing cluster whose kubectl fails in these words for one command, and knows these contexts."""
+
+    def run(argv: Any, **options: Any) -> Completed:
+        if words in argv:
+            raise CommandError(tuple(map(str, argv)), 1, said)
+        return Completed(tuple(map(str, argv)), 0, contexts, "") if "get-contexts" in argv else lab.run(argv)
+
+    monkeypatch.setattr("slipway.core.process.run", run)
+    kubeconfig = lab.ctx.project / "theirs"
+    kubeconfig.write_text("x")
+    return Settings.model_validate({"cluster": {"kubeconfig": kubeconfig, "context": "prod"}})
+
+
+def test_who_may_use_one_namespace_sees_no_nodes(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = 'Error from server (Forbidden): nodes is forbidden: User "dev" cannot list resource "nodes"'
+    settings = refusing(lab, monkeypatch, "nodes", refused)
+    outcome = Provision().provided(lab.ctx, settings)
+    assert outcome.value.nodes == ()
+    assert outcome.summary.endswith("whose nodes this login may not see, brought along")
+
+
+def test_a_cluster_that_does_not_answer_is_not_taken_for_one_without_rights(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = refusing(lab, monkeypatch, "nodes", "Unable to connect to the server: i/o timeout")
+    with pytest.raises(KubectlError) as caught:
+        Provision().provided(lab.ctx, settings)
+    assert caught.value.reason == "unreachable"
+
+
+def test_a_context_that_is_none_is_told_with_those_that_there_are(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = refusing(lab, monkeypatch, "view", "error: cannot locate context prod", "dev\nstaging\n")
+    with pytest.raises(KubectlError) as caught:
+        Provision().provided(lab.ctx, settings)
+    assert (
+        caught.value.action
+        == f"set cluster.context to one that {settings.cluster.kubeconfig} has: dev, staging"
+    )
+
+
+def test_a_list_of_kubeconfigs_is_for_kubectl_to_merge(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    with pytest.raises(ValidationError, match=r"KUBECONFIG=\S+/a:\S+/b kubectl config view --flatten"):
+        Settings.model_validate({"cluster": {"kubeconfig": f"{tmp_path}/a:{tmp_path}/b"}})
+    with pytest.raises(ValidationError, match="does not exist"):
+        Settings.model_validate({"cluster": {"kubeconfig": tmp_path / "b"}})
+    (tmp_path / "a:b").touch()
+    assert (
+        Settings.model_validate({"cluster": {"kubeconfig": tmp_path / "a:b"}}).cluster.kubeconfig
+        == tmp_path / "a:b"
+    )

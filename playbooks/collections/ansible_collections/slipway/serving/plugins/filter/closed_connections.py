@@ -28,7 +28,7 @@ EXAMPLES = r"""
 - name: See that ports are open
   ansible.builtin.assert:
     that: tried.closed | length == 0
-    fail_msg: "{{ tried.closed | slipway.serving.closed_connections(inventory_hostname, '', {}) | join('\n') }}"
+    fail_msg: "{{ tried.closed | slipway.serving.closed_connections('w1', '10.0.0.3', {}) | join('\n') }}"
 """
 
 RETURN = r"""
