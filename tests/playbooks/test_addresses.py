@@ -308,7 +308,7 @@ def followed(ansible: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     ]
     here = {key: value for found in read for key, value in found.items()}
     here |= {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
-    groups = {"registry": {"hosts": {"nat": {}}}}  # which each of them takes for itself
+    groups: dict[str, Any] = {"registry": {"hosts": {"nat": {}}}}  # which each of them takes for itself
     (folder / "hosts.yml").write_text(json.dumps({"all": {"vars": here, "hosts": hosts, "children": groups}}))
     environment = {"ANSIBLE_COLLECTIONS_PATH": str(PLUGINS.parents[3])}
     process.run(

@@ -202,7 +202,7 @@ def test_a_port_that_is_closed_is_told_with_what_opens_it() -> None:
         {"host": "cp", "address": "10.0.0.2", "port": "6443/tcp", "why": "no answer within 3 s"},
         {"host": "w2", "address": "10.0.0.4", "port": "10250/tcp", "why": "no route to host"},
     ]
-    facts = {"cp": {"slipway_host": {"firewalls": {"ufw": []}}}}
+    facts: dict[str, Any] = {"cp": {"slipway_host": {"firewalls": {"ufw": []}}}}
     said = closed_connections(tried, "w1", "10.0.0.3,fd00::3", facts)
     assert said[0] == (
         "w1 does not reach 6443/tcp of cp (10.0.0.2): no answer within 3 s; "

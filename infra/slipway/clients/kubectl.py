@@ -18,8 +18,16 @@ from slipway.core.types import Cluster
 
 Manifest = dict[str, Any]
 Reason = Literal[
-    *("kubeconfig", "plugin_missing", "plugin_failed", "login", "unreachable", "denied", "not_found"),
-    *("conflict", "invalid", "other"),
+    "kubeconfig",
+    "plugin_missing",
+    "plugin_failed",
+    "login",
+    "unreachable",
+    "denied",
+    "not_found",
+    "conflict",
+    "invalid",
+    "other",
 ]
 
 # What kubectl prints -> why, in the order they are looked for. The words are client-go's and the API
