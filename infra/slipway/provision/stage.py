@@ -135,11 +135,13 @@ def play(
     for name in ("password", "pull-password"):
         if not (ctx.state.registry / name).is_file():
             write_atomically(ctx.state.registry / name, secrets.token_urlsafe(24) + "\n", 0o600)
+    for_all = variables.for_all(ctx, settings, hosts, found, registries.provided(ctx, settings, hosts))
+    cluster = ctx.state.own_cluster()
+    if limit and cluster is not None and cluster.registry is not None:
+        # the role finds it by the facts of all hosts, which it has not then
+        for_all["registry_address"] = cluster.registry.address
     text = ansible_play.inventory(
-        variables.wanted(settings, hosts),
-        ctx.state.known_hosts,
-        variables.for_all(ctx, settings, hosts, found, registries.provided(ctx, settings, hosts)),
-        variables.for_groups(found),
+        variables.wanted(settings, hosts), ctx.state.known_hosts, for_all, variables.for_groups(found)
     )
     write_atomically(ctx.state.inventory, text, 0o600)
     return ansible_play.play(

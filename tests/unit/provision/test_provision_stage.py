@@ -19,7 +19,7 @@ from slipway.core.process import Completed
 from slipway.core.schema import Settings
 from slipway.core.state import State
 from slipway.core.types import Host, HostPlay, Hosts
-from slipway.provision.stage import Provision, open_to_the_internet
+from slipway.provision.stage import Provision, open_to_the_internet, play
 
 HOSTS = Hosts(
     "nspawn",
@@ -116,6 +116,15 @@ def test_the_registry_is_called_as_the_hosts_call_it(lab: Lab) -> None:
     registry = Provision().run(lab.ctx, Settings(), HOSTS).value.registry
     assert registry is not None and registry.reached is None
     assert "registry_address" not in lab.inventory["vars"], "the role finds it by the hosts' facts"
+
+
+def test_a_limited_play_is_told_what_the_registry_is_called(lab: Lab) -> None:
+    lab.told = {"slipway_registry": {"address": "10.0.1.10:5000", "external": "10.0.1.10:5000"}}
+    play(lab.ctx, Settings(), HOSTS, limit="worker-1")
+    assert "registry_address" not in lab.inventory["vars"], "nobody knows it yet"
+    lab.ctx.state.keep(Provision().run(lab.ctx, Settings(), HOSTS).value)
+    play(lab.ctx, Settings(), HOSTS, limit="worker-1")
+    assert lab.inventory["vars"]["registry_address"] == "10.0.1.10:5000"
 
 
 def test_a_registry_brought_along_keeps_its_name(lab: Lab) -> None:
