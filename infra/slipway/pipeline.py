@@ -17,7 +17,7 @@ from slipway.core.order import EARLIER, LATER, Task
 from slipway.core.scheduler import Scheduler
 from slipway.core.schema import Settings
 from slipway.core.stage import HasLeft, HasProvided, HasReady, HasRemove, Stage, is_shared, name_of, produces
-from slipway.core.step import arguments, errors_of, exit_code_of, told, unwanted
+from slipway.core.step import arguments, errors_of, exit_code_of, foreseen, told, unwanted
 from slipway.core.types import Run, Values, label_of
 from slipway.deploy.stage import Deploy
 from slipway.hosts.stage import MakeHosts
@@ -151,7 +151,8 @@ def _span(names: list[str], first: str, last: str) -> tuple[int, int]:
 def plan(
     ctx: Context, settings: Settings, *, stages: Sequence[Stage] = STAGES
 ) -> list[tuple[str, str, list[str]]]:
-    """(stage, model, what its run would change) for each stage of the chain; changes nothing."""
+    """(stage, model, what its run would change) for each stage; changes, fetches and builds nothing."""
+    ctx = replace(ctx, cached_only=True)
     once, own = _split(stages)
     shared, out = _plan(ctx, settings, once, Values())
     for name, its in settings.each():
@@ -170,13 +171,16 @@ def _plan(
     for stage in stages:
         name, model = name_of(stage), ctx.state.model
         if why := unwanted(stage, settings):
+            lines: list[str] = []
             if isinstance(stage, HasProvided):
-                values = values.having(stage.provided(ctx, settings).value)
-            out.append((name, model, []))
+                found, lines = foreseen(stage.provided, ctx, settings)
+                values = values.having(found and found.value)
+            out.append((name, model, lines))
             ctx.emit(Note(f"{label_of(name, model)}: {why}"))
             continue
         known = arguments(stage, settings, values, method="plan")
-        out.append((name, model, stage.plan(ctx, **known)))
+        planned, lines = foreseen(stage.plan, ctx, **known)
+        out.append((name, model, lines if planned is None else planned))
         values = values.having(ctx.state.kept(produces(stage)))
     return values, out
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 from slipway.core.context import Context
@@ -31,7 +32,7 @@ class Lab:
             if isinstance(event, Note):
                 self.said.append(event.text)
 
-        given = {"cache": self.cache} if self.cache is not None else {}
+        given: dict[str, Any] = {"cache": self.cache} if self.cache is not None else {}
         return Context(State(self.folder), self.folder / "run", self.folder, emit=listen, **given)
 
     @property

@@ -14,6 +14,14 @@ from slipway.core import process
 from tests.plugins import PLUGINS
 
 
+@pytest.fixture(autouse=True)
+def backups(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where modules that are run on this machine keep what they replace."""
+    folder = tmp_path_factory.mktemp("kept") / "backups"
+    monkeypatch.setattr("ansible_collections.slipway.serving.plugins.module_utils.placing.BACKUPS", folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def ansible() -> str:
     """ansible-playbook of this environment, which need not be on PATH."""

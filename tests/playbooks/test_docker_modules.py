@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from slipway.core.errors import CommandError
 
 from tests.plugins import ended, load, of
 
@@ -101,6 +102,23 @@ def test_other_packages_of_docker_go_before_docker_ce_comes(
     assert decided("docker", names, facts)["_docker_others"] == []
     facts = of("Ubuntu", "24.04", packages={"docker-ce": "28", "containerd.io": "1.7"})
     assert decided("docker", names, facts, docker_source="docker")["_docker_others"] == []
+
+
+def test_docker_ce_that_is_there_stays(decided: Callable[..., dict[str, Any]]) -> None:
+    facts = of("Debian", "13", packages={"docker-ce": "28", "docker-ce-cli": "28", "containerd.io": "1.7"})
+    names = ["_docker_from", "_docker_kept", "_docker_others"]
+    assert decided("docker", names, facts) == dict(zip(names, ("docker", True, []), strict=True))
+    with pytest.raises(CommandError) as refused:
+        decided("docker", names, facts, docker_source="distribution")
+    said = " ".join(refused.value.output.split())
+    assert (
+        "docker: this host has docker-ce, which docker.io would take the place of; leave docker_source out"
+        in said
+    )
+    snap = of("Ubuntu", "24.04", snaps=["docker"])
+    with pytest.raises(CommandError) as refused:
+        decided("docker", names, snap)
+    assert "docker: this host has Docker as a snap" in " ".join(refused.value.output.split())
 
 
 @pytest.mark.parametrize(

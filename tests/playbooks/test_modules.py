@@ -206,6 +206,12 @@ class TestHostFacts:
         assert host_facts.names_of(shown) == ["IP:10.0.0.2", "DNS:cp", "DNS:localhost", "IP:127.0.0.1"]
         assert host_facts.days_until(shown, 1795629600.0) == 2.5
         assert host_facts.names_of("No extensions in certificate\n") == []
+        assert host_facts.names_of("IP Address:FD00:0:0:0:0:0:0:2, DNS:cp\n") == ["IP:fd00::2", "DNS:cp"]
+
+    def test_the_address_a_kubelet_is_told_to_use(self) -> None:
+        text = "KUBELET_EXTRA_ARGS=--config-dir=/etc/x --node-ip={}\n"
+        assert host_facts.node_address(text.format("10.0.0.4,fd00::4")) == "10.0.0.4,fd00::4"
+        assert host_facts.node_address("KUBELET_EXTRA_ARGS=\n") == ""
 
 
 class TestDifferingFiles:
@@ -246,6 +252,20 @@ class TestControllerFile:
         file.chmod(0o600)
         digest = hashlib.sha256(b"key").hexdigest()
         assert controller_file(str(file)) == {"sha256": digest, "mode": "0600"}
+
+    def test_a_text_that_stands_for_another(self, tmp_path: Path) -> None:
+        """The kubeconfig here says another server than the one on the host."""
+        (tmp_path / "here").write_text("user: me\nserver: https://public:6443\n")
+        (tmp_path / "there").write_text("user: me\nserver: https://10.0.0.2:6443\n")
+        there = controller_file(str(tmp_path / "there"))
+        assert {**controller_file(str(tmp_path / "here"), {"public": "10.0.0.2"}), "mode": ""} == {
+            **there,
+            "mode": "",
+        }
+        assert controller_file(str(tmp_path / "there"), {"public": "10.0.0.2"}) == {}, (
+            "it does not say public"
+        )
+        assert controller_file(str(tmp_path / "there"), {}) == there
 
     def test_a_home_is_understood(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HOME", str(tmp_path))
@@ -402,6 +422,28 @@ class TestFiles:
         again = run(**wanted)
         assert (again["changed"], again["written"], again["diff"]) == (False, [], [])
 
+    def test_what_somebody_else_wrote_is_kept(
+        self, run: Callable[..., dict[str, Any]], tmp_path: Path, backups: Path
+    ) -> None:
+        file = tmp_path / "config.toml"
+        file.write_text("theirs")
+        file.chmod(0o640)
+
+        def kept() -> list[str]:
+            found = [path for path in backups.rglob(f"{file.name}.*") if path.is_file()]
+            assert all(path.parent == backups / str(tmp_path).lstrip("/") for path in found)
+            assert all(path.stat().st_mode & 0o777 == 0o640 for path in found)
+            return sorted(path.read_text() for path in found)
+
+        run(files={str(file): "ours"}, mode="0640")
+        assert kept() == ["theirs"]
+        run(files={str(file): "ours, again"}, mode="0640")
+        assert kept() == ["theirs"], "what these modules wrote goes"
+        file.write_text("by hand")
+        run(files={str(file): "ours"}, mode="0640", check=True)
+        assert kept() == ["theirs"], "a dry run keeps nothing"
+        assert backups.stat().st_mode & 0o777 == 0o700
+
     def test_a_mode_alone_is_set_back(self, run: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
         file = tmp_path / "a"
         file.write_text("a")
@@ -529,7 +571,8 @@ class TestClashingNetworks:
 
     @staticmethod
     def host(address: str, prefix: str = "24", *, joined: bool = False) -> dict[str, Any]:
-        return {"default_ipv4": {"address": address, "prefix": prefix}, "slipway_host": {"joined": joined}}
+        card = {"ipv4": {"address": address, "prefix": prefix}}
+        return {"interfaces": ["eth0"], "eth0": card, "slipway_host": {"joined": joined}}
 
     @pytest.mark.parametrize(
         ("address", "prefix", "clashes"),
@@ -552,7 +595,7 @@ class TestClashingNetworks:
             "a": self.host("10.244.1.1"),
             "b": self.host("10.244.2.2"),
             "node": self.host("10.244.3.3", joined=True),
-            "no route": {"default_ipv4": {}, "slipway_host": {"joined": False}},
+            "no card": {"interfaces": [], "slipway_host": {"joined": False}},
             "no facts": {},
         }
         said = clashing_networks(hosts, self.NETWORKS)

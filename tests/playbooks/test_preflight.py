@@ -57,6 +57,9 @@ def test_every_role_and_host_is_told_at_once(tmp_path: Path) -> None:
         "kubernetes_node: kubernetes_node_image_gc_percent is 70; expected 81 to 100",
     ):
         assert line in said
+    assert re.search(
+        r"kubernetes_node: cp, Upper_Case, w have \S+ alike, as behind a NAT of their own each;", said
+    )
     assert "registry_password_file  does not exist" not in said, "what is not set is told once"
     printed = log.read_text()
     refused = printed[printed.index("TASK [Refuse hosts with problems]") :]
@@ -189,6 +192,75 @@ def test_which_model_server_auto_takes_and_why(tmp_path: Path, monkeypatch: pyte
     complaints(book, path, tmp_path / "log")
     said = " ".join((tmp_path / "log").read_text().split())
     for name, (_, _, words) in cases.items():
+        assert words in said, name
+
+
+def test_what_is_on_a_node_already_is_refused_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANSIBLE_COLLECTIONS_PATH", str(PLAYBOOKS / "collections"))
+    bare = {
+        "packages": {},
+        "files": {},
+        "listeners": {},
+        "disk": {},
+        "firewalls": {},
+        "kubeadm": "",
+        "images": {},
+    }
+    bare |= {"joined": False, "unfinished": False, "control_plane": False, "encrypts_secrets": False}
+    bare["node_address"] = ""
+    cases: dict[str, tuple[dict[str, Any], str]] = {
+        "theirs": ({"joined": True}, "this machine is a node of a cluster that these roles did not set up"),
+        "k3s": (
+            {"listeners": {"6443": "k3s-server", "22": "sshd"}},
+            "k3s-server already listens on port 6443, as",
+        ),
+        "apt": ({"packages": {"kubeadm": "1.30.1-1.1"}}, "kubeadm is installed as a package, whose program"),
+        "shut": (
+            {"firewalls": {"ufw": ["10.0.0.0/24"]}},
+            "control_plane: shut: ufw is on and does not let in pods (10.244.0.0/16)",
+        ),
+        "moved": (
+            {"joined": True, "control_plane": True, "node_address": "10.0.0.9"},
+            "moved joined its cluster as 10.0.0.9, which it does not have any more, but 10.0.0.5: give it that",
+        ),
+    }
+
+    def card(number: int) -> dict[str, Any]:
+        at = {"address": f"10.0.0.{number}", "prefix": "24"}
+        return {"interfaces": ["eth0"], "eth0": {"ipv4": at}, "default_ipv4": at}
+
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library/told_facts.py").write_text(FACTS)
+    (tmp_path / "bin").mkdir()
+    for name in ("kubelet", "kubeadm", "kubectl"):
+        (tmp_path / "bin" / name).touch()
+    tasks: list[dict[str, Any]] = [{"name": "Tell", "told_facts": {"facts": "{{ told }}"}}]
+    for role in ("kubernetes_node", "control_plane"):
+        include = {"name": f"slipway.serving.{role}", "tasks_from": "preflight"}
+        ask = [{"name": f"Ask {role}", "ansible.builtin.include_role": include}]
+        tasks.append(
+            {"name": "Try", "block": ask, "rescue": [{"name": "On", "ansible.builtin.meta": "noop"}]}
+        )
+    tasks.append({"name": "End", "ansible.builtin.fail": {"msg": "all were asked"}})
+    book = tmp_path / "book.yml"
+    book.write_text(yaml.safe_dump([{"name": "Any", "hosts": "all", "gather_facts": False, "tasks": tasks}]))
+    path = inventory(
+        tmp_path,
+        {"control_plane": []},
+        kubernetes_node_source="files",
+        kubernetes_node_binaries=str(tmp_path / "bin"),
+    )
+    written = yaml.safe_load(path.read_text())
+    written["all"]["children"]["control_plane"]["hosts"] = {
+        name: {"told": {"distribution": "Debian", **card(number), "slipway_host": {**bare, **differs}}}
+        for number, (name, (differs, _)) in enumerate(cases.items(), 1)
+    }
+    path.write_text(yaml.safe_dump(written))
+    complaints(book, path, tmp_path / "log")
+    said = " ".join((tmp_path / "log").read_text().split())
+    for name, (_, words) in cases.items():
         assert words in said, name
 
 

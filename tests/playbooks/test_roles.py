@@ -244,7 +244,8 @@ CHECKED = [role for role in ROLES if (role / "tasks/preflight.yml").is_file() an
 
 
 def test_preflight_asks_every_role_that_has_something_to_say() -> None:
-    asked = [role["name"] for role in read(PLAYBOOKS / "preflight.yml")[0]["tasks"][0]["loop"]]
+    loop = read(PLAYBOOKS / "preflight.yml")[0]["tasks"][0]["loop"]
+    asked = [role["name"] for role in loop if "tasks" not in role]
     assert sorted(asked) == [role.name for role in CHECKED]
     for role in CHECKED:
         first = read(role / "tasks/main.yml")[0]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from slipway import pipeline
+from slipway.artifacts import cache
 from slipway.core.context import Context
 from slipway.core.errors import (
     CommandError,
@@ -486,6 +487,26 @@ def test_a_plan_tells_each_models_changes_and_what_would_go(ctx: Context, diary:
         ("smoke", "b", []),
         ("smoke", "c", ["take away c"]),
     ]
+
+
+def test_a_plan_fetches_and_builds_nothing(
+    ctx: Context, diary: Diary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctx = replace(ctx, cache=tmp_path / "cache")
+
+    def plan(self: Any, ctx: Context, settings: Settings) -> list[str]:
+        cache.entry(
+            ctx, "kubernetes-1.36.3-modules", "key", lambda folder: diary.did.append(f"build {folder}")
+        )
+        return []
+
+    stages = chain(diary)
+    monkeypatch.setattr(type(stages[1]), "plan", plan)
+    assert pipeline.plan(ctx, Settings(), stages=stages)[1][2] == [
+        "what changes is known once `slipway up` has got what it takes: kubernetes-1.36.3-modules is not in the cache"
+    ]
+    assert diary.did == []
+    assert plan(None, ctx, Settings()) == [] and len(diary.did) == 1, "a run does build it"
 
 
 def test_down_removes_every_model_of_which_something_is_kept(ctx: Context, diary: Diary) -> None:

@@ -18,7 +18,7 @@ from slipway.artifacts.products import product
 from slipway.artifacts.tensorflow_serving import tensorflow_server, tensorflow_server_key
 from slipway.artifacts.values import BaseImage, KubernetesArtifacts, SourceName
 from slipway.core.context import Context
-from slipway.core.errors import ArtifactError, SlipwayError
+from slipway.core.errors import ArtifactError, NotCached, SlipwayError
 from slipway.core.events import Note
 from slipway.core.schema import Settings
 
@@ -113,6 +113,8 @@ def _first(
     for position, source in enumerate(sources):
         try:
             made = offers[source](True)
+        except NotCached:
+            raise
         except SlipwayError as error:
             said.append(f"{source}: {error.what}")
             if position + 1 == len(sources):

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from slipway.core import ownership
 from slipway.core.context import Context
-from slipway.core.errors import ArtifactError, EnvironmentFault, LockHeld, Timeout
+from slipway.core.errors import ArtifactError, EnvironmentFault, LockHeld, NotCached, Timeout
 from slipway.core.events import Note
 from slipway.core.lock import flock
 from slipway.core.state import CACHED, cache_folder, remove
@@ -78,12 +78,17 @@ def entry(ctx: Context, name: str, key: str, make: Callable[[Path], None]) -> Pa
     """The entry's folder: the cached one if it is whole and unchanged, else made by `make(folder)`.
 
     A changed or truncated entry is thrown away and made again, which is said in a Note. Waits while
-    another process makes the same entry. When `make` raises, nothing is left of it.
+    another process makes the same entry. When `make` raises, nothing is left of it. Raises NotCached where
+    nothing is to be made.
     """
     folder = home(ctx) / f"{name}-{key}"
     found = find(ctx, name, key)
     if found is not None:
         return found
+    if ctx.cached_only:
+        raise NotCached(
+            f"{name} is not in the cache", where=str(folder.parent), action="`slipway up` gets it"
+        )
     waiting = Note(f"another run is making {folder.name}; waiting for it")
     with flock(
         folder.with_name(f".{folder.name}.lock"),

@@ -56,12 +56,13 @@ class Failure:
 
 @dataclass(frozen=True)
 class Played:
-    """What a playbook did. Hosts without a task are not in `hosts`."""
+    """What a playbook did. Hosts without a task are not in `hosts`; told: what its set_stats tasks say."""
 
     hosts: dict[str, HostPlay]
     changes: tuple[TaskChange, ...]
     log: Path
     seconds: float
+    told: dict[str, Any] = field(default_factory=dict)
 
     @property
     def changed(self) -> int:
@@ -138,7 +139,7 @@ def play(
             action="the log tells what Ansible did not like",
             evidence=(log,),
         )
-    return Played(reader.hosts(), tuple(reader.changes), log, time.monotonic() - started)
+    return Played(reader.hosts(), tuple(reader.changes), log, time.monotonic() - started, reader.told())
 
 
 def _cancelled(private: Path) -> Callable[[], bool] | None:
@@ -266,6 +267,10 @@ class Reader:
             for host, count in ended.items()
             if count
         ]
+
+    def told(self) -> dict[str, Any]:
+        """What the play's set_stats tasks say; ansible-runner calls it artifacts, as AWX does."""
+        return dict(self._stats.get("artifact_data") or {})
 
     def hosts(self) -> dict[str, HostPlay]:
         """Counts, seconds and changed tasks of each host."""

@@ -17,7 +17,18 @@ from slipway.core.state import cache_home
 from slipway.core.types import Cluster
 
 Manifest = dict[str, Any]
-Reason = Literal["kubeconfig", "unreachable", "denied", "not_found", "conflict", "invalid", "other"]
+Reason = Literal[
+    "kubeconfig",
+    "plugin_missing",
+    "plugin_failed",
+    "login",
+    "unreachable",
+    "denied",
+    "not_found",
+    "conflict",
+    "invalid",
+    "other",
+]
 
 # What kubectl prints -> why, in the order they are looked for. The words are client-go's and the API
 # server's own; kubectl has one exit code for all of them.
@@ -27,9 +38,17 @@ _REASONS: tuple[tuple[Reason, str], ...] = (
         r"current-context must exist|context was not found|cannot locate|error loading config file"
         r"|error: stat |localhost:8080",
     ),
+    # a kubeconfig may name a program that logs in; these are client-go's words for one that is not there
+    (
+        "plugin_missing",
+        r"credential plugin that is not installed|exec: executable \S+ not found|executable file not found"
+        r"|no Auth Provider found|auth plugin has been removed",
+    ),
+    ("plugin_failed", r"getting credentials:|exec plugin:"),
     ("not_found", r"\(NotFound\)|not found\b"),
     ("conflict", r"\(Conflict\)|conflicts? with|Apply failed with \d+ conflict|\(AlreadyExists\)"),
-    ("denied", r"\(Forbidden\)|\(Unauthorized\)|You must be logged in|is forbidden|asked for the client"),
+    ("login", r"\(Unauthorized\)|You must be logged in|asked for the client to provide credentials"),
+    ("denied", r"\(Forbidden\)|is forbidden"),
     ("invalid", r"\(Invalid\)|is invalid|\(BadRequest\)|strict decoding error|error validating"),
     (
         "unreachable",
@@ -37,8 +56,16 @@ _REASONS: tuple[tuple[Reason, str], ...] = (
         r"|certificate|context deadline exceeded|Unable to connect|EOF|no end after",
     ),
 )
+_PLUGIN = (
+    r'exec: (?:executable |fork/exec |")([^\s":]+)|Auth Provider found for name "(\w+)"|the (\w+) auth plugin'
+)
 _ACTIONS: dict[Reason, str] = {
     "kubeconfig": "name a kubeconfig that exists and a context in it: cluster.kubeconfig and cluster.context",
+    "plugin_missing": "install {plugin}, the program by which this kubeconfig logs in, or use a kubeconfig "
+    "with a token or a certificate",
+    "plugin_failed": "log in anew with {plugin}, by which this kubeconfig does: its own login may have ended",
+    "login": "the cluster does not take the kubeconfig's login, which may have ended: log in anew, or get a "
+    "new kubeconfig where you got this one",
     "unreachable": "check that the cluster runs and that the kubeconfig names its address: `slipway status`",
     "denied": "the kubeconfig's user lacks this right: use one that may, or ask the cluster's owner for it",
     "not_found": "something else removed it, or it was never made: `slipway status` tells what is there",
@@ -53,7 +80,8 @@ class KubectlError(CommandError):
 
     def __init__(self, error: CommandError, server: str) -> None:
         reason = _reason(error.output)
-        super().__init__(error.argv, error.returncode, error.output, where=server, action=_ACTIONS[reason])
+        action = _ACTIONS[reason].format(plugin=_plugin(error.output))
+        super().__init__(error.argv, error.returncode, error.output, where=server, action=action)
         self.reason: Reason = reason
 
 
@@ -212,6 +240,12 @@ def _reason(output: str) -> Reason:
         if re.search(pattern, output):
             return reason
     return "other"
+
+
+def _plugin(output: str) -> str:
+    """The program that was to log in, as client-go names it."""
+    found = re.search(_PLUGIN, output)
+    return next((name for name in found.groups() if name), "") if found else "the credential plugin"
 
 
 def as_list(manifests: Sequence[Manifest]) -> str:

@@ -258,7 +258,7 @@ class Repository:
 
     @property
     def _host(self) -> str:
-        return _API_HOSTS.get(self.registry.address, self.registry.address)
+        return self.registry.reached or _API_HOSTS.get(self.registry.address, self.registry.address)
 
     def _login(self, challenge: str, scope: str) -> str:
         kind, _, rest = challenge.partition(" ")
@@ -335,7 +335,7 @@ class Repository:
                 action="image.ca_file must be a PEM file with at least one certificate",
             ) from error
         handlers: list[Any] = [HTTPSHandler(context=context)]
-        if _is_private(self.registry.address):
+        if _is_private(self._host):
             handlers.append(ProxyHandler({}))  # a lab's address means nothing to a proxy
         return build_opener(*handlers)
 

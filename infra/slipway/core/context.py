@@ -16,7 +16,7 @@ class Context:
     """What every stage is handed.
 
     project: the folder with playbooks/, stacks/ and Pulumi.yaml (the checkout, or what the wheel carries).
-    run: this run's folder, for evidence.
+    run: this run's folder, for evidence. cached_only: what the cache lacks is not made, but raises NotCached.
     """
 
     state: State
@@ -24,6 +24,7 @@ class Context:
     project: Path
     cache: Path = field(default_factory=cache_home)
     emit: Emit = silent
+    cached_only: bool = False
 
     def of(self, model: str) -> Context:
         """The same for one of several models: its part of the state folder and of the run's."""

@@ -14,6 +14,7 @@ __all__ = [
     "ImageError",
     "LockHeld",
     "ModelError",
+    "NotCached",
     "ProvisionError",
     "SlipwayError",
     "Timeout",
@@ -37,6 +38,10 @@ class ArtifactError(SlipwayError):
     """Something from outside could not be had, or is not what its pin says."""
 
     exit_code = 3
+
+
+class NotCached(ArtifactError):
+    """What would have to be fetched or built, where nothing is to be."""
 
 
 class HostError(SlipwayError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from slipway.core.context import Context
@@ -26,7 +27,10 @@ def brought(settings: Settings) -> Registry | None:
 
 
 def provided(ctx: Context, settings: Settings, hosts: Hosts | None) -> Registry | None:
-    """The registry that goes with a cluster on these hosts: the user's, else the lab's own, else None."""
+    """The registry that goes with a cluster on these hosts: the user's, else the lab's own, else None.
+
+    Under which address its host is known to the others is decided where it is set up: see `as_told`.
+    """
     own = hosts.group("registry") if hosts else ()
     if settings.image.registry is not None or not own:
         return brought(settings)
@@ -38,6 +42,17 @@ def provided(ctx: Context, settings: Settings, hosts: Hosts | None) -> Registry 
         kept / "ca.crt",
         pull=Login(PULL_USER, kept / "pull-password"),
     )
+
+
+def as_told(registry: Registry | None, told: Mapping[str, str]) -> Registry | None:
+    """The lab's own registry under the address that hosts know it by, and where it is reached from here.
+
+    told: address and external, as the play says them; empty if it does not.
+    """
+    if registry is None or registry.pull is None or not told:
+        return registry
+    reached = told["external"] if told["external"] != told["address"] else None
+    return replace(registry, address=told["address"], reached=reached)
 
 
 def as_nodes_see_it(registry: Registry) -> Registry:

@@ -26,6 +26,7 @@ from slipway.core.setting_types import (
     ExistingPath,
     Fingerprint,
     IPv4Address,
+    Kubeconfig,
     LabNetwork,
     Memory,
     ModelName,
@@ -134,7 +135,7 @@ class ArtifactsSettings(Section):
 class ClusterSettings(Section):
     """The Kubernetes cluster."""
 
-    kubeconfig: ExistingPath | None = Field(
+    kubeconfig: Kubeconfig | None = Field(
         None, description="an existing cluster: no hosts are made and nothing is provisioned"
     )
     context: str | None = Field(None, description="context in that kubeconfig; its current one")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,20 @@ def _existing(path: Path) -> Path:
     except OSError as error:
         raise ValueError(f"{printable(str(path))} cannot be used: {error.strerror}") from error
     return path
+
+
+def _kubeconfig(path: Path) -> Path:
+    """One file: what the variable KUBECONFIG may name, several of them, only kubectl merges."""
+    try:
+        return _existing(path)
+    except ValueError:
+        if os.pathsep not in str(path):
+            raise
+        shown = printable(str(path))
+        raise ValueError(
+            f"expected one file; {shown} is a list of them, which kubectl merges into one: "
+            f"KUBECONFIG={shown} kubectl config view --flatten >merged.config"
+        ) from None
 
 
 def _directory_or_address(value: Path | str) -> Path | str:
@@ -205,6 +220,7 @@ _FINGERPRINT = r"[0-9A-Fa-f]{40}"
 _SUITE = r"[a-z][a-z0-9-]{0,40}"
 
 ExistingPath = Annotated[Path, AfterValidator(_existing)]
+Kubeconfig = Annotated[Path, AfterValidator(_kubeconfig)]
 DirectoryOrAddress = Annotated[Path | str, AfterValidator(_directory_or_address)]
 PathOrAddress = Annotated[Path | str, AfterValidator(_path_or_address)]
 Sha256 = Annotated[str, AfterValidator(_sha256)]

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 from slipway_client.logins import without_logins
 
 from slipway.core.context import Context
-from slipway.core.errors import INTERRUPTED, STAGE_EXIT_CODES, GateFailed, SlipwayError, UsageError
+from slipway.core.errors import (
+    INTERRUPTED,
+    STAGE_EXIT_CODES,
+    GateFailed,
+    NotCached,
+    SlipwayError,
+    UsageError,
+)
 from slipway.core.events import Detail, Note, StageFinished, StageStarted
 from slipway.core.evidence import MISSING, Evidence, gather
 from slipway.core.faults import explained
@@ -19,6 +27,7 @@ from slipway.core.schema import Settings
 from slipway.core.stage import HasCollect, HasProvided, HasShouldRun, Stage, name_of, needs, produces
 from slipway.core.types import MADE_BY, Result, Status, Values, label_of
 
+T = TypeVar("T")
 GO_ON = "the same command goes on from here"
 
 
@@ -44,6 +53,14 @@ def earlier_step(ctx: Context, settings: Settings, stage: Stage, values: Values)
 def unwanted(stage: Stage, settings: Settings) -> str:
     """Why the user does not want this stage; empty if it is to run."""
     return stage.should_run(settings) if isinstance(stage, HasShouldRun) else ""
+
+
+def foreseen(ask: Callable[..., T], *asked: object, **known: object) -> tuple[T | None, list[str]]:
+    """What a stage answers where nothing is fetched or built, or a line that says what an answer takes."""
+    try:
+        return ask(*asked, **known), []
+    except NotCached as missing:
+        return None, [f"what changes is known once `slipway up` has got what it takes: {missing.what}"]
 
 
 def run_stage(ctx: Context, settings: Settings, stage: Stage, values: Values) -> Step:

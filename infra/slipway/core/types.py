@@ -73,6 +73,7 @@ class Registry:
     """An image registry. address: host:port. The password is in password_file (0600), never here.
 
     pull: a login that can pull and no more, for nodes; None if they are to use the one that pushes.
+    reached: host:port that leads to it from here, None if the address does.
     """
 
     address: str
@@ -80,6 +81,7 @@ class Registry:
     password_file: Path | None = None
     ca_file: Path | None = None
     pull: Login | None = None
+    reached: str | None = None
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class Applier:
 
     def ensure_namespace(self) -> list[Change]:
         """Make the namespace unless it exists; an existing one is left as it is."""
-        if self.kubectl.find("namespace", self.namespace) is not None:
+        if not self.namespace_is_missing():
             return []
         labels = {**outputs.NAMESPACE_LABELS, **_MADE_BY}
         self.kubectl.apply(
@@ -49,7 +49,16 @@ class Applier:
 
     def namespace_is_missing(self) -> bool:
         """Whether the namespace does not exist yet."""
-        return self.kubectl.find("namespace", self.namespace) is None
+        return self._held_namespace() is None
+
+    def _held_namespace(self) -> Manifest | None:
+        """The namespace, None where there is none; for who may not look one of somebody else's making."""
+        try:
+            return self.kubectl.find("namespace", self.namespace)
+        except KubectlError as error:
+            if error.reason != "denied":
+                raise
+            return {"metadata": {}}
 
     def ensure_pull_secret(self, registry: Registry) -> list[Change]:
         """Keep the registry's login where the kubelet finds it; an equal one is left as it is.
@@ -178,7 +187,7 @@ class Applier:
             held = self.kubectl.find(kind, name, namespace=self.namespace)
             if held is not None and (kind == "ConfigMap" or manager(held) == FIELD_MANAGER):
                 changes.append(self.delete(kind, name))
-        space = self.kubectl.find("namespace", self.namespace) if alone else None
+        space = self._held_namespace() if alone else None
         if space is not None and _MADE_BY.items() <= space["metadata"].get("labels", {}).items():
             self.kubectl.run(["delete", "namespace", self.namespace, "--ignore-not-found"], timeout=180)
             changes.append(Change("remove", "Namespace", self.namespace))

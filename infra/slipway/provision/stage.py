@@ -40,17 +40,16 @@ class Provision:
         return ""
 
     def provided(self, ctx: Context, settings: Settings) -> Outcome[Cluster]:
-        """The cluster the user brought along. Raises KubectlError when it does not answer."""
+        """The cluster the user brought along. Raises KubectlError when it does not answer as it has to."""
         assert settings.cluster.kubeconfig is not None  # should_run said so
         found = shutil.which("kubectl")
         kubectl = Path(found) if found else artifacts.kubernetes(ctx, settings).kubectl
         link_atomically(ctx.state.bin / "kubectl", kubectl)
-        cluster = reading.cluster(
-            Kubectl(kubectl, settings.cluster.kubeconfig, settings.cluster.context),
-            registries.provided(ctx, settings, None),
-            {},
-        )
-        return Outcome(cluster, 0, f"{cluster.api}, {len(cluster.nodes)} nodes, brought along")
+        client = Kubectl(kubectl, settings.cluster.kubeconfig, settings.cluster.context)
+        with reading.contexts_named(client):
+            cluster = reading.cluster(client, registries.provided(ctx, settings, None), {})
+        seen = f"{len(cluster.nodes)} nodes" if cluster.nodes else "whose nodes this login may not see"
+        return Outcome(cluster, 0, f"{cluster.api}, {seen}, brought along")
 
     def plan(self, ctx: Context, settings: Settings, hosts: Hosts | None) -> list[str]:
         """Ansible's own dry run; one line per task that would change a host."""
@@ -73,7 +72,10 @@ class Provision:
         forgotten = forget_nodes(ctx, hosts)
         played = play(ctx, settings, hosts)
         kubectl = Kubectl((ctx.state.bin / "kubectl").resolve(), ctx.state.kubeconfig)
-        cluster = reading.cluster(kubectl, registries.provided(ctx, settings, hosts), played.hosts)
+        registry = registries.as_told(
+            registries.provided(ctx, settings, hosts), played.told.get("slipway_registry", {})
+        )
+        cluster = reading.cluster(kubectl, registry, played.hosts)
         versions = ", ".join(sorted({node.version for node in cluster.nodes}))
         text = f"{len(cluster.nodes)} nodes ready on {versions}, {played.changed} tasks changed"
         return Outcome(cluster, played.changed + forgotten, text)
@@ -132,6 +134,10 @@ def play(
         if not (ctx.state.registry / name).is_file():
             write_atomically(ctx.state.registry / name, secrets.token_urlsafe(24) + "\n", 0o600)
     shared = variables.for_all(ctx, settings, hosts, found, registries.provided(ctx, settings, hosts))
+    cluster = ctx.state.own_cluster()
+    if limit and cluster is not None and cluster.registry is not None:
+        # the role finds it by the facts of all hosts, which it has not then
+        shared["registry_address"] = cluster.registry.address
     grouped = variables.for_groups(found)
     asked: dict[str, Any] = {"check": check, "diff": diff, "tags": tags, "limit": limit, "emit": ctx.emit}
     inventories = [ctx.state.inventory]

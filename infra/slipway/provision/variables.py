@@ -85,9 +85,10 @@ def for_all(
         out["cni_flannel_args"] = []
     if hosts.backend == "nspawn":
         out |= _SHARED_DISK
+    if login is not None and login.pull is None:  # of its own registry the role finds the address
+        out["registry_address"] = login.address
     if login is not None:
         out |= {
-            "registry_address": login.address,
             "registry_username": login.username or "",
             "registry_password_file": str(login.password_file.absolute()) if login.password_file else "",
             "registry_ca_file": str(login.ca_file.absolute()) if login.ca_file else "",

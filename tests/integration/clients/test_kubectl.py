@@ -92,7 +92,11 @@ REASONS = [
     ("tls: failed to verify certificate: x509: certificate signed by unknown authority", "unreachable"),
     ('error: Apply failed with 1 conflict: conflict with "helm": .spec.replicas', "conflict"),
     ('Error from server (Forbidden): pods is forbidden: User "x" cannot list', "denied"),
-    ("error: You must be logged in to the server (Unauthorized)", "denied"),
+    ("error: You must be logged in to the server (Unauthorized)", "login"),
+    (
+        "error: You must be logged in to the server (the server has asked for the client to provide credentials)",
+        "login",
+    ),
     ('The Deployment "x" is invalid: spec.replicas: Invalid value: -1', "invalid"),
     ("error: current-context must exist in order to minify", "kubeconfig"),
     ("Error in configuration: context was not found for specified context: x", "kubeconfig"),
@@ -105,6 +109,40 @@ REASONS = [
     ),
     ("something new", "other"),
 ]
+
+
+# What client-go says of the program that a kubeconfig logs in by, and what is to be done about it
+GETTING = "Unable to connect to the server: getting credentials: "
+PLUGINS = [
+    (
+        f"{GETTING}exec: executable kubelogin not found\n\nIt looks like you are trying to use a client-go credential "
+        "plugin that is not installed.",
+        ("plugin_missing", "install kubelogin, the program"),
+    ),
+    (
+        f'{GETTING}exec: "aws": executable file not found in $PATH',
+        ("plugin_missing", "install aws, the program"),
+    ),
+    ('error: no Auth Provider found for name "gcp"', ("plugin_missing", "install gcp, the program")),
+    (
+        "The SSO session associated with this profile has expired.\n"
+        f"{GETTING}exec: executable aws failed with exit code 255",
+        ("plugin_failed", "log in anew with aws, by which"),
+    ),
+    (
+        f"{GETTING}exec: fork/exec /opt/login: permission denied",
+        ("plugin_failed", "log in anew with /opt/login,"),
+    ),
+    (f"{GETTING}decoding stdout: EOF", ("plugin_failed", "log in anew with the credential plugin,")),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), PLUGINS)
+def test_a_program_that_logs_in_is_named(stand_in: Kubectl, text: str, expected: tuple[str, str]) -> None:
+    (stand_in.binary.parent / "err").write_text(text)
+    with pytest.raises(KubectlError) as caught:
+        stand_in.get("pods")
+    assert (caught.value.reason, caught.value.action[: len(expected[1])]) == expected
 
 
 @pytest.mark.parametrize(("text", "reason"), REASONS)

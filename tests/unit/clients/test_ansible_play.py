@@ -63,6 +63,12 @@ class TestReader:
         reader.take(event("playbook_on_stats", processed={"cp": 1}, failures={}, rescued={"cp": 1}))
         assert reader.failures() == []
 
+    def test_what_the_play_says_is_kept(self) -> None:
+        reader = Reader()
+        assert reader.told() == {}
+        reader.take(event("playbook_on_stats", processed={"cp": 1}, artifact_data={"name": {"a": "b"}}))
+        assert reader.told() == {"name": {"a": "b"}}
+
     def test_the_failure_that_ended_a_host_is_told(self) -> None:
         reader = Reader()
         reader.take(event("runner_on_failed", host="cp", task="Try", res={"msg": "rescued"}))

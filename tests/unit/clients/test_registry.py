@@ -208,6 +208,12 @@ def test_it_logs_in_as_asked_and_finds_the_digest(tmp_path: Path, login: str) ->
         assert client.manifest_digest(registry, "slipway/mnist", "2-cd") is None
 
 
+def test_a_registry_may_be_reached_elsewhere_than_nodes_reach_it(tmp_path: Path) -> None:
+    with serving(StandIn("basic"), tmp_path) as registry:
+        inside = replace(registry, address="10.0.1.10:5000", reached=registry.address)
+        assert client.manifest_digest(inside, "slipway/mnist", "1-ab") == digest(MANIFEST)
+
+
 @pytest.mark.parametrize("login", ["basic", "bearer"])
 def test_labels_come_from_the_config(tmp_path: Path, login: str) -> None:
     with serving(StandIn(login), tmp_path) as registry:

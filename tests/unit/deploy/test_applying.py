@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from slipway.clients.kubectl import Change
-from slipway.core.errors import EnvironmentFault
+from slipway.clients.kubectl import Change, KubectlError
+from slipway.core.errors import CommandError, EnvironmentFault
 from slipway.core.registries import PULL_SECRET
 from slipway.core.types import Login, Registry
 from slipway.deploy.applying import Applier
@@ -194,3 +194,18 @@ def test_the_login_is_written_once_and_again_when_it_changes(tmp_path: Path) -> 
     assert applier.ensure_pull_secret(registry) == [change]
     assert change.line() == f"change Secret {PULL_SECRET}"
     assert cluster.held[PULL_SECRET]["data"] == login(registry)["data"]
+
+
+class Namespaced:
+    """A kubectl whose user has rights in a namespace and none to the namespace itself."""
+
+    def find(self, kind: str, name: str, *, namespace: str | None = None) -> None:
+        if kind == "namespace":
+            raise KubectlError(CommandError(("kubectl",), 1, "(Forbidden): namespaces is forbidden"), "here")
+
+
+def test_who_may_not_look_at_a_namespace_neither_makes_nor_removes_it() -> None:
+    applier = Applier(Namespaced(), "team", "set")  # type: ignore[arg-type]  # what is asked of it
+    assert applier.namespace_is_missing() is False
+    assert applier.ensure_namespace() == []
+    assert applier.remove_rest(alone=True) == []

@@ -8,18 +8,20 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 from slipway import artifacts
 from slipway.artifacts import KubernetesArtifacts
 from slipway.clients import ansible_inventory, ansible_play
 from slipway.clients.ansible_inventory import Machine
 from slipway.clients.ansible_play import Played, TaskChange
+from slipway.clients.kubectl import KubectlError
 from slipway.core.context import Context
-from slipway.core.errors import ProvisionError, UsageError
+from slipway.core.errors import CommandError, ProvisionError, UsageError
 from slipway.core.process import Completed
 from slipway.core.schema import Settings
 from slipway.core.state import State
 from slipway.core.types import Host, HostPlay, Hosts
-from slipway.provision.stage import Provision, open_to_the_internet, within
+from slipway.provision.stage import Provision, open_to_the_internet, play, within
 
 HOSTS = Hosts(
     "nspawn",
@@ -44,6 +46,7 @@ class Lab:
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Any = "modules") -> None:
         self.ctx = Context(State(tmp_path / ".slipway"), tmp_path / "run", tmp_path)
         self.played: list[dict[str, Any]] = []
+        self.told: dict[str, Any] = {}
         self.kubectl: list[tuple[str, ...]] = []
         (tmp_path / "bin").mkdir()
         for name in ("kubelet", "kubeadm", "kubectl"):
@@ -72,6 +75,7 @@ class Lab:
             (TaskChange("cp", "docker : Configure", "/etc/docker/daemon.json"), TaskChange("cp", "X")),
             log,
             1,
+            self.told,
         )
 
     def run(self, argv: Any, **_options: Any) -> Completed:
@@ -101,6 +105,36 @@ def test_run_hands_on_the_cluster(lab: Lab) -> None:
     assert cluster.registry is not None and cluster.registry.address == "10.77.2.2:5000"
     assert set(cluster.plays) == {"cp", "worker-1"}
     assert lab.played[0]["playbook"].name == "site.yml" and not lab.played[0]["check"]
+
+
+def test_the_registry_is_called_as_the_hosts_call_it(lab: Lab) -> None:
+    lab.told = {"slipway_registry": {"address": "10.0.1.10:5000", "external": "203.0.113.7:5000"}}
+    registry = Provision().run(lab.ctx, Settings(), HOSTS).value.registry
+    assert registry is not None and (registry.address, registry.reached) == (
+        "10.0.1.10:5000",
+        "203.0.113.7:5000",
+    )
+    lab.told["slipway_registry"]["external"] = "10.0.1.10:5000"
+    registry = Provision().run(lab.ctx, Settings(), HOSTS).value.registry
+    assert registry is not None and registry.reached is None
+    assert "registry_address" not in lab.inventory["vars"], "the role finds it by the hosts' facts"
+
+
+def test_a_limited_play_is_told_what_the_registry_is_called(lab: Lab) -> None:
+    lab.told = {"slipway_registry": {"address": "10.0.1.10:5000", "external": "10.0.1.10:5000"}}
+    play(lab.ctx, Settings(), HOSTS, limit="worker-1")
+    assert "registry_address" not in lab.inventory["vars"], "nobody knows it yet"
+    lab.ctx.state.keep(Provision().run(lab.ctx, Settings(), HOSTS).value)
+    play(lab.ctx, Settings(), HOSTS, limit="worker-1")
+    assert lab.inventory["vars"]["registry_address"] == "10.0.1.10:5000"
+
+
+def test_a_registry_brought_along_keeps_its_name(lab: Lab) -> None:
+    lab.told = {"slipway_registry": {"address": "other:5000", "external": "other:5000"}}
+    theirs = Settings.model_validate({"image": {"registry": "theirs:443"}})
+    registry = Provision().run(lab.ctx, theirs, HOSTS).value.registry
+    assert registry is not None and registry.address == "theirs:443"
+    assert lab.inventory["vars"]["registry_address"] == "theirs:443"
 
 
 def test_the_inventory_has_all_that_site_needs(lab: Lab) -> None:
@@ -282,3 +316,61 @@ def test_a_registry_is_brought_along_or_set_up(lab: Lab, theirs: Callable[..., H
 )
 def test_a_limit_stays_within_slipways_hosts(limit: str, pattern: str) -> None:
     assert within(limit) == pattern
+
+
+def refusing(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, words: str, said: str, contexts: str = ""
+) -> Settings:
+    """An existing cluster whose kubectl fails in these words for one command, and knows these contexts."""
+
+    def run(argv: Any, **options: Any) -> Completed:
+        if words in argv:
+            raise CommandError(tuple(map(str, argv)), 1, said)
+        return Completed(tuple(map(str, argv)), 0, contexts, "") if "get-contexts" in argv else lab.run(argv)
+
+    monkeypatch.setattr("slipway.core.process.run", run)
+    kubeconfig = lab.ctx.project / "theirs"
+    kubeconfig.write_text("x")
+    return Settings.model_validate({"cluster": {"kubeconfig": kubeconfig, "context": "prod"}})
+
+
+def test_who_may_use_one_namespace_sees_no_nodes(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = 'Error from server (Forbidden): nodes is forbidden: User "dev" cannot list resource "nodes"'
+    settings = refusing(lab, monkeypatch, "nodes", refused)
+    outcome = Provision().provided(lab.ctx, settings)
+    assert outcome.value.nodes == ()
+    assert outcome.summary.endswith("whose nodes this login may not see, brought along")
+
+
+def test_a_cluster_that_does_not_answer_is_not_taken_for_one_without_rights(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = refusing(lab, monkeypatch, "nodes", "Unable to connect to the server: i/o timeout")
+    with pytest.raises(KubectlError) as caught:
+        Provision().provided(lab.ctx, settings)
+    assert caught.value.reason == "unreachable"
+
+
+def test_a_context_that_is_none_is_told_with_those_that_there_are(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = refusing(lab, monkeypatch, "view", "error: cannot locate context prod", "dev\nstaging\n")
+    with pytest.raises(KubectlError) as caught:
+        Provision().provided(lab.ctx, settings)
+    assert (
+        caught.value.action
+        == f"set cluster.context to one that {settings.cluster.kubeconfig} has: dev, staging"
+    )
+
+
+def test_a_list_of_kubeconfigs_is_for_kubectl_to_merge(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    with pytest.raises(ValidationError, match=r"KUBECONFIG=\S+/a:\S+/b kubectl config view --flatten"):
+        Settings.model_validate({"cluster": {"kubeconfig": f"{tmp_path}/a:{tmp_path}/b"}})
+    with pytest.raises(ValidationError, match="does not exist"):
+        Settings.model_validate({"cluster": {"kubeconfig": tmp_path / "b"}})
+    (tmp_path / "a:b").touch()
+    assert (
+        Settings.model_validate({"cluster": {"kubeconfig": tmp_path / "a:b"}}).cluster.kubeconfig
+        == tmp_path / "a:b"
+    )

@@ -107,12 +107,25 @@ def addresses() -> list[dict[str, Any]]:
 
 
 def default_mtu() -> int:
-    """The MTU of the default route's interface; 1500 if there is no such route."""
+    """The smallest MTU of the interfaces that the default route leads through; 1500 if there is none."""
     routes = json.loads(process.run(["ip", "-json", "-4", "route", "show", "default"]).stdout or "[]")
-    for route in routes:
+    found = [9000]
+    for device in default_devices(routes):
         with suppress(OSError, ValueError):
-            return min(9000, int(Path(f"/sys/class/net/{route['dev']}/mtu").read_text()))
-    return 1500
+            found.append(int(Path(f"/sys/class/net/{device}/mtu").read_text()))
+    return min(found) if len(found) > 1 else 1500
+
+
+def default_devices(routes: list[dict[str, Any]]) -> tuple[str, ...]:
+    """The interfaces of the preferred default route in `ip -json route show default`.
+
+    A multipath one has several, and one that leads nowhere, as a blackhole, has none.
+    """
+    for route in routes:
+        hops = [route, *route.get("nexthops", ())]
+        if devices := tuple(hop["dev"] for hop in hops if "dev" in hop):
+            return devices
+    return ()
 
 
 def mac(address: str) -> str:

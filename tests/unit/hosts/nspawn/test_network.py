@@ -169,3 +169,21 @@ def test_forwarding_is_slipways_only_as_it_set_it(
 
 def test_a_mac_is_local_and_follows_the_address() -> None:
     assert network.mac("10.77.4.2") == "02:77:0a:4d:04:02"
+
+
+@pytest.mark.parametrize(
+    ("routes", "devices"),
+    [
+        ([], ()),
+        (
+            [{"dst": "default", "gateway": "10.1.0.1", "dev": "eth0", "metric": 100}, {"dev": "eth1"}],
+            ("eth0",),
+        ),
+        ([{"dst": "default", "nexthops": [{"dev": "eth0", "weight": 1}, {"dev": "eth1"}]}], ("eth0", "eth1")),
+        ([{"type": "blackhole", "dst": "default", "flags": []}], ()),
+    ],
+)
+def test_the_interfaces_of_one_several_or_no_default_route(
+    routes: list[dict[str, object]], devices: tuple[str, ...]
+) -> None:
+    assert network.default_devices(routes) == devices

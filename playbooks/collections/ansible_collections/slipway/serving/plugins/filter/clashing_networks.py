@@ -5,12 +5,14 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
+from ansible_collections.slipway.serving.plugins.module_utils.interfaces import addresses
+
 DOCUMENTATION = r"""
 name: clashing_networks
 short_description: Networks of a cluster that overlap those of its hosts
 description: >-
-  Compares each host's own network with the cluster's. Where two overlap, packets to a host go to a pod or a
-  service, or the other way round.
+  Compares the networks that each host is in with the cluster's. Where two overlap, packets to a host go to a
+  pod or a service, or the other way round.
 positional: networks
 options:
   _input:
@@ -47,7 +49,7 @@ def clashing_networks(hosts: dict[str, dict[str, Any]], networks: dict[str, str]
 
     hosts: host to its facts. networks: variable to one network or several, separated by commas.
     """
-    own = {host: network for host, facts in hosts.items() if (network := _own_network(facts))}
+    own = {host: found for host, facts in hosts.items() if (found := _own_networks(facts))}
     out = []
     for variable, value in networks.items():
         for each in str(value).split(","):
@@ -58,18 +60,18 @@ def clashing_networks(hosts: dict[str, dict[str, Any]], networks: dict[str, str]
                 continue
             out += [
                 f"{variable}: {network} overlaps {theirs}, the network of host {host}; set it to another"
-                for host, theirs in own.items()
-                if theirs.overlaps(network)
+                for host, found in own.items()
+                for theirs in found
+                if theirs.version == network.version and theirs.overlaps(network)
             ]
     return out
 
 
-def _own_network(facts: dict[str, Any]) -> ipaddress.IPv4Network | None:
-    """The network of a host's default route; None if the host is a node already, or not known."""
-    route = facts.get("default_ipv4", {})
-    if facts.get("slipway_host", {}).get("joined", True) or "address" not in route:
-        return None
-    return ipaddress.IPv4Interface(f"{route['address']}/{route['prefix']}").network
+def _own_networks(facts: dict[str, Any]) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """The networks a host is in; none if it is a node already, or not known."""
+    if facts.get("slipway_host", {}).get("joined", True):
+        return []
+    return list(dict.fromkeys(each.at.network for each in addresses(facts)))
 
 
 class FilterModule:

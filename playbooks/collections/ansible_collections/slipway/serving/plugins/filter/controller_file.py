@@ -12,11 +12,18 @@ name: controller_file
 short_description: Digest and mode of a file on the controller
 description: >-
   To compare a file here with one on a host by fact C(slipway_host.files), without a task for it.
+positional: written
 options:
   _input:
     description: Path on the controller; a C(~) is the user's home.
     type: str
     required: true
+  written:
+    description: >-
+      Texts that stand in it for others, as C({here: there}). The digest is that of the file with the others
+      in their places; without one of these texts there is no file to compare.
+    type: dict
+    default: {}
 author: [slipway]
 """
 
@@ -37,18 +44,32 @@ _value:
 """
 
 
-def controller_file(path: str) -> dict[str, str]:
-    """Digest and mode of a file here; empty where there is no plain file that can be read."""
+def controller_file(path: str, written: dict[str, str] | None = None) -> dict[str, str]:
+    """Digest and mode of a file here; empty where there is no plain file that can be read.
+
+    written: texts that must be in it, to those that the digest has in their places.
+    """
     file = Path(path).expanduser()
     try:
         found = file.lstat()
         if not stat.S_ISREG(found.st_mode):
             return {}
         with file.open("rb") as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+            if written:
+                digest = _digest_before(opened.read(), written)
+            else:
+                digest = hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError:
         return {}
-    return {"sha256": digest, "mode": f"{stat.S_IMODE(found.st_mode):04o}"}
+    return {"sha256": digest, "mode": f"{stat.S_IMODE(found.st_mode):04o}"} if digest else {}
+
+
+def _digest_before(data: bytes, written: dict[str, str]) -> str:
+    for here, there in written.items():
+        if here.encode() not in data:
+            return ""
+        data = data.replace(here.encode(), there.encode())
+    return hashlib.sha256(data).hexdigest()
 
 
 class FilterModule:

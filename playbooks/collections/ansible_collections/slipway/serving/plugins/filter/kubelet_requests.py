@@ -29,7 +29,7 @@ options:
     type: str
     required: true
   address:
-    description: Address of the node.
+    description: Address of the node; of two families, both with a comma between them.
     type: str
     required: true
 author: [slipway]
@@ -61,7 +61,7 @@ def kubelet_requests(answer: str, node: str, address: str) -> dict[str, list[str
     Raises AnsibleFilterError when `address` is none.
     """
     try:
-        own = {node, str(ipaddress.ip_address(address))}
+        own = {node, *(str(ipaddress.ip_address(each)) for each in address.split(","))}
     except ValueError as error:
         raise AnsibleFilterError(f"{address} is not an address of {node}: {error}") from error
     out: dict[str, list[str]] = {"sound": [], "unsound": []}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import grp
 import hashlib
+import ipaddress
 import json
 import os
 import pwd
@@ -21,6 +22,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.facts.network.linux import LinuxNetworkCollector
 from ansible.module_utils.facts.system.distribution import DistributionFactCollector
+from ansible_collections.slipway.serving.plugins.module_utils.firewalls import firewalls
 
 DOCUMENTATION = r"""
 module: host_facts
@@ -66,6 +68,9 @@ ansible_facts:
         held_packages: {description: Those of them that are on hold., type: list, elements: str}
         users: {description: Which of the users that the roles make are there., type: list, elements: str}
         sysctls: {description: "The kernel settings Kubernetes needs, as they are in effect.", type: dict}
+        firewalls: {description: "Firewall that is on, to the networks it lets in whole.", type: dict}
+        listeners: {description: "TCP port, as a text, to the program that listens on it.", type: dict}
+        node_address: {description: Address the kubelet is told to use; empty if none., type: str}
         kubeadm: {description: "Version of kubeadm, empty where there is none.", type: str}
         units: {description: Units of the roles that run and start at boot., type: list, elements: str}
         files:
@@ -102,6 +107,7 @@ ansible_facts:
             What the cluster has not signed for a kubelet is left out.
           type: dict
         registry_names: {description: What the registry's certificate is for., type: list, elements: str}
+        api_names: {description: What the API server's certificate is for., type: list, elements: str}
 """
 
 
@@ -109,6 +115,7 @@ SYSCTLS = (
     "net.ipv4.ip_forward",
     "net.bridge.bridge-nf-call-iptables",
     "net.bridge.bridge-nf-call-ip6tables",
+    "net.ipv6.conf.all.forwarding",
 )
 UNITS = (
     "containerd.service",
@@ -334,7 +341,25 @@ def pinned_images(listing: str) -> dict[str, str]:
 
 def names_of(printed: str) -> list[str]:
     """What a certificate is for, as IP:a or DNS:b, of what `openssl x509 -ext subjectAltName` prints."""
-    return re.findall(r"(?:DNS|IP):\S+?(?=,|$)", printed.replace("IP Address:", "IP:"), re.MULTILINE)
+    found = re.findall(r"(DNS|IP):(\S+?)(?=,|$)", printed.replace("IP Address:", "IP:"), re.MULTILINE)
+    # openssl writes FD00:0:0:0:0:0:0:2
+    return [f"{kind}:{ipaddress.ip_address(name) if kind == 'IP' else name}" for kind, name in found]
+
+
+def listeners(shown: str) -> dict[str, str]:
+    """TCP port to the program that listens on it, of what `ss -Hltnp` prints."""
+    found = {}
+    for line in shown.splitlines():
+        local, named = line.split()[3:4], re.search(r'users:\(\("([^"]+)"', line)
+        if local and named:
+            found[local[0].rpartition(":")[2]] = named[1]
+    return found
+
+
+def node_address(text: str) -> str:
+    """The address that /etc/default/kubelet gives the kubelet; empty where it gives none."""
+    found = re.search(r"--node-ip=(\S+)", text)
+    return found[1] if found else ""
 
 
 def running_units(shown: str) -> list[str]:
@@ -383,6 +408,7 @@ def facts(run: Callable[[list[str]], str]) -> dict[str, Any]:
     # kubeadm writes its files long before it is done, so their presence alone proves nothing
     unfinished = (KUBERNETES / "kubeadm-unfinished").exists()
     control_plane = (KUBERNETES / "admin.conf").exists() and not unfinished
+    joined = (KUBERNETES / "kubelet.conf").exists() and not unfinished
     settings = {str(KUBERNETES / name): read(str(KUBERNETES / name)) for name in CONTROL_PLANE_FILES}
     # with its configuration in hand kubeadm need not ask the cluster, which may be down
     ends = ["kubeadm", "certs", "check-expiration", "--config", str(KUBERNETES / "kubeadm-init.yml")]
@@ -404,6 +430,8 @@ def facts(run: Callable[[list[str]], str]) -> dict[str, Any]:
         "snaps": sorted(path.parent.name for path in SNAPS.glob("*/current")),
         "groups": group_members(),
         "users": [name for name in USERS if there(name)],
+        "firewalls": firewalls(run),
+        "listeners": listeners(run(["ss", "-Hltnp"])),
         "sysctls": {name: read("/proc/sys/" + name.replace(".", "/")).strip() for name in SYSCTLS},
         "kubeadm": run(["/usr/bin/kubeadm", "version", "-o", "short"]).strip().removeprefix("v"),
         "units": running_units(run(["systemctl", "show", "--property=Id,ActiveState,UnitFileState", *UNITS])),
@@ -412,7 +440,8 @@ def facts(run: Callable[[list[str]], str]) -> dict[str, Any]:
         "images": pinned_images(run(["ctr", "--namespace", "k8s.io", "images", "ls"])),
         "trust": trusted(),
         "unfinished": unfinished,
-        "joined": (KUBERNETES / "kubelet.conf").exists() and not unfinished,
+        "joined": joined,
+        "node_address": node_address(read("/etc/default/kubelet")) if joined else "",
         "control_plane": control_plane,
         "control_plane_files": {path: text for path, text in settings.items() if text},
         "encrypts_secrets": (KUBERNETES / "api-server/encryption.yml").exists(),
@@ -421,6 +450,7 @@ def facts(run: Callable[[list[str]], str]) -> dict[str, Any]:
         "renewing": (KUBERNETES / "renewal-unfinished").exists(),
         "server_certificates": {name: days for name, days in served.items() if days is not None},
         "registry_names": names_of(shown.get("registry", "")),
+        "api_names": names_of(run([*show, str(KUBERNETES / "pki/apiserver.crt")])) if control_plane else [],
     }
 
 
