@@ -271,9 +271,7 @@ class Inputs:
     )
     cpu_limit: Later[str] | None = field(
         default=None,
-        metadata=about(
-            "cpuLimit", _cpu, "ceiling of processor use; unset, for throttling only adds latency"
-        ),
+        metadata=about("cpuLimit", _cpu, "ceiling of processor use; unset, for throttling only adds latency"),
     )
     memory_request: Later[str] = field(
         default="512Mi", metadata=about("memoryRequest", _memory, "memory each replica is sure of")
@@ -302,9 +300,7 @@ class Inputs:
     )
     drain_seconds: Later[int] = field(
         default=30,
-        metadata=about(
-            "drainSeconds", integer(10, 600), "time a leaving replica has to finish its requests"
-        ),
+        metadata=about("drainSeconds", integer(10, 600), "time a leaving replica has to finish its requests"),
     )
     env: Later[dict[str, Any]] = field(
         default_factory=dict, metadata=about("env", _variables, "variables of the server's environment")
@@ -403,9 +399,7 @@ class Values:
     refused: frozenset[str]
 
 
-def taken(
-    values: Mapping[str, Any], problems: list[str], before: str = "", of: type[Any] = Inputs
-) -> Values:
+def taken(values: Mapping[str, Any], problems: list[str], before: str = "", of: type[Any] = Inputs) -> Values:
     """Inputs from values by key, texts or what JSON makes of them. What is wrong is added to the problems.
 
     before: what goes before a key where people read of it. of: the dataclass whose fields they are.

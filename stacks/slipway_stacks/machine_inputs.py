@@ -84,7 +84,9 @@ class MachineInputs:
 
     folder: str | None = field(
         default=None,
-        metadata=about("folder", matching(re.compile(r"/[ -~]+"), "a path"), "cloud here: where they are kept"),
+        metadata=about(
+            "folder", matching(re.compile(r"/[ -~]+"), "a path"), "cloud here: where they are kept"
+        ),
     )
 
     @property
@@ -120,6 +122,8 @@ def read(values: Mapping[str, Any], where: str = "stack configuration") -> Machi
     ]
     if inputs.cloud not in (None, "openstack") and inputs.external_network is not None:
         problems.append(f"{keys['external_network']}: only with {keys['cloud']} openstack")
+    if inputs.cloud == "azure" and inputs.image is not None and inputs.image.count(":") != 3:
+        problems.append(f"{keys['image']}: expected publisher:offer:sku:version, not {inputs.image!r}")
     if problems:
         raise InputsError(tuple(problems), where)
     return with_defaults(inputs)
@@ -130,7 +134,9 @@ def _needed(inputs: MachineInputs) -> list[tuple[str, str]]:
     if inputs.cloud == "here":
         needed.append(("folder", "where the machines are kept"))
     else:
-        needed.append(("allow", "the networks that may reach SSH and the API, e.g. your own address as a /32"))
+        needed.append(
+            ("allow", "the networks that may reach SSH and the API, e.g. your own address as a /32")
+        )
     if inputs.cloud == "openstack":
         needed += [
             ("size", "`openstack flavor list` shows what the cloud calls them"),

@@ -110,9 +110,9 @@ def settle(args: Mapping[str, Any]) -> tuple[MachineInputs, Mapping[str, HostKey
 def _user_data(hostname: str, inputs: MachineInputs, key: HostKey | None) -> pulumi.Output[str]:
     if key is None:
         return pulumi.Output.from_input("")
-    public = key["public"]
+    public, files = key["public"], OFFERS[str(inputs.cloud)].files
     return pulumi.Output.secret(key["private"]).apply(
-        lambda private: cloud_init.user_data(hostname, inputs.user, inputs.login_key, private, public)
+        lambda private: cloud_init.user_data(hostname, inputs.user, inputs.login_key, private, public, files)
     )
 
 

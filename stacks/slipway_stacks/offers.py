@@ -37,7 +37,7 @@ class Offer:
     """A cloud. module: where its machines are made. region, size, image: defaults; None where there is none.
 
     package: the provider's SDK. settings: what its provider wants in the stack's configuration, with the part
-    of `region`, `zone` it is. login: where people read how to give it credentials.
+    of `region`, `zone` it is. files: what a machine needs there from its first boot on, path to text. login: where people read how to give it credentials.
     """
 
     title: str
@@ -48,6 +48,7 @@ class Offer:
     size: str | None = None
     image: str | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
     login: str = ""
     prices: Prices | None = None
     price_list: str = ""
@@ -83,6 +84,8 @@ OFFERS: Final[Mapping[str, Offer]] = {
         size="e2-medium",
         image="ubuntu-os-cloud/ubuntu-2404-lts-amd64",
         settings={"gcp:region": "region", "gcp:zone": "zone"},
+        # else Google's agent makes host keys of its own at the first boot
+        files={"/etc/default/instance_configs.cfg": "[InstanceSetup]\nset_host_keys = false\n"},
         login="GOOGLE_PROJECT, and `gcloud auth application-default login`",
         price_list="https://cloud.google.com/compute/vm-instance-pricing",
     ),

@@ -38,9 +38,7 @@ def make(wanted: Wanted) -> Mapping[str, Mapping[str, Any]]:
         network_zone=_ZONES.get(str(inputs.region), "eu-central"),
         opts=wanted.child(),
     )
-    apart = hcloud.PlacementGroup(
-        f"{name}-apart", name=name, type="spread", labels=tags, opts=wanted.child()
-    )
+    apart = hcloud.PlacementGroup(f"{name}-apart", name=name, type="spread", labels=tags, opts=wanted.child())
     firewalls = {place: _firewall(wanted, place) for place in ("every", "control_plane")}
     servers = {
         machine.name: hcloud.Server(
