@@ -19,6 +19,7 @@ def user_data(
     name: str,
     user: str,
     login_key: str,
+    *,
     host_key: str,
     host_key_public: str,
     files: Mapping[str, str] | None = None,

@@ -6,6 +6,7 @@ The home of their defaults and of what each input accepts. Needs no engine.
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -38,7 +39,7 @@ _word = matching(_WORD, "a name as the provider has it")
 
 @dataclass(frozen=True)
 class MachineInputs:
-    """What the machines of a cluster are made from. In a stack's configuration a field is its metadata's key."""
+    """What a cluster's machines are made from. In a stack's configuration a field is its metadata's key."""
 
     cloud: Cloud | None = field(
         default=None, metadata=about("cloud", one_of(Cloud), "where they are made; has no default")
@@ -127,6 +128,16 @@ def read(values: Mapping[str, Any], where: str = "stack configuration") -> Machi
     if problems:
         raise InputsError(tuple(problems), where)
     return with_defaults(inputs)
+
+
+def texts(inputs: MachineInputs) -> dict[str, str]:
+    """The same as configuration values, which `read` makes these inputs of; what is not set is left out."""
+    found = {item.metadata["key"]: getattr(inputs, item.name) for item in fields(MachineInputs)}
+    return {
+        key: value if isinstance(value, str) else json.dumps(value)
+        for key, value in found.items()
+        if value not in (None, ())
+    }
 
 
 def _needed(inputs: MachineInputs) -> list[tuple[str, str]]:

@@ -112,7 +112,14 @@ def _user_data(hostname: str, inputs: MachineInputs, key: HostKey | None) -> pul
         return pulumi.Output.from_input("")
     public, files = key["public"], OFFERS[str(inputs.cloud)].files
     return pulumi.Output.secret(key["private"]).apply(
-        lambda private: cloud_init.user_data(hostname, inputs.user, inputs.login_key, private, public, files)
+        lambda private: cloud_init.user_data(
+            hostname,
+            inputs.user,
+            inputs.login_key,
+            host_key=private,
+            host_key_public=public,
+            files=files,
+        )
     )
 
 

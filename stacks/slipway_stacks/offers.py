@@ -36,8 +36,9 @@ class Prices:
 class Offer:
     """A cloud. module: where its machines are made. region, size, image: defaults; None where there is none.
 
-    package: the provider's SDK. settings: what its provider wants in the stack's configuration, with the part
-    of `region`, `zone` it is. files: what a machine needs there from its first boot on, path to text. login: where people read how to give it credentials.
+    package: the provider's SDK. settings: what its provider wants in the stack's configuration, and whether
+    that is the region or the zone. files: what a machine needs there from its first boot on, path to text.
+    login: what Pulumi reads its credentials from.
     """
 
     title: str

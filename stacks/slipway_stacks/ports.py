@@ -32,7 +32,7 @@ OPENINGS: Final = (
     Opening("api", "tcp", 6443, "control_plane", outside=True),
     Opening("kubelet", "tcp", 10250, "every"),
     Opening("pod-network", "udp", 8472, "every"),
-    Opening("registry", "tcp", 5000, "control_plane"),
+    Opening("registry", "tcp", 5000, "control_plane", outside=True),  # which slipway asks for images
     Opening("registry-pull", "tcp", 5001, "control_plane"),
 )
 

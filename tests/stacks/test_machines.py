@@ -67,9 +67,7 @@ class Provider(pulumi.runtime.Mocks):
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
         self.made.append((args.typ, args.name, told(args.inputs)))
         number = str(len(self.made))
-        addresses = {
-            key: f"198.51.100.{number}" for key in ("ipv4Address", "publicIp", "address", "ipAddress")
-        }
+        addresses = dict.fromkeys(("ipv4Address", "publicIp", "address", "ipAddress"), f"198.51.100.{number}")
         given = {**args.inputs, **{key: value for key, value in addresses.items() if key not in args.inputs}}
         given.setdefault("allFixedIps", [])
         if args.typ.endswith("compute/instance:Instance") and args.typ.startswith("gcp"):
@@ -118,7 +116,7 @@ def record(program: Callable[[], Any]) -> Run:
 
     def whole() -> Any:
         inventory = program()
-        return inventory and inventory.apply(lambda value: found.update(value))
+        return inventory and inventory.apply(found.update)
 
     monitor, quiet = Monitor(provider), logging.Logger("quiet")
     pulumi.runtime.set_mocks(provider, project="theirs", preview=False, logger=quiet, monitor=monitor)
@@ -282,6 +280,7 @@ def test_a_firewall_opens_the_tables_ports_and_no_other(made: tuple[str, Run]) -
     assert {(port, source) for _, _, port, source in WAYS[cloud](run_) if source == MINE} == {
         (22, MINE),
         (6443, MINE),
+        (5000, MINE),
     }
 
 
@@ -298,7 +297,7 @@ def test_the_openings_are_those_of_the_manuals_table() -> None:
     for one in ports.OPENINGS:
         on, who = listed.pop((one.port, one.protocol))
         assert places[on] == one.on
-        assert one.outside is (one.name in ("ssh", "api")), who
+        assert one.outside is ("this controller" in who)
     # etcd, kube-proxy's health and published models: nobody, unless somebody says otherwise
     assert {port for port, _ in listed} == {2379, 2380, 10256, 30000, 32767}
 

@@ -21,6 +21,7 @@ from slipway.core.errors import UsageError
 from slipway.core.state import create_once, write_atomically
 from slipway.core.user_files import printable, text_of
 
+NO_PLUGINS = "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"
 PROGRAM = project.folder() / "stacks"  # the folder with __main__.py; Pulumi.yaml lies above it
 
 
@@ -61,20 +62,27 @@ def copy_project(carried: Path, to: Path) -> Path:
     if sys.prefix != sys.base_prefix:
         options["virtualenv"] = sys.prefix
     write_atomically(to / "Pulumi.yaml", yaml.safe_dump(settings, sort_keys=False))
-    program = Path(settings["main"], "__main__.py")
+    program = Path(settings.get("main", "."), "__main__.py")
     write_atomically(to / program, (carried / program).read_bytes())
     return to
 
 
 def write_config(
-    file: Path, config: Mapping[str, str], context: str | None, target: Path | None = None
+    file: Path,
+    config: Mapping[str, str],
+    context: str | None = None,
+    target: Path | None = None,
+    project: str = outputs.PROJECT,
 ) -> bool:
     """Set a stack's configuration to these values, keeping what is Pulumi's own in its file.
 
-    With `target` the result goes there and `file` stays as it is. Returns whether anything changed.
+    With `target` the result goes there and `file` stays as it is. project: whose keys those without a colon
+    are. Returns whether anything changed.
     """
     held = _document(file) if file.is_file() else {}
-    held["config"] = {f"{outputs.PROJECT}:{key}": value for key, value in sorted(config.items())}
+    held["config"] = {
+        key if ":" in key else f"{project}:{key}": value for key, value in sorted(config.items())
+    }
     if context is not None:
         held["config"]["kubernetes:context"] = context
     return write_atomically(target or file, yaml.safe_dump(held, sort_keys=False))
@@ -96,9 +104,12 @@ def _document(file: Path) -> dict[str, Any]:
     return held or {}
 
 
-def environment(folder: Path, kubeconfig: Path, stack: str, backend: str | None = None) -> dict[str, str]:
+def environment(
+    folder: Path, kubeconfig: Path | None, stack: str, backend: str | None = None
+) -> dict[str, str]:
     """Variables with which `pulumi` keeps its state in `folder`, which needs no account, or in `backend`.
 
+    kubeconfig: of the cluster that is deployed to, None where there is none.
     Makes the folder (0700) and, once, the passphrase (0600) that encrypts secrets of the stack.
     """
     own = folder / "backend"
@@ -109,7 +120,7 @@ def environment(folder: Path, kubeconfig: Path, stack: str, backend: str | None 
     home = folder / "home"
     return {
         **({"PULUMI_HOME": str(home)} if home.is_dir() else {}),
-        "KUBECONFIG": str(kubeconfig),
+        **({"KUBECONFIG": str(kubeconfig)} if kubeconfig is not None else {}),
         "PULUMI_BACKEND_URL": backend or f"file://{own}",
         "PULUMI_CONFIG_PASSPHRASE_FILE": str(passphrase),
         # a field changed by hand is set back, as render does

@@ -52,15 +52,22 @@ class Existing:
 
     name = "ssh"
 
+    def inventory(self, ctx: Context, settings: Settings) -> Path:
+        """The file that lists the machines."""
+        if settings.hosts.inventory is None:
+            raise UsageError(
+                "hosts.backend ssh needs hosts.inventory", action="name a YAML inventory of your machines"
+            )
+        return settings.hosts.inventory
+
     def plan(self, ctx: Context, settings: Settings) -> list[str]:
         """See Backend.plan: nothing of these machines or of this one is changed."""
-        del ctx
-        read_inventory(_inventory(settings))
+        read_inventory(self.inventory(ctx, settings))
         return []
 
     def up(self, ctx: Context, settings: Settings) -> Outcome[Hosts]:
         """See Backend.up: every machine answers with its known key, lets us in and gives root."""
-        path = _inventory(settings)
+        path = self.inventory(ctx, settings)
         machines = read_inventory(path)
         ctx.emit(Note(f"{len(machines)} machines of {path}: nothing is made, `down` leaves them alone"))
         key, hosts = resolve(machines, path, Path.home() / ".ssh" / "known_hosts")
@@ -104,14 +111,6 @@ class Existing:
         if known is None:
             return ()
         return [base.host_reading(host, known.identity) for host in known.hosts]
-
-
-def _inventory(settings: Settings) -> Path:
-    if settings.hosts.inventory is None:
-        raise UsageError(
-            "hosts.backend ssh needs hosts.inventory", action="name a YAML inventory of your machines"
-        )
-    return settings.hosts.inventory
 
 
 def read_inventory(path: Path) -> tuple[Machine, ...]:

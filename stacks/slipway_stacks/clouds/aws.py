@@ -59,7 +59,7 @@ def make(wanted: Wanted) -> Mapping[str, Mapping[str, Any]]:
     groups = _security_groups(wanted, vpc.id)
     image = _image(wanted)
     instances = {
-        machine.name: _instance(wanted, machine, image, subnet.id, groups, way_out)
+        machine.name: _instance(wanted, machine, image, subnet.id, groups, way_out=way_out)
         for machine in wanted.machines
     }
     return {
@@ -77,6 +77,7 @@ def _instance(
     image: pulumi.Input[str],
     subnet: pulumi.Output[str],
     groups: Mapping[Place, aws.ec2.SecurityGroup],
+    *,
     way_out: pulumi.Resource,
 ) -> aws.ec2.Instance:
     name = f"{wanted.name}-{machine.name}"

@@ -55,7 +55,7 @@ def make(wanted: Wanted) -> Mapping[str, Mapping[str, Any]]:
     groups = _security_groups(wanted)
     return {
         machine.name: {
-            "ansible_host": _machine(wanted, machine, network.id, subnet.id, groups, way_out),
+            "ansible_host": _machine(wanted, machine, network.id, subnet.id, groups, way_out=way_out),
             "kubernetes_node_address": machine.address,
         }
         for machine in wanted.machines
@@ -68,6 +68,7 @@ def _machine(
     network: pulumi.Output[str],
     subnet: pulumi.Output[str],
     groups: Mapping[Place, openstack.networking.SecGroup],
+    *,
     way_out: pulumi.Resource,
 ) -> pulumi.Output[str]:
     """Make a machine; returns its floating address."""
