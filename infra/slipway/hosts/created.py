@@ -78,8 +78,8 @@ def _cost(cloud: str, cost: Cost | None) -> list[str]:
         return ["what they cost is not known here" + (f": see {told}" if told else "")]
     parts = ", ".join(cost.parts)
     return [
-        f"about {cost.currency} {cost.an_hour:.2f} an hour, {cost.currency} {24 * cost.an_hour:.2f} a day, as "
-        f"long as they are there: {parts}; without taxes and traffic, as of {cost.date}, {cost.source}"
+        f"about {cost.currency} {cost.an_hour:.2f} an hour, {cost.currency} {24 * cost.an_hour:.2f} a day, "
+        f"as long as they are there: {parts}; without taxes and traffic, {cost.date}, {cost.source}"
     ]
 
 

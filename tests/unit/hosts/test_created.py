@@ -210,7 +210,7 @@ def test_a_cloud_whose_sdk_is_missing_is_asked_for_by_name(
 
 
 def test_machines_of_another_backend_are_not_made(ctx: Context, stack: Stack) -> None:
-    with pytest.raises(UsageError, match="hosts.backend: pulumi"):
+    with pytest.raises(UsageError, match=r"hosts\.backend: pulumi"):
         create(ctx, Settings(), yes([]))
 
 
