@@ -113,7 +113,9 @@ def read(values: Mapping[str, Any], where: str = "stack configuration") -> Machi
     """
     problems: list[str] = []
     found = taken(values, problems, of=MachineInputs)
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in found.given.items()}
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in found.given.items()
+    }
     inputs = MachineInputs(**given)
     keys = {item.name: item.metadata["key"] for item in fields(MachineInputs)}
     problems += [

@@ -88,7 +88,7 @@ class Monitor(MockMonitor):
     def RegisterResource(self, request: Any) -> Any:
         self.sent[request.name] = json_format.MessageToDict(request.object)
         self.ignored[request.name] = list(request.ignoreChanges)
-        return super().RegisterResource(request)  # type: ignore[no-untyped-call]  # Pulumi's own
+        return super().RegisterResource(request)
 
 
 @dataclass

@@ -207,9 +207,11 @@ def _inputs(ctx: Context, settings: Settings, allow: tuple[str, ...]) -> Machine
         given["folder"] = str(ctx.state.machines / "here")
     try:
         return machine_inputs.read({key: value for key, value in given.items() if value is not None}, "hosts")
-    except machine_inputs.InputsError as error:
+    except ValueError as error:
         raise UsageError(
-            f"hosts in the settings cannot be used: {error.problems[0]}", tail="\n".join(error.problems[1:])
+            "hosts in the settings cannot be used",
+            tail=str(error),
+            action="correct them; every problem is listed",
         ) from error
 
 

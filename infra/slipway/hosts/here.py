@@ -6,12 +6,13 @@ of Pulumi's; what it makes is what the backend nspawn makes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
+from slipway_stacks.machine_inputs import MachineInputs
 
 from slipway.core.context import Context
 from slipway.core.schema import HostsSettings, Settings
@@ -19,8 +20,24 @@ from slipway.core.state import State
 from slipway.core.types import Hosts
 from slipway.hosts.nspawn.backend import Nspawn
 
-if TYPE_CHECKING:
-    from slipway_stacks.clouds import Wanted
+
+class Named(Protocol):
+    """A machine to make."""
+
+    @property
+    def name(self) -> str: ...
+
+
+class Wanted(Protocol):
+    """What slipway_stacks asks a cloud for, as far as it is read here."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def inputs(self) -> MachineInputs: ...
+    @property
+    def machines(self) -> Sequence[Named]: ...
+    def child(self) -> pulumi.ResourceOptions: ...
 
 
 class LabProvider(ResourceProvider):

@@ -56,7 +56,7 @@ def for_all(
     }
     if found.source == "modules":  # flannel built here takes what it needs from its surroundings
         out["cni_flannel_args"] = []
-    if hosts.backend == "nspawn":
+    if hosts.backend == "nspawn" or settings.hosts.cloud == "here":
         out |= _SHARED_DISK
     if login is not None:
         out |= {

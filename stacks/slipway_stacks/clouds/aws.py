@@ -114,13 +114,14 @@ def _image(wanted: Wanted) -> pulumi.Input[str]:
     owner, _, pattern = image.partition("/")
     if not pattern:
         return image
-    return aws.ec2.get_ami_output(
+    found: pulumi.Output[str] = aws.ec2.get_ami_output(
         region=wanted.inputs.region,
         owners=[owner],
         most_recent=True,
         filters=[{"name": "name", "values": [pattern]}],
         opts=pulumi.InvokeOptions(parent=wanted.parent),
     ).id
+    return found
 
 
 def _security_groups(wanted: Wanted, vpc: pulumi.Output[str]) -> Mapping[Place, aws.ec2.SecurityGroup]:

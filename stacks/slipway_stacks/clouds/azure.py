@@ -123,7 +123,8 @@ def _machine(
         tags=tags,
         opts=wanted.child(ignore_changes=["osProfile.customData", "storageProfile.imageReference"]),
     )
-    return address.ip_address.apply(str)
+    reached: pulumi.Output[str] = address.ip_address.apply(str)
+    return reached
 
 
 def _rules(

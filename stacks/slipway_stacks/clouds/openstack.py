@@ -109,7 +109,8 @@ def _machine(
         port_id=port.id,
         opts=wanted.child(depends_on=[instance, way_out]),
     )
-    return floating.address
+    address: pulumi.Output[str] = floating.address
+    return address
 
 
 def _security_groups(wanted: Wanted) -> Mapping[Place, openstack.networking.SecGroup]:

@@ -84,7 +84,8 @@ def asked(shown: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def inventory(folder: Path) -> dict[str, Any]:
     ctx = Context(State(folder / ".slipway"), folder / "run", folder)
-    return yaml.safe_load(Vagrant().inventory(ctx, SETTINGS).read_text())
+    held: dict[str, Any] = yaml.safe_load(Vagrant().inventory(ctx, SETTINGS).read_text())
+    return held
 
 
 def test_what_vagrant_prints_is_read_as_ssh_reads_it() -> None:
