@@ -234,9 +234,10 @@ def test_up_waits_for_machines_that_still_boot(
     ]
 
     def up(self: Existing, ctx: Context, settings: Settings) -> Outcome[Hosts]:
-        answer = answers.pop(0)
+        answer: Any = answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
+        assert isinstance(answer, Outcome)
         return answer
 
     booted: list[str] = []
