@@ -138,6 +138,12 @@ def made(state: State) -> Made | None:
         return None
 
 
+def record(state: State, what: Made) -> None:
+    """Keep what is made, before it is."""
+    keys(state)
+    write_atomically(state.machines / "made.json", dump(what) + b"\n", 0o600)
+
+
 def create(ctx: Context, settings: Settings, agreed: Callable[[Offered], bool]) -> list[Change] | None:
     """Make the machines the settings ask for, or change those there are, once `agreed` to what is offered.
 
@@ -176,7 +182,7 @@ def create(ctx: Context, settings: Settings, agreed: Callable[[Offered], bool]) 
     changes = tuple(engine.preview())
     if not agreed(Offered(what, allow, changes, cost)):
         return None
-    write_atomically(ctx.state.machines / "made.json", dump(what) + b"\n", 0o600)
+    record(ctx.state, what)
     done = engine.up()
     _write_inventory(ctx, engine.outputs())
     return done
