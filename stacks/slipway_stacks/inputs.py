@@ -74,7 +74,7 @@ class Kind:
         return value
 
 
-def integer(low: int, high: int) -> Kind:
+def _integer(low: int, high: int) -> Kind:
     def holds(value: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
@@ -86,15 +86,15 @@ def integer(low: int, high: int) -> Kind:
     return Kind(f"a whole number from {low} to {high}", holds, convert)
 
 
-def matching(pattern: re.Pattern[str], expected: str) -> Kind:
-    return Kind(expected, lambda value: is_text(value, pattern))
+def _matching(pattern: re.Pattern[str], expected: str) -> Kind:
+    return Kind(expected, lambda value: _text(value, pattern))
 
 
-def is_text(value: Any, pattern: re.Pattern[str] | None = None) -> bool:
+def _text(value: Any, pattern: re.Pattern[str] | None = None) -> bool:
     return isinstance(value, str) and (pattern is None or pattern.fullmatch(value) is not None)
 
 
-def one_of(kind: Any) -> Kind:
+def _one_of(kind: Any) -> Kind:
     return Kind(f"one of {', '.join(get_args(kind))}", lambda value: value in get_args(kind))
 
 
@@ -107,13 +107,13 @@ def _truth(text: str) -> bool:
 def _mapping(expected: str, key: re.Pattern[str], value: re.Pattern[str] | None = None) -> Kind:
     def holds(given: Any) -> bool:
         return isinstance(given, Mapping) and all(
-            is_text(name, key) and is_text(held, value) for name, held in given.items()
+            _text(name, key) and _text(held, value) for name, held in given.items()
         )
 
     return Kind(expected, holds, json.loads)
 
 
-def listing(expected: str, item: Callable[[Any], bool]) -> Kind:
+def _list(expected: str, item: Callable[[Any], bool]) -> Kind:
     def holds(given: Any) -> bool:
         return isinstance(given, list | tuple) and all(item(each) for each in given)
 
@@ -122,25 +122,25 @@ def listing(expected: str, item: Callable[[Any], bool]) -> Kind:
 
 def _object(*needed: str) -> Callable[[Any], bool]:
     """Whether a value is an object of the API's with these keys; the API server judges the rest."""
-    return lambda value: isinstance(value, Mapping) and all(is_text(value.get(key)) for key in needed)
+    return lambda value: isinstance(value, Mapping) and all(_text(value.get(key)) for key in needed)
 
 
 _boolean = Kind("true or false", lambda value: isinstance(value, bool), _truth)
-MODEL: Final = matching(_MODEL, "letters, digits, _ . -, at most 63")
-_name = matching(_NAME, "a name of lower-case letters, digits and dashes, at most 63")
-_host = matching(_HOST, "a host name of lower-case letters, e.g. mnist.example.com or *.example.com")
-_cpu = matching(_CPU, "processors, e.g. 2, 0.5 or 250m")
-_memory = matching(_MEMORY, "bytes, e.g. 512Mi or 1Gi")
-_node_port = integer(30000, 32767)
+MODEL: Final = _matching(_MODEL, "letters, digits, _ . -, at most 63")
+_name = _matching(_NAME, "a name of lower-case letters, digits and dashes, at most 63")
+_host = _matching(_HOST, "a host name of lower-case letters, e.g. mnist.example.com or *.example.com")
+_cpu = _matching(_CPU, "processors, e.g. 2, 0.5 or 250m")
+_memory = _matching(_MEMORY, "bytes, e.g. 512Mi or 1Gi")
+_node_port = _integer(30000, 32767)
 _labels = _mapping("labels, a text each", _KEY, _LABEL)
 _annotations = _mapping("annotations, a text each", _KEY)
 _variables = _mapping("variables, a text each", _VARIABLE)
 _resources = _mapping('amounts by name, e.g. {"nvidia.com/gpu": "1"}', _KEY, re.compile(r"\d+"))
-_names = listing("a list of names", lambda value: is_text(value, _NAME))
-_words = listing("a list of texts", is_text)
+_names = _list("a list of names", lambda value: _text(value, _NAME))
+_words = _list("a list of texts", _text)
 
 
-def about(key: str, kind: Kind, meaning: str, *, now: bool = False) -> dict[str, Any]:
+def _about(key: str, kind: Kind, meaning: str, *, now: bool = False) -> dict[str, Any]:
     """What is known of an input beside its default. now: its value must be known before the program runs."""
     return {"key": key, "kind": kind, "meaning": meaning, "now": now}
 
@@ -151,9 +151,9 @@ class Inputs:
 
     image: Later[str] = field(
         default="",
-        metadata=about(
+        metadata=_about(
             "image",
-            matching(
+            _matching(
                 _IMAGE, "registry/repository@sha256:... (by digest, so that every replica runs the same)"
             ),
             "the serving image, by digest; the only input without a default",
@@ -161,7 +161,7 @@ class Inputs:
     )
     model_name: str = field(
         default="mnist",
-        metadata=about(
+        metadata=_about(
             "modelName",
             MODEL,
             "servable name; the objects are named after it",
@@ -170,55 +170,55 @@ class Inputs:
     )
     server: Server = field(
         default="portable",
-        metadata=about(
+        metadata=_about(
             "server",
-            one_of(Server),
+            _one_of(Server),
             "what the image runs: slipway's portable server, or tensorflow, TensorFlow Serving's own",
             now=True,
         ),
     )
     namespace: Later[str] = field(
-        default="serving", metadata=about("namespace", _name, "namespace of everything the stack makes")
+        default="serving", metadata=_about("namespace", _name, "namespace of everything the stack makes")
     )
     create_namespace: bool = field(
         default=True,
-        metadata=about(
+        metadata=_about(
             "createNamespace", _boolean, "make the namespace too; false where it exists already", now=True
         ),
     )
     replicas: Later[int] = field(
         default=3,
-        metadata=about("replicas", integer(1, 1000), "model servers; with maxReplicas the least of them"),
+        metadata=_about("replicas", _integer(1, 1000), "model servers; with maxReplicas the least of them"),
     )
     max_replicas: Later[int] | None = field(
         default=None,
-        metadata=about("maxReplicas", integer(2, 1000), "scale up to this many by processor use"),
+        metadata=_about("maxReplicas", _integer(2, 1000), "scale up to this many by processor use"),
     )
     target_cpu: Later[int] = field(
         default=70,
-        metadata=about("targetCpu", integer(1, 100), "percent of cpuRequest at which a replica is added"),
+        metadata=_about("targetCpu", _integer(1, 100), "percent of cpuRequest at which a replica is added"),
     )
     scale_down_seconds: Later[int] = field(
         default=300,
-        metadata=about(
+        metadata=_about(
             "scaleDownSeconds",
-            integer(0, 3600),
+            _integer(0, 3600),
             "how long fewer replicas must have been enough before one is taken away",
         ),
     )
     service_type: ServiceType = field(
         default="ClusterIP",
-        metadata=about("serviceType", one_of(ServiceType), "type of the Service clients use", now=True),
+        metadata=_about("serviceType", _one_of(ServiceType), "type of the Service clients use", now=True),
     )
     grpc_node_port: Later[int] | None = field(
-        default=None, metadata=about("grpcNodePort", _node_port, "fixed port on each node for gRPC")
+        default=None, metadata=_about("grpcNodePort", _node_port, "fixed port on each node for gRPC")
     )
     rest_node_port: Later[int] | None = field(
-        default=None, metadata=about("restNodePort", _node_port, "fixed port on each node for REST")
+        default=None, metadata=_about("restNodePort", _node_port, "fixed port on each node for REST")
     )
     await_load_balancer: bool = field(
         default=False,
-        metadata=about(
+        metadata=_about(
             "awaitLoadBalancer",
             _boolean,
             "with serviceType LoadBalancer: wait for its address; true only where something hands them out",
@@ -227,7 +227,7 @@ class Inputs:
     )
     gateway: Later[str] | None = field(
         default=None,
-        metadata=about(
+        metadata=_about(
             "gateway",
             _name,
             "an existing Gateway (Gateway API), by name, that an HTTPRoute and a GRPCRoute are attached to",
@@ -235,23 +235,23 @@ class Inputs:
     )
     gateway_namespace: Later[str] | None = field(
         default=None,
-        metadata=about("gatewayNamespace", _name, "where that Gateway is, if it is not where the model is"),
+        metadata=_about("gatewayNamespace", _name, "where that Gateway is, if it is not where the model is"),
     )
     rest_hostname: Later[str] | None = field(
-        default=None, metadata=about("restHostname", _host, "host name at the Gateway for REST")
+        default=None, metadata=_about("restHostname", _host, "host name at the Gateway for REST")
     )
     grpc_hostname: Later[str] | None = field(
-        default=None, metadata=about("grpcHostname", _host, "host name at the Gateway for gRPC")
+        default=None, metadata=_about("grpcHostname", _host, "host name at the Gateway for gRPC")
     )
     rest_listener: Later[str] | None = field(
-        default=None, metadata=about("restListener", _name, "the Gateway's listener for REST, by name")
+        default=None, metadata=_about("restListener", _name, "the Gateway's listener for REST, by name")
     )
     grpc_listener: Later[str] | None = field(
-        default=None, metadata=about("grpcListener", _name, "the Gateway's listener for gRPC, by name")
+        default=None, metadata=_about("grpcListener", _name, "the Gateway's listener for gRPC, by name")
     )
     await_ready: bool = field(
         default=True,
-        metadata=about(
+        metadata=_about(
             "await",
             _boolean,
             "`pulumi up` waits until the replicas are ready; false: return at once, the caller waits",
@@ -260,64 +260,68 @@ class Inputs:
     )
     await_seconds: int = field(
         default=100,
-        metadata=about("awaitSeconds", integer(10, 7200), "how long `pulumi up` waits for that", now=True),
+        metadata=_about("awaitSeconds", _integer(10, 7200), "how long `pulumi up` waits for that", now=True),
     )
     pull_secrets: Later[list[str]] = field(
         default_factory=list,
-        metadata=about("pullSecrets", _names, "existing secrets with logins of registries, by name"),
+        metadata=_about("pullSecrets", _names, "existing secrets with logins of registries, by name"),
     )
     cpu_request: Later[str] = field(
-        default="100m", metadata=about("cpuRequest", _cpu, "processor share each replica is sure of")
+        default="100m", metadata=_about("cpuRequest", _cpu, "processor share each replica is sure of")
     )
     cpu_limit: Later[str] | None = field(
         default=None,
-        metadata=about("cpuLimit", _cpu, "ceiling of processor use; unset, for throttling only adds latency"),
+        metadata=_about(
+            "cpuLimit", _cpu, "ceiling of processor use; unset, for throttling only adds latency"
+        ),
     )
     memory_request: Later[str] = field(
-        default="512Mi", metadata=about("memoryRequest", _memory, "memory each replica is sure of")
+        default="512Mi", metadata=_about("memoryRequest", _memory, "memory each replica is sure of")
     )
     memory_limit: Later[str] = field(
-        default="1Gi", metadata=about("memoryLimit", _memory, "memory at which a replica is ended")
+        default="1Gi", metadata=_about("memoryLimit", _memory, "memory at which a replica is ended")
     )
     devices: Later[dict[str, str]] = field(
         default_factory=dict,
-        metadata=about(
+        metadata=_about(
             "devices", _resources, "what else each replica takes of its node, e.g. processors for graphics"
         ),
     )
     spread: Spread = field(
         default="required",
-        metadata=about(
+        metadata=_about(
             "spread",
-            one_of(Spread),
+            _one_of(Spread),
             "replicas are spread evenly over nodes: required leaves a pod pending rather than uneven",
             now=True,
         ),
     )
     startup_seconds: Later[int] = field(
         default=120,
-        metadata=about("startupSeconds", integer(5, 3600), "time a replica has to load its model"),
+        metadata=_about("startupSeconds", _integer(5, 3600), "time a replica has to load its model"),
     )
     drain_seconds: Later[int] = field(
         default=30,
-        metadata=about("drainSeconds", integer(10, 600), "time a leaving replica has to finish its requests"),
+        metadata=_about(
+            "drainSeconds", _integer(10, 600), "time a leaving replica has to finish its requests"
+        ),
     )
     env: Later[dict[str, Any]] = field(
-        default_factory=dict, metadata=about("env", _variables, "variables of the server's environment")
+        default_factory=dict, metadata=_about("env", _variables, "variables of the server's environment")
     )
     extra_args: Later[list[str]] = field(
         default_factory=list,
-        metadata=about("extraArgs", _words, "flags of the server, after those of the image"),
+        metadata=_about("extraArgs", _words, "flags of the server, after those of the image"),
     )
     labels: Later[dict[str, str]] = field(
-        default_factory=dict, metadata=about("labels", _labels, "more labels, for every object and pod")
+        default_factory=dict, metadata=_about("labels", _labels, "more labels, for every object and pod")
     )
     annotations: Later[dict[str, str]] = field(
-        default_factory=dict, metadata=about("annotations", _annotations, "more annotations, for the pods")
+        default_factory=dict, metadata=_about("annotations", _annotations, "more annotations, for the pods")
     )
     pod_monitor: bool = field(
         default=False,
-        metadata=about(
+        metadata=_about(
             "podMonitor",
             _boolean,
             "a PodMonitor too, for a cluster with the Prometheus operator; annotations tell others anyway",
@@ -326,40 +330,40 @@ class Inputs:
     )
     node_selector: Later[dict[str, str]] = field(
         default_factory=dict,
-        metadata=about("nodeSelector", _labels, "labels a node must have to take a replica"),
+        metadata=_about("nodeSelector", _labels, "labels a node must have to take a replica"),
     )
     tolerations: Later[list[Any]] = field(
         default_factory=list,
-        metadata=about(
+        metadata=_about(
             "tolerations",
-            listing("a list of tolerations as the API has them", _object()),
+            _list("a list of tolerations as the API has them", _object()),
             "taints of nodes that do not keep replicas off",
         ),
     )
     affinity: Later[dict[str, Any]] = field(
         default_factory=dict,
-        metadata=about(
+        metadata=_about(
             "affinity",
             Kind("an affinity as the API has it", _object(), json.loads),
             "more about which nodes take a replica",
         ),
     )
     priority_class: Later[str] | None = field(
-        default=None, metadata=about("priorityClass", _name, "an existing priority class, by name")
+        default=None, metadata=_about("priorityClass", _name, "an existing priority class, by name")
     )
     volumes: Later[list[Any]] = field(
         default_factory=list,
-        metadata=about(
+        metadata=_about(
             "volumes",
-            listing("a list of volumes as the API has them, each with a name", _object("name")),
+            _list("a list of volumes as the API has them, each with a name", _object("name")),
             "volumes of the pods, e.g. a claim with models",
         ),
     )
     volume_mounts: Later[list[Any]] = field(
         default_factory=list,
-        metadata=about(
+        metadata=_about(
             "volumeMounts",
-            listing(
+            _list(
                 "a list of mounts as the API has them, each with name and mountPath",
                 _object("name", "mountPath"),
             ),

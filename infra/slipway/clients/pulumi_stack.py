@@ -68,21 +68,14 @@ def copy_project(carried: Path, to: Path) -> Path:
 
 
 def write_config(
-    file: Path,
-    config: Mapping[str, str],
-    context: str | None = None,
-    target: Path | None = None,
-    project: str = outputs.PROJECT,
+    file: Path, config: Mapping[str, str], context: str | None, target: Path | None = None
 ) -> bool:
     """Set a stack's configuration to these values, keeping what is Pulumi's own in its file.
 
-    With `target` the result goes there and `file` stays as it is. project: whose keys those without a colon
-    are. Returns whether anything changed.
+    With `target` the result goes there and `file` stays as it is. Returns whether anything changed.
     """
     held = _document(file) if file.is_file() else {}
-    held["config"] = {
-        key if ":" in key else f"{project}:{key}": value for key, value in sorted(config.items())
-    }
+    held["config"] = {f"{outputs.PROJECT}:{key}": value for key, value in sorted(config.items())}
     if context is not None:
         held["config"]["kubernetes:context"] = context
     return write_atomically(target or file, yaml.safe_dump(held, sort_keys=False))

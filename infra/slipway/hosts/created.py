@@ -172,9 +172,7 @@ def create(ctx: Context, settings: Settings, agreed: Callable[[Offered], bool]) 
         base.key_pair(keys(ctx.state), name)
     backend = before.backend if before is not None else settings.deploy.backend
     engine = _engine(ctx, backend)
-    pulumi_stack.write_config(
-        pulumi_stack.stack_file(engine.project, engine.stack), _config(ctx, inputs), project=MACHINES_PROJECT
-    )
+    _configure(pulumi_stack.stack_file(engine.project, engine.stack), _config(ctx, inputs))
     engine.unlock()
     count = len(inputs.names)
     what = Made(cloud, inputs.region, count, inputs.size, backend)
@@ -227,7 +225,14 @@ def _config(ctx: Context, inputs: MachineInputs) -> Mapping[str, str]:
     wanted = {
         key: str(getattr(inputs, part)) for key, part in offer.settings.items() if getattr(inputs, part)
     }
-    return {**machine_inputs.texts(inputs), "keys": str(keys(ctx.state)), **wanted}
+    own = {**machine_inputs.texts(inputs), "keys": str(keys(ctx.state))}
+    return {**{f"{MACHINES_PROJECT}:{key}": value for key, value in own.items()}, **wanted}
+
+
+def _configure(file: Path, config: Mapping[str, str]) -> None:
+    """Write the stack's configuration; what Pulumi keeps beside it, to know its secrets by, stays."""
+    held = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}) if file.is_file() else {}
+    write_atomically(file, yaml.safe_dump({**held, "config": dict(config)}, sort_keys=False), 0o600)
 
 
 def _engine(ctx: Context, backend: str | None) -> Engine:
