@@ -5,8 +5,9 @@ They cost money as long as they are there. So no other verb makes any, and none 
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from slipway.clients.kubectl import Change
 from slipway.clients.pulumi_engine import Engine, any_change_of
 from slipway.core import extras, project
 from slipway.core.context import Context
-from slipway.core.errors import HostError, UsageError
+from slipway.core.errors import DeployError, HostError, UsageError
 from slipway.core.events import Detail, Note
 from slipway.core.retry import wait_for
 from slipway.core.schema import OF_CLOUDS, Settings
@@ -177,11 +178,13 @@ def create(ctx: Context, settings: Settings, agreed: Callable[[Offered], bool]) 
     count = len(inputs.names)
     what = Made(cloud, inputs.region, count, inputs.size, backend)
     cost = offers.cost(cloud, str(inputs.size), count, inputs.disk)
-    changes = tuple(engine.preview())
+    with _of_hosts():
+        changes = tuple(engine.preview())
     if not agreed(Offered(what, allow, changes, cost)):
         return None
     record(ctx.state, what)
-    done = engine.up()
+    with _of_hosts():
+        done = engine.up()
     _write_inventory(ctx, engine.outputs())
     return done
 
@@ -193,11 +196,21 @@ def destroy(ctx: Context, settings: Settings) -> list[str]:
         return []
     pulumi_cli.ensure_cli(ctx, settings)
     engine = _engine(ctx, known.backend)
-    engine.unlock()
-    changes = engine.destroy()
+    with _of_hosts():
+        engine.unlock()
+        changes = engine.destroy()
     removed = [change.line() for change in changes] + Existing().down(ctx)
     shutil.rmtree(ctx.state.machines)
     return [*removed, f"folder {ctx.state.machines}"]
+
+
+@contextlib.contextmanager
+def _of_hosts() -> Iterator[None]:
+    """What Pulumi could not do is the hosts' failure here, and no deployment's."""
+    try:
+        yield
+    except DeployError as error:
+        raise HostError(error.what, where=error.where, tail=error.tail, action=error.action) from error
 
 
 def _inputs(ctx: Context, settings: Settings, allow: tuple[str, ...]) -> MachineInputs:
