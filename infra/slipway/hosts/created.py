@@ -149,7 +149,7 @@ def create(ctx: Context, settings: Settings, agreed: Callable[[Offered], bool]) 
     """Make the machines the settings ask for, or change those there are, once `agreed` to what is offered.
 
     Returns what changed; None if it was not agreed to. What a killed run has made is on record: a second call
-    goes on, and `destroy` removes it. Raises UsageError, EnvironmentFault, or DeployError with what Pulumi
+    goes on, and `destroy` removes it. Raises UsageError, EnvironmentFault, or HostError with what Pulumi
     says.
     """
     cloud = settings.hosts.cloud
