@@ -18,6 +18,7 @@ from slipway.core.context import Context
 from slipway.core.schema import HostsSettings, Settings
 from slipway.core.state import State
 from slipway.core.types import Hosts
+from slipway.hosts import base
 from slipway.hosts.nspawn.backend import Nspawn
 
 
@@ -45,7 +46,7 @@ class LabProvider(ResourceProvider):
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         """The hosts, made or found; the folder is what the lab is known by."""
-        return CreateResult(props["folder"], {**props, "reached": _reached(_up(props))})
+        return CreateResult(props["folder"], {**props, "reached": _up(props)})
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         """More or fewer workers change it; in another folder it is another one."""
@@ -58,7 +59,7 @@ class LabProvider(ResourceProvider):
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
         """With as many workers as are wanted now."""
-        return UpdateResult({**_news, "reached": _reached(_up(_news))})
+        return UpdateResult({**_news, "reached": _up(_news)})
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         """All that the lab has made on this computer."""
@@ -83,21 +84,24 @@ def make(wanted: Wanted) -> Mapping[str, Mapping[str, Any]]:
     }
 
 
-def _up(props: Mapping[str, Any]) -> Hosts:
-    settings = Settings(hosts=HostsSettings(workers=int(props["workers"])))
-    return Nspawn().up(_context(Path(props["folder"])), settings).value
+def _up(props: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    ctx, settings = (
+        _context(Path(props["folder"])),
+        Settings(hosts=HostsSettings(workers=int(props["workers"]))),
+    )
+    return _reached(Nspawn().up(ctx, settings).value, base.identity(ctx.state))
 
 
 def _context(folder: Path) -> Context:
     return Context(State(folder), folder / "run", folder)
 
 
-def _reached(hosts: Hosts) -> dict[str, dict[str, Any]]:
+def _reached(hosts: Hosts, login: Path) -> dict[str, dict[str, Any]]:
     return {
         host.name: {
             "ansible_host": host.address,
             "ansible_user": host.user,
-            "ansible_ssh_private_key_file": str(hosts.identity),
+            "ansible_ssh_private_key_file": str(login),
             "slipway_host_key": host.host_key,
         }
         for host in hosts.hosts

@@ -7,7 +7,9 @@ the machine, and must stay.
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +24,21 @@ from slipway.core.context import Context
 from slipway.core.errors import CommandError, HostError, UsageError
 from slipway.core.schema import Settings
 from slipway.core.state import write_atomically
+from slipway.core.types import GROUPS
 from slipway.hosts import base
-from slipway.hosts.existing import Existing, Machine, read_inventory
+from slipway.hosts.existing import Existing
 
 WRITTEN = Path("provisioners/ansible/inventory/vagrant_ansible_inventory")
 SECONDS = 120.0  # Vagrant is slow to start, and asks its provider about each machine
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine as Vagrant's inventory has it. address: its own in the private network, None without one."""
+
+    name: str
+    groups: tuple[str, ...]
+    address: str | None
 
 
 @dataclass(frozen=True)
@@ -57,7 +69,7 @@ class Vagrant(Existing):
                 where=str(data / WRITTEN),
                 action="`vagrant up`, or `vagrant provision` where the machines run already",
             )
-        machines = read_inventory(data / WRITTEN)
+        machines = written(data / WRITTEN)
         ways = ways_of(_ssh_config(folder))
         path = ctx.state.hosts / "vagrant.yml"
         base.private_folder(ctx.state.root)
@@ -79,6 +91,21 @@ def vagrantfile(folder: Path) -> Path:
             action="put slipway.yaml beside it, or set VAGRANT_CWD to its folder",
         )
     return found
+
+
+def written(path: Path) -> tuple[Machine, ...]:
+    """The machines of Vagrant's own inventory that are in one of slipway's groups. Ansible reads it."""
+    program = Path(sys.executable).parent / "ansible-inventory"
+    listed = json.loads(process.run([program, "--inventory", path, "--list"], timeout=SECONDS).stdout)
+    hostvars = listed.get("_meta", {}).get("hostvars", {})
+    groups: dict[str, list[str]] = {}
+    for group in GROUPS:
+        for name in listed.get(group, {}).get("hosts", ()):
+            groups.setdefault(name, []).append(group)
+    return tuple(
+        Machine(name, tuple(found), hostvars.get(name, {}).get("kubernetes_node_address"))
+        for name, found in groups.items()
+    )
 
 
 def _ssh_config(folder: Path) -> str:
@@ -118,7 +145,7 @@ def _described(
             where=machine.name,
             action="`vagrant up`, so that all of them run",
         )
-    address = machine.variable("kubernetes_node_address")
+    address = machine.address
     identity = _identity(data, machine.name)
     before = known.get(machine.name, {})
     same = identity != "" and before.get("vagrant_id") == identity

@@ -15,8 +15,7 @@ from slipway.core.process import Completed
 from slipway.core.schema import Settings
 from slipway.core.state import State
 from slipway.hosts import base, vagrant
-from slipway.hosts.existing import Machine
-from slipway.hosts.vagrant import Vagrant, Way, ways_of
+from slipway.hosts.vagrant import Machine, Vagrant, Way, ways_of
 
 PRINTED = """\
 Host cp
@@ -37,8 +36,8 @@ Host worker-1
   IdentityFile /keys/worker-1
 """
 MACHINES = (
-    Machine("cp", ("control_plane", "docker"), {"kubernetes_node_address": "192.168.56.11"}),
-    Machine("worker-1", ("worker",), {}),
+    Machine("cp", ("control_plane", "docker"), "192.168.56.11"),
+    Machine("worker-1", ("worker",), None),
 )
 SETTINGS = Settings.model_validate({"hosts": {"backend": "vagrant"}})
 
@@ -55,7 +54,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("cp", "worker-1"):
         (data / "machines" / name / "virtualbox").mkdir(parents=True)
         (data / "machines" / name / "virtualbox" / "id").write_text(f"id-of-{name}")
-    monkeypatch.setattr(vagrant, "read_inventory", lambda path: MACHINES)
+    monkeypatch.setattr(vagrant, "written", lambda path: MACHINES)
     return tmp_path
 
 
@@ -146,7 +145,7 @@ def silent(folder: Path, monkeypatch: pytest.MonkeyPatch, shown: dict[str, str])
 
 
 def unknown(folder: Path, monkeypatch: pytest.MonkeyPatch, shown: dict[str, str]) -> None:
-    monkeypatch.setattr(vagrant, "read_inventory", lambda path: (Machine("other", ("worker",), {}),))
+    monkeypatch.setattr(vagrant, "written", lambda path: (Machine("other", ("worker",), None),))
 
 
 @pytest.mark.usefixtures("asked")
