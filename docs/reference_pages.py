@@ -26,6 +26,7 @@ from slipway.core.schema import Settings, leaves
 from slipway.settings.sources import variable
 from slipway_stacks import several
 from slipway_stacks.inputs import Inputs
+from slipway_stacks.machine_inputs import MachineInputs
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -52,6 +53,7 @@ def pages() -> dict[str, str]:
     return {
         "reference/settings.md": settings_page(),
         "reference/stack.md": stack_page(),
+        "reference/machines.md": machines_page(),
         "reference/command_line.md": command_line_page(),
         **{f"reference/roles/{role}.md": text for role, text in role_pages().items()},
         **{
@@ -152,6 +154,27 @@ def stack_page() -> str:
         "stack's other keys in those that it has itself. "
         "[Several models in a stack](../deploy.md#several-models-in-a-stack-of-your-own) has an example.",
     ]
+    return "\n".join([*out, ""])
+
+
+def machines_page() -> str:
+    """Every input of the program that makes machines: what it accepts, its default and its meaning."""
+    out = [
+        "# Inputs of machines",
+        "",
+        "The inputs of the Pulumi program in `stacks/machines`, which `slipway hosts create` runs: "
+        "`pulumi config set KEY VALUE`. Every mistake is reported at once. "
+        "[Machines in a cloud](../cloud.md) says what it makes and how to run it by hand.",
+        "",
+        "| Key | Accepts | Default | Meaning |",
+        "| --- | --- | --- | --- |",
+    ]
+    for item in fields(MachineInputs):
+        key, meaning = item.metadata["key"], item.metadata["meaning"]
+        default = _value(item.default or None)
+        out.append(f"| `{key}` | {_cell(item.metadata['kind'].expected)} | {default} | {_cell(meaning)} |")
+    out.append("| `keys` | a path | | folder with the key that each machine shows, NAME and NAME.pub |")
+    out.append("| `name` | a name | `slipway` | what everything is called after |")
     return "\n".join([*out, ""])
 
 

@@ -428,12 +428,12 @@ class Values:
     refused: frozenset[str]
 
 
-def taken(values: Mapping[str, Any], problems: list[str], before: str = "") -> Values:
+def taken(values: Mapping[str, Any], problems: list[str], before: str = "", of: type[Any] = Inputs) -> Values:
     """Inputs from values by key, texts or what JSON makes of them. What is wrong is added to the problems.
 
-    before: what goes before a key where people read of it.
+    before: what goes before a key where people read of it. of: the dataclass whose fields they are.
     """
-    known = {item.metadata["key"]: item for item in fields(Inputs)}
+    known = {item.metadata["key"]: item for item in fields(of)}
     given: dict[str, Any] = {}
     for key, value in values.items():
         item = known.get(key)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 PROJECT: Final = "slipway"
+MACHINES_PROJECT: Final = "slipway-machines"
 
 GRPC_PORT: Final = 8500
 REST_PORT: Final = 8501

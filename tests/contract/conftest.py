@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from slipway.artifacts import pulumi_cli
 from slipway.core.schema import HostsSettings, Settings
 from slipway.core.types import Hosts
+from slipway.hosts import created
+from slipway.hosts.created import Created
 from slipway.hosts.existing import Existing
 from slipway.hosts.nspawn.backend import Nspawn
+from slipway.hosts.vagrant import Vagrant
 
-from tests.contract.contract_lab import Lab, inventory
+from tests.contract.contract_lab import Lab, inventory, listed, vagrant
 from tests.lab_traces import traces
 
 
@@ -36,10 +43,53 @@ def existing_lab(made_lab: tuple[Lab, Hosts], tmp_path_factory: pytest.TempPathF
     return lab, lab.up().value
 
 
-@pytest.fixture(params=["nspawn", "ssh"])
+@pytest.fixture(scope="session")
+def vagrant_lab(
+    made_lab: tuple[Lab, Hosts], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Lab, Hosts]]:
+    """The same machine as Vagrant would tell of it, by a program of its name."""
+    folder = tmp_path_factory.mktemp("vagrant")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{vagrant(made_lab[1], folder)}{os.pathsep}{os.environ['PATH']}")
+        lab = Lab(Vagrant(), Settings(hosts=HostsSettings(backend="vagrant")), folder / ".slipway")
+        yield lab, lab.up().value
+
+
+@pytest.fixture(scope="session")
+def created_lab(
+    made_lab: tuple[Lab, Hosts], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Lab, Hosts]]:
+    """The same machine as a stack would tell of it."""
+    hosts = made_lab[1]
+    settings = Settings(hosts=HostsSettings(backend="pulumi", cloud="here"))
+    lab = Lab(Created(), settings, tmp_path_factory.mktemp("created") / ".slipway")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pulumi_cli, "ensure_cli", lambda *_: "none")
+        patch.setattr(created, "_engine", lambda *_: Stack({"inventory": listed(hosts)}))
+        created.record(lab.ctx.state, created.Made("here", None, len(hosts.hosts), None, None))
+        yield lab, lab.up().value
+
+
+@dataclass
+class Stack:
+    """What the backend asks of Pulumi."""
+
+    told: dict[str, Any]
+
+    def outputs(self) -> dict[str, Any]:
+        return self.told
+
+
+@pytest.fixture(params=["nspawn", "ssh", "vagrant", "pulumi"])
 def ready(request: pytest.FixtureRequest) -> tuple[Lab, Hosts]:
     """Each backend in turn, its hosts up."""
-    name = {"nspawn": "made_lab", "ssh": "existing_lab"}[request.param]
+    fixtures = {
+        "nspawn": "made_lab",
+        "ssh": "existing_lab",
+        "vagrant": "vagrant_lab",
+        "pulumi": "created_lab",
+    }
+    name = fixtures[request.param]
     lab: tuple[Lab, Hosts] = request.getfixturevalue(name)
     return lab
 

@@ -53,6 +53,7 @@ def test_the_drivers_wheel_carries_every_file_it_runs(wheels: Path) -> None:
         "infra/slipway/": "slipway/",
         "playbooks/": "slipway/project/playbooks/",
         "stacks/__main__.py": "slipway/project/stacks/__main__.py",
+        "stacks/machines/": "slipway/project/stacks/machines/",
         "Pulumi.yaml": "slipway/project/Pulumi.yaml",
     }
     wanted = {

@@ -18,6 +18,7 @@ from slipway.cli import (
     image,
     init,
     looking,
+    machines,
     model,
     model_files,
     provision,
@@ -98,6 +99,9 @@ _group(
     bake=hosts.bake,
     list=hosts.list_,
     ssh=hosts.ssh,
+    create=machines.create,
+    destroy=machines.destroy,
+    **{"cloud-init": machines.cloud_init},
 )
 _group(
     "model",

@@ -26,8 +26,9 @@ def up(
 ) -> int:
     """Make or start the machines.
 
-    With hosts.backend nspawn they are made on this machine, after saying what changes on it; with ssh those
-    of hosts.inventory are reached. A second call changes nothing.
+    With hosts.backend nspawn they are made on this machine, after saying what changes on it. With ssh those
+    of hosts.inventory are reached, with vagrant those of the Vagrantfile, with pulumi those that `slipway
+    hosts create` made. A second call changes nothing.
     """
     from slipway.cli.asking import meet
 
@@ -39,7 +40,8 @@ def up(
 def down(config: Config = None, set_: Set = None, json: Json = False, verbose: Verbose = False) -> int:
     """Remove the machines slipway made.
 
-    The rest of the state folder stays. Machines of an inventory are forgotten and left as they are.
+    The rest of the state folder stays. Machines of an inventory, of Vagrant or in a cloud are forgotten and
+    left as they are: `slipway hosts destroy` takes those away that `slipway hosts create` made.
     """
     from slipway.hosts.stage import take_down
 

@@ -51,6 +51,17 @@ def change_of(event: Mapping[str, Any]) -> Change | None:
     return Change(verb, step["type"].rpartition(":")[2], str(name), fields)
 
 
+def any_change_of(event: Mapping[str, Any]) -> Change | None:
+    """The change of a resource of any provider that an engine event announces; components are none."""
+    step = (event.get("resourcePreEvent") or {}).get("metadata")
+    if step is None or step["type"].startswith(("pulumi:", "slipway:")):
+        return None
+    verb = _VERBS.get(step["op"])
+    if verb is None:
+        return None
+    return Change(verb, step["type"].rpartition(":")[2], step["urn"].rpartition("::")[2])
+
+
 class NoStack(DeployError):
     """Pulumi knows no stack of this name."""
 
@@ -69,15 +80,20 @@ class Engine:
         variables: Mapping[str, str],
         *,
         on_line: Callable[[str], None],
+        tells: Callable[[Mapping[str, Any]], Change | None] = change_of,
     ) -> None:
-        """root: folder with bin/pulumi. project: folder of Pulumi.yaml. variables: see `environment`."""
+        """root: folder with bin/pulumi. project: folder of Pulumi.yaml. variables: see `environment`.
+
+        tells: which change an event announces.
+        """
         self.root = root
         self.project = project
         self.stack = stack
         self.variables = dict(variables)
         if pulumi_stack.has_plugin(root / "bin" / "pulumi", self.variables.get("PULUMI_HOME")):
-            self.variables["PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"] = "true"
+            self.variables.setdefault(pulumi_stack.NO_PLUGINS, "true")
         self.on_line = on_line
+        self.tells = tells
         self._held: Mapping[str, Any] | None = None
 
     def preview(self, config: Path | None = None) -> list[Change]:
@@ -131,6 +147,13 @@ class Engine:
         begun = [item["resource"] for item in state.get("pending_operations") or []]
         return {_resource(item) for item in [*(state.get("resources") or []), *begun]}
 
+    def outputs(self) -> dict[str, Any]:
+        """What the stack exports; empty while there is no stack."""
+        for item in self._state().get("resources") or []:
+            if item["type"] == "pulumi:pulumi:Stack":
+                return dict(item.get("outputs") or {})
+        return {}
+
     def _state(self) -> Mapping[str, Any]:
         """The stack's deployment as Pulumi exports it; empty while there is no stack."""
         if self._held is None:
@@ -160,7 +183,7 @@ class Engine:
                 tell=True,
             )
             with self._complete(verb):
-                return _changes_of(log.read_text(encoding="utf-8").splitlines())
+                return _changes_of(log.read_text(encoding="utf-8").splitlines(), self.tells)
 
     def _run(self, *args: str, tell: bool = False) -> str:
         """What `pulumi ARGS` prints. tell: pass its lines on as they come.
@@ -251,8 +274,8 @@ class Engine:
         return count
 
 
-def _changes_of(events: Iterable[str]) -> list[Change]:
-    """The changes of the cluster in an operation's events, without the stack's own bookkeeping.
+def _changes_of(events: Iterable[str], tells: Callable[[Mapping[str, Any]], Change | None]) -> list[Change]:
+    """The changes in an operation's events, without the stack's own bookkeeping.
 
     Raises ValueError when the summary, which ends them, is not there.
     """
@@ -260,7 +283,7 @@ def _changes_of(events: Iterable[str]) -> list[Change]:
     for line in events:
         event = json.loads(line)
         ended = ended or "summaryEvent" in event
-        change = change_of(event)
+        change = tells(event)
         if change is not None:
             changes.append(change)
     if not ended:

@@ -22,6 +22,7 @@ from slipway.core.errors import UsageError
 from slipway.core.state import create_once, write_atomically
 from slipway.core.user_files import printable, text_of
 
+NO_PLUGINS = "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"
 PROGRAM = project.folder() / "stacks"  # the folder with __main__.py; Pulumi.yaml lies above it
 
 
@@ -62,7 +63,7 @@ def copy_project(carried: Path, to: Path) -> Path:
     if sys.prefix != sys.base_prefix:
         options["virtualenv"] = sys.prefix
     write_atomically(to / "Pulumi.yaml", yaml.safe_dump(settings, sort_keys=False))
-    program = Path(settings["main"], "__main__.py")
+    program = Path(settings.get("main", "."), "__main__.py")
     write_atomically(to / program, (carried / program).read_bytes())
     return to
 
@@ -135,9 +136,12 @@ def _document(file: Path) -> dict[str, Any]:
     return held or {}
 
 
-def environment(folder: Path, kubeconfig: Path, stack: str, backend: str | None = None) -> dict[str, str]:
+def environment(
+    folder: Path, kubeconfig: Path | None, stack: str, backend: str | None = None
+) -> dict[str, str]:
     """Variables with which `pulumi` keeps its state in `folder`, which needs no account, or in `backend`.
 
+    kubeconfig: of the cluster that is deployed to, None where there is none.
     Makes the folder (0700) and, once, the passphrase (0600) that encrypts secrets of the stack.
     """
     own = folder / "backend"
@@ -148,7 +152,7 @@ def environment(folder: Path, kubeconfig: Path, stack: str, backend: str | None 
     home = folder / "home"
     return {
         **({"PULUMI_HOME": str(home)} if home.is_dir() else {}),
-        "KUBECONFIG": str(kubeconfig),
+        **({"KUBECONFIG": str(kubeconfig)} if kubeconfig is not None else {}),
         "PULUMI_BACKEND_URL": backend or f"file://{own}",
         "PULUMI_CONFIG_PASSPHRASE_FILE": str(passphrase),
         # a field changed by hand is set back, as render does

@@ -10,13 +10,19 @@ from typing import Literal
 from slipway.core import project
 from slipway.core.errors import EnvironmentFault
 
-Extra = Literal["train", "server", "remote", "signatures"]
+Cloud = Literal["aws", "azure", "google", "hetzner", "openstack"]
+Extra = Literal["train", "server", "remote", "signatures"] | Cloud
 # One module of each package an extra brings; together with pyproject.toml's optional-dependencies.
 MODULES: dict[Extra, tuple[str, ...]] = {
     "train": ("tensorflow", "mlxtend", "threadpoolctl"),
     "server": ("slipway_server",),
     "remote": ("fsspec", "aiohttp", "gcsfs", "huggingface_hub", "s3fs"),
     "signatures": ("model_signing",),
+    "aws": ("pulumi_aws",),
+    "azure": ("pulumi_azure_native",),
+    "google": ("pulumi_gcp",),
+    "hetzner": ("pulumi_hcloud",),
+    "openstack": ("pulumi_openstack",),
 }
 
 

@@ -21,6 +21,7 @@ from slipway.core.errors import UsageError
 from slipway.core.setting_types import (
     A_MODEL_NAME,
     MODEL_NAME,
+    AllowedNetwork,
     Cpu,
     DirectoryOrAddress,
     ExistingPath,
@@ -52,6 +53,10 @@ POD_NETWORK = "10.244.0.0/16"
 SERVICE_NETWORK = "10.96.0.0/12"
 
 
+# Of machines in a cloud: what is not set is the stack's own default (slipway_stacks/machine_inputs.py)
+OF_CLOUDS = ("region", "zone", "size", "image", "disk", "allow", "external_network")
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -75,14 +80,18 @@ class Site(Section):
 class HostsSettings(Section):
     """Where the machines come from."""
 
-    backend: Literal["nspawn", "ssh"] = Field(
-        "nspawn", description="nspawn makes hosts on this machine; ssh takes machines that exist"
+    backend: Literal["nspawn", "ssh", "vagrant", "pulumi"] = Field(
+        "nspawn",
+        description="nspawn makes hosts on this machine; ssh takes machines that exist; vagrant those of the "
+        "Vagrantfile; pulumi those that `slipway hosts create` makes in a cloud",
     )
     inventory: ExistingPath | None = Field(
         None,
         description="backend ssh: an Ansible inventory of existing machines, of any kind",
     )
-    workers: int = Field(2, ge=0, le=20, description="backend nspawn: worker nodes beside the control plane")
+    workers: int = Field(
+        2, ge=0, le=20, description="backends nspawn and pulumi: worker nodes beside the control plane"
+    )
     model_servers: int = Field(
         0,
         ge=0,
@@ -112,6 +121,32 @@ class HostsSettings(Section):
     )
     mtu: int | None = Field(
         None, ge=1280, le=9000, description="backend nspawn: MTU; that of the default route"
+    )
+    cloud: Literal["aws", "google", "azure", "hetzner", "openstack", "here"] | None = Field(
+        None, description="backend pulumi: where machines are made; here: on this computer, for trying it out"
+    )
+    region: str | None = Field(
+        None, description="backend pulumi: region or location, as the cloud calls it; each has a default"
+    )
+    zone: str | None = Field(
+        None, description="backend pulumi: zone in that region, where the cloud has zones"
+    )
+    size: str | None = Field(
+        None, description="backend pulumi: size of each machine, as the cloud calls it; each has a default"
+    )
+    image: str | None = Field(
+        None,
+        description="backend pulumi: image with Debian or Ubuntu and cloud-init; each cloud has a default",
+    )
+    disk: int | None = Field(None, ge=10, le=2000, description="backend pulumi: GB of each machine's disk")
+    allow: tuple[AllowedNetwork, ...] | None = Field(
+        None,
+        min_length=1,
+        description="backend pulumi: networks that SSH, the Kubernetes API and the registry are open to; the "
+        "address this machine is seen with",
+    )
+    external_network: str | None = Field(
+        None, description="cloud openstack: the network that floating addresses come from"
     )
 
 
@@ -424,7 +459,17 @@ class Settings(Section):
         out: list[tuple[str, str]] = []
         if self.hosts.backend == "ssh" and self.hosts.inventory is None:
             out.append(("hosts.backend", "ssh needs hosts.inventory, an Ansible inventory of your machines"))
-        if self.hosts.backend == "nspawn" and self.hosts.inventory is not None:
+        if self.hosts.backend == "pulumi" and self.hosts.cloud is None:
+            out.append(("hosts.backend", "pulumi needs hosts.cloud, such as hetzner"))
+        if self.hosts.backend != "pulumi":
+            out += [
+                (f"hosts.{key}", "is only read with hosts.backend: pulumi")
+                for key in ("cloud", *OF_CLOUDS)
+                if getattr(self.hosts, key) is not None
+            ]
+        if self.hosts.external_network is not None and self.hosts.cloud not in (None, "openstack"):
+            out.append(("hosts.external_network", "is only read with hosts.cloud: openstack"))
+        if self.hosts.backend != "ssh" and self.hosts.inventory is not None:
             out.append(("hosts.inventory", "is only read with hosts.backend: ssh"))
         out += self._of_each(Settings._image_problems)
         if self.cluster.kubeconfig is None and self.cluster.context is not None:

@@ -181,6 +181,13 @@ def _reachable_network(value: str) -> str:
         ) from None
 
 
+def _allowed_network(value: str) -> str:
+    """Whose machines may come in; one that is as good as everybody is a mistake."""
+    if ipaddress.IPv4Network(_network(value)).prefixlen < 8:
+        raise ValueError("expected a network of /8 or narrower, such as your own address, 203.0.113.7/32")
+    return value
+
+
 def _lab_network(value: str) -> str:
     network = ipaddress.IPv4Network(_network(value))
     if network.prefixlen > 28 or not network.is_private:
@@ -229,6 +236,7 @@ WebAddress = Annotated[str, AfterValidator(_web_address)]
 IPv4Address = Annotated[str, AfterValidator(_address)]
 RegistryAddress = Annotated[str, AfterValidator(_registry)]
 ReachableNetwork = Annotated[str, AfterValidator(_reachable_network)]
+AllowedNetwork = Annotated[str, AfterValidator(_allowed_network)]
 LabNetwork = Annotated[str, AfterValidator(_lab_network)]
 PodNetwork = Annotated[str, AfterValidator(_pod_network)]
 ServiceNetwork = Annotated[str, AfterValidator(_service_network)]

@@ -62,6 +62,11 @@ class State:
         return self.root / "inventory.yml"
 
     @property
+    def machines(self) -> Path:
+        """Of machines in a cloud their keys, Pulumi's project and its state; stays as long as they do."""
+        return self.root / "machines"
+
+    @property
     def hosts(self) -> Path:
         return self.root / "hosts"
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 from slipway_stacks import outputs
 
 from slipway import artifacts
+from slipway.artifacts.pulumi_cli import at_hand
 from slipway.clients.endpoints import find_endpoints
 from slipway.clients.kubectl import Change, Kubectl, Manifest
 from slipway.clients.pulumi_engine import Engine
@@ -24,7 +25,7 @@ from slipway.deploy.apis import refuse_unknown, without_effect
 from slipway.deploy.declaration import Declared, configure, declare
 from slipway.deploy.deployed import Earlier
 from slipway.deploy.differences import Key
-from slipway.deploy.engine import at_hand, engine_of, variables
+from slipway.deploy.engine import engine_of, variables
 from slipway.deploy.ownership import refuse_strangers
 from slipway.deploy.way import Way, choose_way
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+from slipway.artifacts.pulumi_cli import ensure_cli
 from slipway.core.context import Context
 from slipway.core.errors import SlipwayError
 from slipway.core.events import Note
 from slipway.core.schema import Settings
-from slipway.deploy.engine import ensure_cli
 
 Way = Literal["engine", "render"]
 

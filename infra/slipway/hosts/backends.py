@@ -29,7 +29,7 @@ def made_here(ctx: Context) -> Backend:
 
 def every() -> tuple[Backend, ...]:
     """All backends: a state folder whose settings changed may hold something of each."""
-    return _named("nspawn"), _named("ssh")
+    return tuple(_named(name) for name in ("nspawn", "ssh", "vagrant", "pulumi"))
 
 
 def _named(name: str, bakers: Sequence[HasBake] = ()) -> Backend:
@@ -37,6 +37,14 @@ def _named(name: str, bakers: Sequence[HasBake] = ()) -> Backend:
         from slipway.hosts.existing import Existing
 
         return Existing()
+    if name == "vagrant":
+        from slipway.hosts.vagrant import Vagrant
+
+        return Vagrant()
+    if name == "pulumi":
+        from slipway.hosts.created import Created
+
+        return Created()
     from slipway.hosts.nspawn.backend import Nspawn
 
     return Nspawn(bakers=bakers)

@@ -23,15 +23,22 @@ class Existing:
 
     name = "ssh"
 
+    def inventory(self, ctx: Context, settings: Settings) -> Path:
+        """The file that lists the machines."""
+        if settings.hosts.inventory is None:
+            raise UsageError(
+                "hosts.backend ssh needs hosts.inventory", action="name an Ansible inventory of your machines"
+            )
+        return settings.hosts.inventory
+
     def plan(self, ctx: Context, settings: Settings) -> list[str]:
         """See Backend.plan: nothing of these machines or of this one is changed."""
-        del ctx
-        ansible_inventory.machines(_inventory(settings))
+        ansible_inventory.machines(self.inventory(ctx, settings))
         return []
 
     def up(self, ctx: Context, settings: Settings) -> Outcome[Hosts]:
         """See Backend.up: every machine answers with its known key, lets us in and gives root."""
-        path = _inventory(settings)
+        path = self.inventory(ctx, settings)
         asks = passwords.told()
         hosts = tuple(replace(host, asks=asks) for host in hosts_of(path, ctx.state.accepted_keys))
         ctx.emit(Note(f"{len(hosts)} machines of {path}: nothing is made, `down` leaves them alone"))
@@ -73,14 +80,6 @@ class Existing:
         if known is None:
             return ()
         return [base.host_reading(host) for host in known.hosts]
-
-
-def _inventory(settings: Settings) -> Path:
-    if settings.hosts.inventory is None:
-        raise UsageError(
-            "hosts.backend ssh needs hosts.inventory", action="name an Ansible inventory of your machines"
-        )
-    return settings.hosts.inventory
 
 
 def need_root(host: Host) -> None:

@@ -29,8 +29,8 @@ class MakeHosts:
     title: ClassVar[str] = "Make or reach the hosts"
 
     def should_run(self, settings: Settings) -> str:
-        """Not wanted for an existing cluster, unless an inventory names machines (to build on)."""
-        if settings.cluster.kubeconfig is not None and settings.hosts.backend != "ssh":
+        """Not wanted for an existing cluster, unless there are machines beside it (to build on)."""
+        if settings.cluster.kubeconfig is not None and settings.hosts.backend == "nspawn":
             return f"cluster.kubeconfig brings an existing cluster ({settings.cluster.kubeconfig})"
         return ""
 

@@ -100,7 +100,12 @@ class Provision:
 
 
 def open_to_the_internet(hosts: Hosts) -> list[str]:
-    """A line that names the hosts with public addresses; an address that is a name tells nothing."""
+    """A line that names the hosts with public addresses; an address that is a name tells nothing.
+
+    Those that slipway made in a cloud have a firewall around them.
+    """
+    if hosts.backend == "pulumi":
+        return []
     public = []
     for host in hosts.hosts:
         with contextlib.suppress(ValueError):

@@ -15,7 +15,7 @@ from slipway.clients.kubectl import Kubectl
 from slipway.core import extras
 from slipway.core.context import Context
 from slipway.core.errors import EnvironmentFault, SlipwayError
-from slipway.core.schema import Settings
+from slipway.core.schema import HostsSettings, Settings
 from slipway.core.types import Cluster, Hosts
 from slipway.hosts.nspawn import inherit
 from slipway.hosts.nspawn.backend import HOST_DISK_BYTES
@@ -69,6 +69,7 @@ def examine(ctx: Context, settings: Settings) -> list[Check]:
         ),
         lambda: _packages(settings, own_hosts),
         *([lambda: _verification(settings)] if own_hosts else []),
+        *_of_machines(settings.hosts),
         lambda: _training(settings),
         lambda: _models(settings),
         lambda: _program(
@@ -158,6 +159,21 @@ def _existing(folder: Path) -> Path:
 def _program(name: str, *, needed: bool, cost: str, action: str = "") -> Check:
     found = shutil.which(name)
     return Check(name, found is not None, needed, found or "not on PATH", action, cost)
+
+
+def _of_machines(hosts: HostsSettings) -> list[Callable[[], Check]]:
+    """What machines of Vagrant, or in a cloud, need here."""
+    if hosts.backend == "vagrant":
+        cost = "the machines of the Vagrantfile cannot be asked for"
+        action = "https://developer.hashicorp.com/vagrant/install"
+        return [lambda: _program("vagrant", needed=True, cost=cost, action=action)]
+    cloud = hosts.cloud
+    if cloud is None or cloud == "here":
+        return []
+    missing = extras.missing(cloud)
+    found = f"the extra `{cloud}` is {'not installed' if missing else 'there'}"
+    cost = "no machines can be made or changed there"
+    return [lambda: Check("cloud", not missing, True, found, extras.command(cloud), cost)]
 
 
 def _packages(settings: Settings, own_hosts: bool) -> Check:

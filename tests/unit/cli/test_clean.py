@@ -210,6 +210,7 @@ def test_everything_that_the_stages_keep_is_removed_by_down(tmp_path: Path) -> N
     }
     assert {path for path in paths if path.parent == state.root} == {
         *state.made,
+        state.machines,  # paid ones must not be forgotten: `hosts destroy` removes them and it
         state.runs,
         state.logs,
         state.lock,

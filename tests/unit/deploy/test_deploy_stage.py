@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from slipway import artifacts
+from slipway.artifacts.pulumi_cli import ensure_cli
 from slipway.clients import pulumi_render, pulumi_stack
 from slipway.clients.endpoints import Found
 from slipway.clients.kubectl import Change, Kubectl
@@ -26,7 +27,7 @@ from slipway.deploy import deployed, evidence, leaving
 from slipway.deploy import stage as deploy_stage
 from slipway.deploy.declaration import Declared, configure, declare
 from slipway.deploy.deployed import Earlier
-from slipway.deploy.engine import engine_of, ensure_cli
+from slipway.deploy.engine import engine_of
 from slipway.deploy.ownership import refuse_strangers
 from slipway.deploy.way import Way, choose_way
 from slipway_stacks import outputs

@@ -14,6 +14,7 @@ from slipway.cli.app import app
 from slipway.core.schema import leaves
 from slipway_server.flags import Flags
 from slipway_stacks.inputs import Inputs
+from slipway_stacks.machine_inputs import MachineInputs
 
 from docs import reference_pages
 
@@ -50,7 +51,7 @@ def test_a_keys_row_says_its_default_and_what_it_means(key: str, info: Any) -> N
 @pytest.mark.parametrize(
     ("key", "words"),
     [
-        ("hosts.backend", "one of `nspawn`, `ssh`"),
+        ("hosts.backend", "one of `nspawn`, `ssh`, `vagrant`, `pulumi`"),
         ("hosts.inventory", "path"),
         ("hosts.mtu", "whole number from 1,280 to 9,000"),
         ("artifacts.sources", "list of `release`, `modules`"),
@@ -75,6 +76,16 @@ def test_the_page_of_the_stack_has_every_input_and_no_other() -> None:
             assert default == ""
         elif item.metadata["key"] != "image":
             assert item.metadata["kind"].parse(default.strip("`")) == item.default
+
+
+def test_the_page_of_machines_has_every_input_and_no_other() -> None:
+    page = rows(reference_pages.machines_page())
+    inputs = {item.metadata["key"]: item for item in fields(MachineInputs)}
+    assert list(page) == [*inputs, "keys", "name"]
+    for key, item in inputs.items():
+        accepts, default, meaning = page[key]
+        assert accepts and meaning == item.metadata["meaning"]
+        assert default.strip("`") == ("" if item.default in (None, (), "") else str(item.default))
 
 
 def test_several_models_are_on_both_pages() -> None:

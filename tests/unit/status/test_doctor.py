@@ -116,6 +116,20 @@ def test_what_pulumis_absence_costs_follows_from_how_is_deployed(
     assert "deploy.by: engine gets it first" in asked.line()
 
 
+def test_machines_of_vagrant_and_in_a_cloud_need_something_here(
+    ctx: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    vagrant = examine(ctx, Settings(hosts=HostsSettings(backend="vagrant")))
+    assert find(vagrant, "vagrant").line().startswith("missing  vagrant ")
+    hetzner = Settings(hosts=HostsSettings(backend="pulumi", cloud="hetzner"))
+    assert find(examine(ctx, hetzner), "cloud").ok
+    monkeypatch.setattr(extras, "missing", lambda extra: (extra,))
+    assert "the extra `hetzner` is not installed" in find(examine(ctx, hetzner), "cloud").line()
+    names = {check.name for check in examine(ctx, Settings())}
+    assert not {"cloud", "vagrant"} & names
+
+
 def test_whatever_is_absent_says_what_that_costs(
     ctx: Context, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
