@@ -106,7 +106,7 @@ class Created(Existing):
             action="look at the machine's console at the cloud; `slipway hosts destroy` takes all away",
         )
         if outcome.changed:
-            base.on_each(outcome.value.hosts, lambda host: _await_first_boot(host, outcome.value))
+            base.on_each(outcome.value.hosts, _await_first_boot)
         return outcome
 
     def inventory(self, ctx: Context, settings: Settings) -> Path:
@@ -281,9 +281,9 @@ def _write_inventory(ctx: Context, outputs: Mapping[str, Any]) -> Path:
     return path
 
 
-def _await_first_boot(host: Host, hosts: Hosts) -> None:
+def _await_first_boot(host: Host) -> None:
     """Wait for cloud-init, which holds apt meanwhile; what it could not do is told."""
-    with ssh.connect(host, hosts.identity) as connection:
+    with ssh.connect(host) as connection:
         done = connection.run(
             ["sh", "-c", "! command -v cloud-init >/dev/null || cloud-init status --wait --long"],
             timeout=FIRST_BOOT_SECONDS,
