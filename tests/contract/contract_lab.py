@@ -54,7 +54,7 @@ def inventory(hosts: Hosts, folder: Path) -> Path:
                 "ansible_host": host.address,
                 "ansible_port": host.port,
                 "ansible_user": host.user,
-                "ansible_ssh_private_key_file": str(hosts.identity),
+                "ansible_ssh_private_key_file": str(host.identity),
                 "ansible_ssh_common_args": "-o UserKnownHostsFile=known_hosts",
             }
     folder.mkdir(parents=True, exist_ok=True)

@@ -33,7 +33,7 @@ def test_a_second_up_changes_nothing(ready: Ready) -> None:
 def test_a_command_gets_its_input_and_gives_its_output_and_code(ready: Ready) -> None:
     _, hosts = ready
     seen: list[str] = []
-    with ssh.connect(hosts.hosts[0], hosts.identity) as connection:
+    with ssh.connect(hosts.hosts[0]) as connection:
         done = connection.run(
             ["sh", "-c", 'tr a-z A-Z; echo "an argument: $1" >&2; exit 3', "x", "it's $HOME; *"],
             input="first\nsecond\n",
@@ -51,7 +51,7 @@ def test_a_command_gets_its_input_and_gives_its_output_and_code(ready: Ready) ->
 
 def test_a_command_past_its_time_is_ended_on_the_host(ready: Ready) -> None:
     _, hosts = ready
-    with ssh.connect(hosts.hosts[0], hosts.identity) as connection:
+    with ssh.connect(hosts.hosts[0]) as connection:
         with pytest.raises(CommandError, match="124"):
             connection.run(["sleep", "98765"], timeout=0.5)
         assert "98765" not in connection.run(["ps", "-eo", "args"]).stdout
@@ -59,7 +59,7 @@ def test_a_command_past_its_time_is_ended_on_the_host(ready: Ready) -> None:
 
 def test_a_background_process_does_not_hold_a_command(ready: Ready) -> None:
     _, hosts = ready
-    with ssh.connect(hosts.hosts[0], hosts.identity) as connection:
+    with ssh.connect(hosts.hosts[0]) as connection:
         done = connection.run(["sh", "-c", "sleep 20 & echo started"], timeout=15)
     assert done.stdout == "started\n"
 
@@ -67,7 +67,7 @@ def test_a_background_process_does_not_hold_a_command(ready: Ready) -> None:
 def test_a_file_streams_in_whole(ready: Ready, tmp_path: Path) -> None:
     _, hosts = ready
     (tmp_path / "here").write_bytes(os.urandom(3_000_001))
-    with ssh.connect(hosts.hosts[0], hosts.identity) as connection:
+    with ssh.connect(hosts.hosts[0]) as connection:
         streamed = connection.stream_in(["sha256sum"], tmp_path / "here")
     assert streamed.stdout.split()[0] == _sha256(tmp_path / "here")
 
@@ -75,7 +75,7 @@ def test_a_file_streams_in_whole(ready: Ready, tmp_path: Path) -> None:
 def test_another_host_key_than_the_pinned_one_is_refused(ready: Ready) -> None:
     _, hosts = ready
     other = replace(hosts.hosts[0], host_key=base.ed25519().public)
-    with pytest.raises(ssh.HostKeyRejected) as refused, ssh.connect(other, hosts.identity):
+    with pytest.raises(ssh.HostKeyRejected) as refused, ssh.connect(other):
         pass
     assert ssh.fingerprint(other.host_key).split()[1] in refused.value.tail
     assert ssh.fingerprint(hosts.hosts[0].host_key).split()[1] in refused.value.tail
@@ -104,7 +104,7 @@ while True:
 def test_a_tunnel_moves_bytes_both_ways(ready: Ready) -> None:
     _, hosts = ready
     payload = os.urandom(1_000_000)
-    with ssh.connect(hosts.hosts[0], hosts.identity) as connection:
+    with ssh.connect(hosts.hosts[0]) as connection:
         connection.run(["systemd-run", "--unit=contract-echo", "python3", "-c", ECHO])
         try:
             for _ in range(600):
@@ -134,7 +134,7 @@ def test_a_tunnel_moves_bytes_both_ways(ready: Ready) -> None:
 
 def test_evidence_holds_the_hosts_journal(ready: Ready) -> None:
     lab, hosts = ready
-    with ssh.connect(hosts.hosts[0], hosts.identity) as connection:
+    with ssh.connect(hosts.hosts[0]) as connection:
         connection.run(
             ["systemd-run", "--wait", "--unit=contract-fails", "sh", "-c", "echo a true cause; exit 4"],
             check=False,

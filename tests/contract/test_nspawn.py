@@ -19,7 +19,6 @@ from slipway.core.errors import EnvironmentFault, HostError
 from slipway.core.schema import Settings
 from slipway.core.state import cache_home
 from slipway.core.types import Hosts
-from slipway.hosts import base
 from slipway.hosts.nspawn import inherit, network, roots
 from slipway.hosts.nspawn.labs import Records
 
@@ -56,7 +55,7 @@ def killed(lab: Lab, point: str) -> None:
 
 
 def answers(hosts: Hosts) -> str:
-    with ssh.connect(hosts.hosts[0], hosts.identity) as connection:
+    with ssh.connect(hosts.hosts[0]) as connection:
         return connection.run(["hostname"]).stdout.strip()
 
 
@@ -125,7 +124,7 @@ def test_down_gives_back_what_up_took(own_lab: MakeLab) -> None:
 def test_a_host_that_died_is_booted_again_with_its_files(own_lab: MakeLab) -> None:
     lab = own_lab()
     hosts = lab.up().value
-    with ssh.connect(hosts.hosts[0], hosts.identity) as connection:
+    with ssh.connect(hosts.hosts[0]) as connection:
         connection.run(["sh", "-c", "echo kept >/root/kept; sync"])
     pid = int((lab.ctx.state.hosts / "cp/pid").read_text().split()[0])
     children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
@@ -134,7 +133,7 @@ def test_a_host_that_died_is_booted_again_with_its_files(own_lab: MakeLab) -> No
     again = lab.up()
     assert again.changed > 0
     assert again.value == hosts
-    with ssh.connect(hosts.hosts[0], hosts.identity) as connection:
+    with ssh.connect(hosts.hosts[0]) as connection:
         assert connection.run(["cat", "/root/kept"]).stdout == "kept\n"
 
 
@@ -148,7 +147,7 @@ def end(connection: ssh.Connection, how: str) -> None:
 def test_a_host_can_reboot(own_lab: MakeLab) -> None:
     lab = own_lab()
     hosts = lab.up().value
-    with ssh.connect(hosts.hosts[0], hosts.identity) as connection:
+    with ssh.connect(hosts.hosts[0]) as connection:
         first = connection.run(["stat", "-c", "%Y", "/proc/1"]).stdout
         end(connection, "reboot")
     console = lab.ctx.state.hosts / "cp/console.log"
@@ -157,7 +156,7 @@ def test_a_host_can_reboot(own_lab: MakeLab) -> None:
             break
         time.sleep(0.1)
     lab.up()
-    with ssh.connect(hosts.hosts[0], hosts.identity) as connection:
+    with ssh.connect(hosts.hosts[0]) as connection:
         assert connection.run(["stat", "-c", "%Y", "/proc/1"]).stdout >= first
     assert console.read_text().count("== boot") == 1
 
@@ -182,7 +181,7 @@ def test_two_labs_live_side_by_side(own_lab: MakeLab) -> None:
     first.down()
     assert answers(two) == "cp"
     assert network.IP_FORWARD.read_text() == "1\n"
-    with ssh.connect(two.hosts[0], two.identity) as connection:
+    with ssh.connect(two.hosts[0]) as connection:
         # apt's archive is reached through this machine: forwarding still works
         connection.run(["apt-get", "update", "--quiet", "-o", "APT::Update::Error-Mode=any"], timeout=120)
 
@@ -191,7 +190,7 @@ def test_what_hosts_inherit_works_on_them(own_lab: MakeLab) -> None:
     lab = own_lab()
     hosts = lab.up().value
     assert "install" not in " ".join(lab.said)
-    with ssh.connect(hosts.hosts[0], hosts.identity) as connection:
+    with ssh.connect(hosts.hosts[0]) as connection:
         assert int(connection.run(["stat", "-c", "%Y", "/var/lib/apt/lists"]).stdout) < 1_600_000_000
         connection.run(["modprobe", "br_netfilter"])
         assert connection.run(["systemctl", "is-system-running", "--wait"]).stdout == "running\n"
@@ -224,7 +223,7 @@ def test_a_host_changes_no_setting_of_this_machine_and_opens_no_disk(own_lab: Ma
     lab = own_lab()
     hosts = lab.up().value
     disk = Path("/").stat().st_dev or 0xFE00
-    with ssh.connect(hosts.hosts[0], hosts.identity) as connection:
+    with ssh.connect(hosts.hosts[0]) as connection:
 
         def tried(script: str) -> int:
             return connection.run(["sh", "-c", script], check=False).returncode
@@ -286,7 +285,7 @@ def test_a_running_lab_is_closed(made_lab: tuple[Lab, Hosts], neighbour: tuple[s
     assert "timed out" in outside.stderr
     with (
         socket.create_server((this_machine, 0)) as server,
-        ssh.connect(host, hosts.identity) as connection,
+        ssh.connect(host) as connection,
     ):
         port = str(server.getsockname()[1])
         within = process.run(["ip", "netns", "exec", name, sys.executable, "-c", connect, this_machine, port])
@@ -319,7 +318,7 @@ def test_more_and_fewer_workers(own_lab: MakeLab) -> None:
     lab.settings = Settings.model_validate({"hosts": {"workers": 1}})
     two = lab.up().value
     assert two.hosts[0] == one.hosts[0]
-    with ssh.connect(two.hosts[0], two.identity) as connection:
+    with ssh.connect(two.hosts[0]) as connection:
         assert connection.run(["getent", "hosts", "worker-1"]).stdout.split()[0] == two.hosts[1].address
     lab.settings = Settings.model_validate({"hosts": {"workers": 0}})
     assert lab.backend.plan(lab.ctx, lab.settings) == ["remove host worker-1"]
@@ -398,7 +397,7 @@ def test_an_unreachable_mirror_is_said_with_the_true_cause(own_lab: MakeLab, tmp
 def test_a_host_that_does_not_boot_shows_its_console(own_lab: MakeLab) -> None:
     lab = own_lab()
     lab.up()
-    with ssh.connect(lab.ctx.state.kept(Hosts).hosts[0], base.identity(lab.ctx.state)) as connection:  # type: ignore[union-attr]  # it is up
+    with ssh.connect(lab.ctx.state.kept(Hosts).hosts[0]) as connection:  # type: ignore[union-attr]  # it is up
         connection.run(
             ["sh", "-c", "printf '#!/bin/sh\\necho broken init\\nexit 9\\n' >/usr/lib/slipway-init; sync"]
         )
@@ -442,7 +441,7 @@ def test_an_emptied_cache_is_said(own_lab: MakeLab, tmp_path: Path) -> None:
     whole = roots.path(cache_home(), _site(), Settings().artifacts.refresh_days)
     process.run(["cp", "-a", whole, cache / "roots" / key])
     lab.up()
-    with ssh.connect(lab.ctx.state.kept(Hosts).hosts[0], base.identity(lab.ctx.state)) as connection:  # type: ignore[union-attr]  # it is up
+    with ssh.connect(lab.ctx.state.kept(Hosts).hosts[0]) as connection:  # type: ignore[union-attr]  # it is up
         end(connection, "poweroff")
     for _ in range(900):
         if lab.backend.status(lab.ctx)[0].state == "stopped":

@@ -65,7 +65,7 @@ def test_a_wrong_model_in_one_pod(lab: Project, healthy: list[dict[str, Any]], t
     with tarfile.open(packed, "w") as archive:
         archive.add(other.value("model")["path"], arcname=".")
     machines = load(Hosts, json.dumps(lab.value("hosts")).encode())
-    with ssh.connect(next(h for h in machines.hosts if h.name == host), machines.identity) as connection:
+    with ssh.connect(next(h for h in machines.hosts if h.name == host)) as connection:
         connection.run(["mkdir", f"{models}/.900"])
         connection.stream_in(["tar", "-x", "--no-same-owner", "-C", f"{models}/.900", "-f", "-"], packed)
         connection.run(["chmod", "-R", "a+rX", f"{models}/.900"])
@@ -214,7 +214,7 @@ def test_no_secret_is_in_a_file_that_others_read(lab: Project) -> None:
     since = (lab.root / "slipway.yaml").stat().st_ctime - 60  # written before everything else
     machines = load(Hosts, json.dumps(lab.value("hosts")).encode())
     for host in machines.hosts:
-        with ssh.connect(host, machines.identity) as connection:
+        with ssh.connect(host) as connection:
 
             def there(argv: list[str], text: str, connection: ssh.Connection = connection) -> str:
                 return connection.run(argv, input=text, timeout=120).stdout

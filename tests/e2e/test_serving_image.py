@@ -50,7 +50,7 @@ class Made:
     @contextmanager
     def docker(self) -> Iterator[Docker]:
         host = self.hosts.group("docker")[0]
-        with ssh.connect(host, self.hosts.identity) as connection:
+        with ssh.connect(host) as connection:
             yield Docker(connection, host.name)
 
     def inside(self, script: str) -> str:

@@ -69,7 +69,7 @@ class BareHost:
 
     def on(self, script: str, input: bytes | None = None, timeout: float = 120) -> str:
         """What a shell script prints on the host."""
-        with ssh.connect(self.host, self.hosts.identity) as connection:
+        with ssh.connect(self.host) as connection:
             return connection.run(["sh", "-c", script], input=input, timeout=timeout).stdout
 
     def put(self, local: Path, remote: str) -> None:

@@ -131,7 +131,7 @@ def host(tmp_path: Path) -> Iterator[Path]:
         hosts = MakeHosts().run(ctx, Settings.model_validate({"hosts": {"workers": 0}})).value
         (one,) = hosts.hosts
         known = ctx.state.known_hosts
-        words = f"-i {hosts.identity} -o UserKnownHostsFile={known} -o StrictHostKeyChecking=yes"
+        words = f"-i {one.identity} -o UserKnownHostsFile={known} -o StrictHostKeyChecking=yes"
         entry = {"ansible_host": one.address, "ansible_user": one.user, "ansible_ssh_common_args": words}
         path = tmp_path / "inventory.yml"
         path.write_text(yaml.safe_dump({"all": {"hosts": {one.name: entry}}}))

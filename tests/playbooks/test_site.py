@@ -78,7 +78,7 @@ class Lab:
     def on(self, name: str, script: str) -> str:
         """What a shell script prints on a host."""
         host = next(host for host in self.hosts.hosts if host.name == name)
-        with ssh.connect(host, self.hosts.identity) as connection:
+        with ssh.connect(host) as connection:
             return connection.run(["sh", "-c", script], timeout=120).stdout
 
     def python(self, name: str, program: str, *words: str) -> str:
@@ -189,7 +189,7 @@ def test_no_login_is_in_a_file_that_others_read_or_in_what_the_cluster_tells(lab
     }
     since = lab.ctx.state.inventory.stat().st_mtime - 600  # before the hosts were made
     for host in lab.hosts.hosts:
-        with ssh.connect(host, lab.hosts.identity) as connection:
+        with ssh.connect(host) as connection:
 
             def run(argv: list[str], text: str, connection: ssh.Connection = connection) -> str:
                 return connection.run(argv, input=text, timeout=120).stdout

@@ -111,8 +111,8 @@ def ssh(
         raise UsageError(
             f"no host {name}", action=f"hosts are {', '.join(host.name for host in hosts.hosts)}"
         )
-    argv = openssh(host, hosts.identity, session.state.known_hosts)
-    os.execvp("ssh", [*argv, *context.args])  # noqa: S606, S607  # becomes ssh
+    argv = openssh(host, session.state.known_hosts)
+    os.execvp(argv[0], [*argv, *context.args])  # noqa: S606  # becomes ssh
 
 
 def made(session: Session) -> Hosts:

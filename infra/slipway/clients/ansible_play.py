@@ -25,7 +25,7 @@ from slipway.clients import ssh
 from slipway.core import interrupt, process
 from slipway.core.errors import ProvisionError
 from slipway.core.events import Detail, Emit, Note, silent
-from slipway.core.types import GROUPS, HostPlay, Hosts
+from slipway.core.types import GROUPS, Host, HostPlay, Hosts
 
 _HIDDEN = "Ansible hides this task's output because it holds a secret"
 _TAIL = 15
@@ -87,10 +87,6 @@ def inventory(
         "ansible_ssh_args": "-o ControlMaster=auto -o ControlPersist=60s -o ServerAliveInterval=5",
         "ansible_ssh_common_args": shlex.join(ssh.openssh_options(known_hosts)),
     }
-    if hosts.identity is not None:
-        # Ansible quotes it for ssh, which still replaces a %
-        shared["ansible_ssh_private_key_file"] = str(hosts.identity.absolute()).replace("%", "%%")
-        shared["ansible_ssh_common_args"] = f"-o IdentitiesOnly=yes {shared['ansible_ssh_common_args']}"
     children: dict[str, Any] = {}
     for group in GROUPS:
         children[group] = {"hosts": {host.name: {} for host in hosts.group(group)}}
@@ -98,20 +94,27 @@ def inventory(
             children[group]["vars"] = dict(group_variables[group])
     everything = {
         "all": {
-            "hosts": {
-                host.name: {
-                    "ansible_host": host.address,
-                    "ansible_port": host.port,
-                    "ansible_user": host.user,
-                }
-                for host in hosts.hosts
-            },
+            "hosts": {host.name: _connection(host) for host in hosts.hosts},
             "vars": {**shared, **variables},
             "children": children,
         }
     }
     text: str = yaml.safe_dump(everything, sort_keys=False, width=4096)
     return f"---\n# Written by slipway from its settings and hosts; the next run writes it anew.\n{text}"
+
+
+def _connection(host: Host) -> dict[str, object]:
+    """How Ansible reaches a host."""
+    out: dict[str, object] = {
+        "ansible_host": host.address,
+        "ansible_port": host.port,
+        "ansible_user": host.user,
+    }
+    if host.identity is not None:
+        # Ansible quotes it for ssh, which still replaces a %
+        out["ansible_ssh_private_key_file"] = str(host.identity.absolute()).replace("%", "%%")
+        out["ansible_ssh_extra_args"] = "-o IdentitiesOnly=yes"
+    return out
 
 
 def play(

@@ -50,8 +50,7 @@ class Here:
     def stream_in(
         self, argv: Sequence[str], local: Path, *, timeout: float | None = None, check: bool = True
     ) -> Completed:
-        words = ["sh", "-c", 'file=$1; shift; exec "$@" <"$file"', "sh", str(local), *argv]
-        return process.run(words, timeout=timeout, check=check, where="this machine")
+        return process.run(argv, input=local, timeout=timeout, check=check, where="this machine")
 
     @contextmanager
     def tunnel(self, address: str, port: int) -> Iterator[tuple[str, int]]:

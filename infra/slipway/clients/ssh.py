@@ -1,27 +1,32 @@
-"""SSH through paramiko: pinned host keys only, commands, files into them, tunnels."""
+"""SSH through OpenSSH's own client: what its configuration, agents and jumps give counts here as in Ansible.
+
+One connection is OpenSSH's master; commands and tunnels share it. Host keys are checked, never asked for.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import select
+import os
+import re
+import secrets
 import shlex
 import socket
-import threading
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import paramiko
-
-from slipway.clients import known_hosts
-from slipway.core import interrupt
-from slipway.core.errors import CommandError, HostError
+from slipway.clients import known_hosts, passwords
+from slipway.core import process
+from slipway.core.errors import CommandError, EnvironmentFault, HostError
 from slipway.core.process import Completed
 from slipway.core.types import Host
 
 CONNECT_SECONDS = 10.0
 _BLOCK = 1 << 16
+_LOST = 255  # OpenSSH's own exit code, and that of a program which a signal ended
+_ANY = "host"  # what OpenSSH is called with to share a connection, wherever that leads
 _GO_ON = (
     "check that the host still runs and is reached, then run the same command again: it goes on from there"
 )
@@ -29,6 +34,8 @@ _RECORD_KEY = (
     "`ssh-keyscan -t ed25519 ADDRESS` prints the machine's key: compare it with the one on the machine, then "
     "record it in known_hosts or as slipway_host_key in the inventory"
 )
+# What sudo did not read is passed over up to a line that nobody else writes
+_PAST_SUDO = 'while IFS= read -r line && [ "$line" != "$0" ]; do :; done; exec "$@"'
 
 
 class Unreachable(HostError):
@@ -36,26 +43,26 @@ class Unreachable(HostError):
 
 
 class HostKeyRejected(HostError):
-    """The machine at the host's address shows another key than the pinned one."""
+    """The machine at the host's address shows another key than the one that counts."""
+
+
+class HostKeyUnknown(HostKeyRejected):
+    """Nobody has recorded a key of this machine yet."""
 
 
 class LoginRefused(HostError):
-    """The machine answers but does not let this key in."""
+    """The machine, or one on the way to it, answers but does not let us in."""
 
 
+@dataclass(frozen=True)
 class Connection:
-    """An open, verified connection to one host. Commands run as root: through sudo for other users."""
+    """An open, verified connection to one host. Commands run as root: through sudo for other users.
 
-    def __init__(self, host: Host, client: paramiko.SSHClient) -> None:
-        self.host = host
-        self._client = client
+    shared: the words of OpenSSH that lead through the connection; none for this machine itself.
+    """
 
-    @property
-    def _transport(self) -> Any:
-        transport = self._client.get_transport()
-        if transport is None or not transport.is_active():
-            raise Unreachable("the SSH connection was lost", where=self.host.name, action=_GO_ON)
-        return transport
+    host: Host
+    shared: tuple[str, ...] = ()
 
     def run(
         self,
@@ -75,48 +82,61 @@ class Connection:
         """
         data = input.encode() if isinstance(input, str) else input
         return self._run(
-            argv, [data] if data else [], timeout=timeout, check=check, on_line=on_line, become=become
+            argv, [data] if data else None, timeout=timeout, check=check, on_line=on_line, become=become
         )
 
     def stream_in(
         self, argv: Sequence[str], local: Path, *, timeout: float | None = None, check: bool = True
     ) -> Completed:
         """Run a program on the host with the bytes of a local file as its stdin."""
-        return self._run(argv, _blocks(local), timeout=timeout, check=check)
+        return self._run(argv, local, timeout=timeout, check=check)
 
     @contextmanager
     def tunnel(self, address: str, port: int) -> Iterator[tuple[str, int]]:
         """A local port that leads to address:port as the host sees them; closed at the end of the block."""
-        listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        stopping = threading.Event()
-        transport = self._transport
-
-        def serve() -> None:
-            while not stopping.is_set():
-                ready, _, _ = select.select([listener], [], [], 0.2)
-                if not ready:
-                    continue
-                try:
-                    taken, peer = listener.accept()
-                except OSError:
-                    return
-                threading.Thread(
-                    target=_pump, args=(transport, taken, (address, port), peer, stopping), daemon=True
-                ).start()
-
-        server = threading.Thread(target=serve, daemon=True)
-        server.start()
+        if not self.shared:
+            yield (address, port)
+            return
+        target = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+        local, forward = self._forwarded(target)
         try:
-            yield ("127.0.0.1", listener.getsockname()[1])
+            yield ("127.0.0.1", local)
         finally:
-            stopping.set()
-            server.join(2)
-            listener.close()
+            # a connection that broke meanwhile has taken the tunnel along
+            process.run([*self._control("cancel"), "-L", forward, _ANY], check=False, timeout=CONNECT_SECONDS)
+
+    def _forwarded(self, target: str) -> tuple[int, str]:
+        """(local port, OpenSSH's words for it): somebody else may take a free port before OpenSSH does."""
+        for last in (False, False, True):
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                local = free.getsockname()[1]
+            forward = f"127.0.0.1:{local}:{target}"
+            asked = process.run(
+                [*self._control("forward"), "-L", forward, _ANY], check=False, timeout=CONNECT_SECONDS
+            )
+            if asked.returncode == 0:
+                return local, forward
+            if last or not self._is_open():
+                break
+        raise Unreachable(
+            f"no tunnel to {target} over SSH", where=self.host.name, tail=asked.output, action=_GO_ON
+        )
+
+    def _control(self, act: str) -> list[str]:
+        return ["ssh", *self.shared, "-O", act]
+
+    def _is_open(self) -> bool:
+        """Whether the connection still stands."""
+        try:
+            words = [*self._control("check"), _ANY]
+            return not self.shared or process.run(words, check=False, timeout=5).returncode == 0
+        except CommandError:  # it does not answer
+            return False
 
     def _run(
         self,
         argv: Sequence[str],
-        stdin: Iterable[bytes],
+        given: Path | list[bytes] | None,
         *,
         timeout: float | None,
         check: bool,
@@ -126,115 +146,219 @@ class Connection:
         words = tuple(argv)
         started = words
         if timeout is not None:
-            # closing the channel alone leaves the program running on the host
+            # ending OpenSSH alone leaves the program running on the host
             started = ("timeout", "--kill-after=5", f"{timeout:g}", *started)
+        read: Path | Iterable[bytes] | None = given
         if become and self.host.user != "root":
-            started = ("sudo", "-n", "--", *started)
+            started, read = _as_root(self.host, started, given)
         try:
-            channel = self._transport.open_session(timeout=CONNECT_SECONDS)
-            channel.exec_command(shlex.join(started))
-        except (paramiko.SSHException, OSError, EOFError) as error:
-            raise Unreachable(
-                f"cannot start a command over SSH: {error}", where=self.host.name, action=_GO_ON
-            ) from error
-        out: list[str] = []
-        err: list[str] = []
-        readers = [
-            threading.Thread(target=_read, args=(stream, lines, on_line), daemon=True)
-            for stream, lines in ((channel.makefile("rb"), out), (channel.makefile_stderr("rb"), err))
-        ]
-        try:
-            for reader in readers:
-                reader.start()
-            _send(channel, stdin)
-            with contextlib.suppress(OSError):
-                channel.shutdown_write()
-            limit = None if timeout is None else timeout + 10
-            if not interrupt.until(channel.status_event.wait, limit):
-                raise CommandError(words, -9, "".join(err or out) + "\nno end", where=self.host.name)
-            _drain(readers, lambda: len(out) + len(err))
-            code = int(channel.recv_exit_status())
-        finally:
-            channel.close()
-        if code == -1:
+            done = process.run(
+                ["ssh", *self.shared, "-T", _ANY, shlex.join(started)] if self.shared else started,
+                input=read,
+                timeout=None if timeout is None else timeout + 10,
+                check=False,
+                on_line=on_line,
+                where=self.host.name,
+            )
+        except CommandError as error:  # its time is over
+            raise CommandError(words, error.returncode, error.output, where=self.host.name) from error
+        if done.returncode == _LOST and not self._is_open():
             raise Unreachable(
                 f"the connection broke while `{' '.join(words)[:200]}` ran",
                 where=self.host.name,
-                tail="".join(err or out),
+                tail=done.output,
                 action=_GO_ON,
             )
-        if timeout is not None and code == 124:
-            err.append(f"\nno end after {timeout:g} s")
-        done = Completed(words, code, "".join(out), "".join(err))
-        if check and code != 0:
-            raise CommandError(words, code, done.output, where=self.host.name)
+        late = timeout is not None and done.returncode == 124
+        ended = f"\nno end after {timeout:g} s" if late else ""
+        done = Completed(words, done.returncode, done.stdout, done.stderr + ended)
+        if check and done.returncode != 0:
+            raise CommandError(words, done.returncode, done.output, where=self.host.name)
         return done
 
 
+def _as_root(
+    host: Host, words: tuple[str, ...], given: Path | list[bytes] | None
+) -> tuple[tuple[str, ...], Path | Iterable[bytes] | None]:
+    """The words that run a program as root, and what is written to them: sudo's password first, if any."""
+    password = passwords.of(host).become
+    if password is None:
+        return ("sudo", "-n", "--", *words), given
+    mark = secrets.token_hex(16)
+    # -k: what sudo remembers must not leave the password to the program
+    sudo = ("sudo", "-k", "-S", "-p", "", "--", "sh", "-c", _PAST_SUDO, mark, *words)
+    return sudo, _after(f"{password}\n{mark}\n".encode(), given)
+
+
+def _after(first: bytes, given: Path | list[bytes] | None) -> Iterator[bytes]:
+    yield first
+    if isinstance(given, Path):
+        with given.open("rb") as file:
+            while block := file.read(_BLOCK):
+                yield block
+    else:
+        yield from given or ()
+
+
 @contextmanager
-def connect(host: Host, identity: Path | None, timeout: float = CONNECT_SECONDS) -> Iterator[Connection]:
-    """Open a connection to a host whose key is the pinned one; closed at the end of the block.
+def connect(host: Host, timeout: float = CONNECT_SECONDS) -> Iterator[Connection]:
+    """Open a connection to a host whose key is the one that counts; closed at the end of the block.
 
-    identity: the private key file, None for an agent's and the user's own keys. timeout in seconds
-    for each step of the handshake. Raises HostKeyRejected, LoginRefused or Unreachable.
+    timeout in seconds for each step of the way. Raises HostKeyRejected, LoginRefused or Unreachable.
     """
-    key = _pinned_key(host)
-    client = paramiko.SSHClient()
-    # a key of another kind than the pinned one is refused too: nothing is accepted unseen
-    client.set_missing_host_key_policy(paramiko.RejectPolicy())
-    client.get_host_keys().add(known_name(host), key.get_name(), key)
-    try:
+    if host.connection == "local":
+        yield Connection(host)
+        return
+    if host.host_key:
+        _need_key(host)
+    with _socket_folder() as folder:
         try:
-            client.connect(
-                host.address,
-                port=host.port,
-                username=host.user,
-                key_filename=str(identity) if identity is not None else None,
-                allow_agent=identity is None,
-                look_for_keys=identity is None,
-                timeout=timeout,
-                banner_timeout=timeout,
-                auth_timeout=timeout,
+            with _master(host, folder, timeout) as shared:
+                connection = Connection(host, shared)
+                yield connection
+        except _Ended as error:
+            raise _failure(host, error.said) from error.__cause__
+
+
+class _Ended(Exception):
+    """OpenSSH ended, or stayed silent, before there was a connection."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__(said)
+        self.said = said
+
+
+@contextmanager
+def _master(host: Host, folder: Path, timeout: float) -> Iterator[tuple[str, ...]]:
+    """OpenSSH with an open connection; yields the words that lead others through it. Raises _Ended."""
+    pinned = folder / "known_hosts"
+    if host.host_key:
+        pinned.write_text(f"{known_hosts_line(host)}\n", encoding="utf-8")
+    way, open_ = folder / "way", secrets.token_hex(8)
+    environment = _askpass(host, folder)
+    argv = [
+        *("ssh", "-N", "-S", str(way), "-o", "ControlMaster=yes", "-o", "ControlPersist=no"),
+        # OpenSSH says so by itself once it is let in and others can share the connection
+        *("-o", "PermitLocalCommand=yes", "-o", f"LocalCommand=echo {open_}", "-o", "LogLevel=DEBUG1"),
+        *("-o", f"ConnectTimeout={max(1, round(timeout))}"),
+        *("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3"),
+        # what the user's configuration wants for shells
+        *("-o", "ClearAllForwardings=yes", "-o", "RemoteCommand=none", "-o", "RequestTTY=no"),
+        *("-o", f"BatchMode={'no' if environment else 'yes'}", "-o", "NumberOfPasswordPrompts=1"),
+        *words(host, pinned),
+    ]
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(
+                process.running(
+                    argv, ready=lambda line: line == open_, timeout=3 * timeout + 5, env=environment
+                )
             )
-        except paramiko.BadHostKeyException as error:
-            raise HostKeyRejected(
-                f"the machine at {host.address}:{host.port} shows another host key than the pinned one",
-                where=host.name,
-                tail=f"pinned {fingerprint(host.host_key)}\nshown  {error.key.get_name()} "
-                f"{error.key.fingerprint}",
-                action="if the machine was really reinstalled, record its new key; else someone is in "
-                "between",
-            ) from error
-        except paramiko.AuthenticationException as error:
-            raise LoginRefused(
-                f"{host.user}@{host.address}:{host.port} refuses the login: {error}",
-                where=host.name,
-                action=f"put the public half of {identity or 'your key'} into the user's authorized_keys",
-            ) from error
-        except Exception as error:  # paramiko hands on whatever its thread ended with, an IndexError for one
-            raise Unreachable(
-                f"no SSH at {host.address}:{host.port}: {error or type(error).__name__}",
-                where=host.name,
-                action="check that the machine runs, its address and port, and that nothing filters them",
-            ) from error
-        transport = client.get_transport()
-        if transport is not None:
-            transport.set_keepalive(15)
-        yield Connection(host, client)
-    finally:
-        client.close()
+        except CommandError as error:
+            raise _Ended(error.output) from error
+        except EnvironmentFault as error:
+            error.action = "`slipway setup` installs openssh-client"
+            raise
+        # nothing but this connection may be used: no configuration, and no connection of its own
+        yield ("-F", "none", "-S", str(way), "-o", "ProxyCommand=false", "-o", "LogLevel=ERROR")
 
 
-def _pinned_key(host: Host) -> Any:
-    """The host's pinned key as paramiko's. Raises HostKeyRejected if it is not a key."""
-    key = known_hosts.public_key(host.host_key)
-    if key is None:
+@contextmanager
+def _socket_folder() -> Iterator[Path]:
+    """A private folder whose name leaves room for a socket's."""
+    usual = tempfile.gettempdir()
+    short = usual if len(usual) < 60 else "/tmp"  # noqa: S108  # what is made in it is private
+    with tempfile.TemporaryDirectory(prefix="slip-ssh-", dir=short, ignore_cleanup_errors=True) as made:
+        yield Path(made)
+
+
+_ASKPASS = """\
+#!/bin/sh
+# Only the machine that the password is for gets it, not one on the way there.
+case "$1" in
+"$SLIP_PASSWORD_FOR's password: "* | "($SLIP_PASSWORD_FOR) "*[Pp]assword*) ;;
+*) exit 1 ;;
+esac
+printf '%s\\n' "$SLIP_PASSWORD"
+"""
+
+
+def _askpass(host: Host, folder: Path) -> dict[str, str]:
+    """The environment in which OpenSSH gets the host's password; empty if there is none."""
+    password = passwords.of(host).login
+    if password is None:
+        return {}
+    program = folder / "askpass"
+    program.write_text(_ASKPASS)
+    program.chmod(0o700)
+    name = known_name(host) if host.host_key else host.address
+    return {
+        "SSH_ASKPASS": str(program),
+        "SSH_ASKPASS_REQUIRE": "force",
+        "DISPLAY": os.environ.get("DISPLAY", ":0"),  # what older ones ask for
+        "SLIP_PASSWORD_FOR": f"{host.user}@{name}",
+        "SLIP_PASSWORD": password,
+    }
+
+
+def _failure(host: Host, said: str) -> HostError:
+    """What OpenSSH's words mean."""
+    lines = [line.strip() for line in said.splitlines() if not line.startswith(("debug1:", "OpenSSH_"))]
+    told = "\n".join(line for line in lines if line and not line.startswith("@"))[-2000:]
+    shown = re.findall(r"^debug1: Server host key: (\S+ \S+)", said, re.MULTILINE)
+    where = f"{host.address}:{host.port}"
+    if "revoked" in said.lower() and "host key" in said.lower():
+        return HostKeyRejected(
+            f"the machine at {where} shows a host key that is revoked",
+            where=host.name,
+            tail=told,
+            action="give the machine a new key and record that",
+        )
+    if host.host_key and shown and "verification failed" in said:
+        return HostKeyRejected(
+            f"the machine at {where} shows another host key than the pinned one",
+            where=host.name,
+            tail=f"pinned {fingerprint(host.host_key)}\nshown  {shown[-1]}",
+            action="if the machine was really reinstalled, record its new key; else someone is in between",
+        )
+    if re.search(r"No \S+ host key is known for", said):
+        return HostKeyUnknown(
+            f"the host key of the machine at {where} is not known: nothing is accepted unseen",
+            where=host.name,
+            tail=f"shown {shown[-1]}" if shown else told,
+            action=_RECORD_KEY,
+        )
+    if "ost key verification failed" in said:
+        return HostKeyRejected(
+            f"the way to {where} ends at a host key that is not the recorded one, or not recorded",
+            where=host.name,
+            tail=told,
+            action="log in there once by hand with ssh, which says which machine it is about",
+        )
+    refused = re.search(r"^.*(Permission denied \(|Too many authentication failures).*$", said, re.MULTILINE)
+    if refused is not None:
+        return LoginRefused(
+            f"{host.user}@{where} refuses the login: {refused[0].removeprefix('debug1: ').strip()}",
+            where=host.name,
+            tail=told if len(lines) > 1 else "",
+            action=f"put the public half of {host.identity or 'your key'} into the user's authorized_keys",
+        )
+    return Unreachable(
+        f"no SSH at {where}: {told.splitlines()[-1] if told else 'it does not answer'}",
+        where=host.name,
+        tail="\n".join(told.splitlines()[:-1]),
+        action="check that the machine runs, its address and port, and that nothing filters them",
+    )
+
+
+def _need_key(host: Host) -> None:
+    """Raise HostKeyRejected if the pinned host key is not a key."""
+    if known_hosts.public_key(host.host_key) is None:
         raise HostKeyRejected(
             f"the pinned host key is not a public key: {host.host_key[:60]!r}",
             where=host.name,
             action=_RECORD_KEY,
         )
-    return key
 
 
 def known_name(host: Host) -> str:
@@ -252,21 +376,39 @@ def openssh_options(known_hosts_file: Path) -> list[str]:
     """Words that let OpenSSH accept the keys of this file alone, not of the system's file nor of the DNS."""
     return [
         *("-o", "StrictHostKeyChecking=yes"),
-        *("-o", f"UserKnownHostsFile={_quoted(known_hosts_file)}"),
+        *("-o", f"UserKnownHostsFile={quoted(known_hosts_file)}"),
         *("-o", "GlobalKnownHostsFile=/dev/null"),
         *("-o", "VerifyHostKeyDNS=no"),
     ]
 
 
-def openssh(host: Host, identity: Path | None, known_hosts_file: Path) -> list[str]:
-    """OpenSSH's command line for a shell on the host; what is added to it is run there."""
-    argv = ["ssh", "-p", str(host.port), *openssh_options(known_hosts_file)]
-    if identity is not None:
-        argv += ["-o", f"IdentityFile={_quoted(identity)}", "-o", "IdentitiesOnly=yes"]
-    return [*argv, f"{host.user}@{host.address}"]
+def pins(host: Host, known_hosts_file: Path) -> list[str]:
+    """Words that let OpenSSH accept the host's pinned key alone; none for a host that has none pinned.
+
+    OpenSSH keeps to the first word it is given, so they come before those of an inventory.
+    """
+    if not host.host_key:
+        return []
+    # by the name in the file, whatever the user's configuration calls it
+    return [*openssh_options(known_hosts_file), "-o", f"HostKeyAlias={known_name(host)}"]
 
 
-def _quoted(path: Path) -> str:
+def words(host: Host, known_hosts_file: Path) -> list[str]:
+    """OpenSSH's words for a host, its name the last. A key that is pinned is in that file."""
+    out = [*pins(host, known_hosts_file), *host.options, "-p", str(host.port), "-l", host.user]
+    if host.identity is not None:
+        out += ["-o", f"IdentityFile={quoted(host.identity)}", "-o", "IdentitiesOnly=yes"]
+    return [*out, host.destination]
+
+
+def openssh(host: Host, known_hosts_file: Path) -> list[str]:
+    """The command line of a shell on the host; what is added to it is run there."""
+    if host.connection == "local":
+        return ["sh", "-c", 'if [ "$#" -gt 0 ]; then exec sh -c "$*"; fi; exec "${SHELL:-sh}"', "sh"]
+    return ["ssh", *words(host, known_hosts_file)]
+
+
+def quoted(path: Path) -> str:
     """A path in an option of OpenSSH's, which splits at blanks, takes quotes off and replaces %."""
     text = str(path.absolute()).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{text}"'
@@ -275,74 +417,3 @@ def _quoted(path: Path) -> str:
 def known_hosts_line(host: Host) -> str:
     """The host's pinned key as a line of known_hosts."""
     return f"{known_name(host)} {host.host_key}"
-
-
-def _blocks(local: Path) -> Iterator[bytes]:
-    with local.open("rb") as file:
-        while block := file.read(_BLOCK):
-            yield block
-
-
-def _send(channel: Any, blocks: Iterable[bytes]) -> None:
-    """Write to a program's stdin; it may end, or the connection break, before it has read everything."""
-    for block in blocks:
-        interrupt.check()
-        try:
-            channel.sendall(block)
-        except OSError:
-            return
-
-
-def _read(stream: Any, lines: list[str], on_line: Callable[[str], None] | None) -> None:
-    for raw in stream:
-        line = raw.decode(errors="replace")
-        lines.append(line)
-        if on_line is not None:
-            on_line(line.rstrip("\n"))
-
-
-def _drain(readers: Sequence[threading.Thread], lines: Callable[[], int]) -> None:
-    """Wait for the rest of the output; not for a daemon left behind that holds the streams open."""
-    before = -1
-    while any(reader.is_alive() for reader in readers) and lines() != before:
-        before = lines()
-        for reader in readers:
-            reader.join(0.5)
-
-
-def _pump(
-    transport: Any,
-    taken: socket.socket,
-    target: tuple[str, int],
-    peer: tuple[str, int],
-    stopping: threading.Event,
-) -> None:
-    """Move bytes both ways between an accepted socket and a channel until both ends are done."""
-    try:
-        channel = transport.open_channel("direct-tcpip", target, peer, timeout=CONNECT_SECONDS)
-    except (paramiko.SSHException, OSError, EOFError):
-        taken.close()  # the client sees what it would see without the tunnel: a closed connection
-        return
-    taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    open_ends = {taken, channel}
-    try:
-        while open_ends and not stopping.is_set():
-            ready, _, _ = select.select(list(open_ends), [], [], 0.2)
-            for end in ready:
-                data = end.recv(_BLOCK)
-                if end is taken:
-                    if data:
-                        channel.sendall(data)
-                    else:
-                        channel.shutdown_write()
-                        open_ends.discard(taken)
-                elif data:
-                    taken.sendall(data)
-                else:
-                    taken.shutdown(socket.SHUT_WR)
-                    open_ends.discard(channel)
-    except (OSError, EOFError):
-        pass  # one end is gone; closing both tells the other
-    finally:
-        channel.close()
-        taken.close()

@@ -8,11 +8,11 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from slipway.core import interrupt
 from slipway.core.errors import CommandError, EnvironmentFault
@@ -35,7 +35,7 @@ class Completed:
 def run(
     argv: Sequence[str | Path],
     *,
-    input: str | None = None,
+    input: str | Path | Iterable[bytes] | None = None,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     timeout: float | None = None,
@@ -46,21 +46,27 @@ def run(
 ) -> Completed:
     """Run a program to its end and return what it printed.
 
-    env is added to this process's environment. Secrets go through `input` or `env`, never argv.
+    input: what it reads from its stdin, whole or in parts, or the file it reads there. env is added to this
+    process's environment. Secrets go through `input` or `env`, never argv.
     on_line is called with each line of stdout and stderr as it comes.
     Raises CommandError when it fails (and `check`) or runs past `timeout` seconds, EnvironmentFault
     when the program cannot be started, Cancelled when its thread is to end (core/interrupt.py). On any
     exception the whole process group is ended first, so nothing is left running.
     """
     words = tuple(str(word) for word in argv)
-    child = _start(words, input is not None, subprocess.PIPE, env=env, cwd=cwd, where=where, action=action)
+    with (
+        input.open("rb")
+        if isinstance(input, Path)
+        else contextlib.nullcontext(subprocess.DEVNULL if input is None else subprocess.PIPE) as stdin
+    ):
+        child = _start(words, stdin, subprocess.PIPE, env=env, cwd=cwd, where=where, action=action)
     out: list[str] = []
     err: list[str] = []
     workers = [
         threading.Thread(target=_read, args=(child.stdout, out, on_line), daemon=True),
         threading.Thread(target=_read, args=(child.stderr, err, on_line), daemon=True),
         # beside the wait: a program that hangs without reading must still run into its timeout
-        threading.Thread(target=_write, args=(child.stdin, input or ""), daemon=True),
+        threading.Thread(target=_write, args=(child.stdin, input), daemon=True),
     ]
     for worker in workers:
         worker.start()
@@ -109,7 +115,7 @@ def running(
     be started. It is always ended, children included, when the block is left.
     """
     words = tuple(str(word) for word in argv)
-    child = _start(words, False, subprocess.STDOUT, env=env, where=where, action=action)
+    child = _start(words, subprocess.DEVNULL, subprocess.STDOUT, env=env, where=where, action=action)
     lines: list[str] = []
     accepted: list[str] = []
     told = threading.Event()  # the line has come, or there will be no more
@@ -191,7 +197,7 @@ def _marked(mark: bytes) -> list[int]:
 
 def _start(
     words: tuple[str, ...],
-    reads: bool,
+    stdin: int | IO[bytes],
     stderr: int,
     *,
     env: Mapping[str, str] | None,
@@ -201,13 +207,13 @@ def _start(
 ) -> subprocess.Popen[str]:
     """Start a program in a session of its own, so that `end_group` ends its children too.
 
-    reads: it has a stdin. stderr: PIPE, or STDOUT to join the two. Raises EnvironmentFault when it, or cwd,
-    does not exist or cannot be used.
+    stdin: DEVNULL, PIPE or an open file. stderr: PIPE, or STDOUT to join the two. Raises EnvironmentFault
+    when it, or cwd, does not exist or cannot be used.
     """
     try:
         return subprocess.Popen(
             words,
-            stdin=subprocess.PIPE if reads else subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=stderr,
             env={**os.environ, **(env or {})},
@@ -236,8 +242,12 @@ def _read(stream: IO[str] | None, lines: list[str], on_line: Callable[[str], Non
     stream.close()
 
 
-def _write(stream: IO[str] | None, text: str) -> None:
+def _write(stream: Any, given: str | Path | Iterable[bytes] | None) -> None:
+    """Write what a program is to read; stream is None where it reads a file or nothing."""
     if stream is None:
         return
     with contextlib.suppress(BrokenPipeError), stream:  # it ended without reading; its exit code tells why
-        stream.write(text)
+        if isinstance(given, str):
+            stream.write(given)
+        else:
+            stream.buffer.writelines(given)

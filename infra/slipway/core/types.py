@@ -17,9 +17,13 @@ GROUPS = ("control_plane", "worker", "registry", "docker", "lxd", "model_server"
 
 @dataclass(frozen=True)
 class Host:
-    """One machine reachable over SSH.
+    """One machine, reached over SSH or, with connection "local", the one slipway runs on.
 
-    host_key: the pinned public key, "ssh-ed25519 AAAA...". groups: the inventory groups it is in.
+    address, user and port are where OpenSSH ends up; alias is what it is called with to get there, where that
+    is not the address. host_key: the pinned public key, "ssh-ed25519 AAAA..."; empty where the user's own
+    known_hosts decide. groups: the inventory groups it is in. identity: the file of its private key (0600);
+    None for those that OpenSSH takes by itself, an agent's too. options: further words for OpenSSH, such as
+    those of a jump. inventory: where its passwords are, which are in no value; None if it takes none.
     """
 
     name: str
@@ -28,15 +32,24 @@ class Host:
     host_key: str
     groups: tuple[str, ...]
     port: int = 22
+    identity: Path | None = None
+    alias: str = ""
+    options: tuple[str, ...] = ()
+    connection: Literal["ssh", "local"] = "ssh"
+    inventory: Path | None = None
+
+    @property
+    def destination(self) -> str:
+        """What OpenSSH is called with."""
+        return self.alias or self.address
 
 
 @dataclass(frozen=True)
 class Hosts:
-    """The machines of this lab. identity: path of the private SSH key (0600), None for an agent's."""
+    """The machines of this lab."""
 
     backend: str
     hosts: tuple[Host, ...]
-    identity: Path | None = None
 
     def group(self, name: str) -> tuple[Host, ...]:
         return tuple(host for host in self.hosts if name in host.groups)

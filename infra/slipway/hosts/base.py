@@ -108,9 +108,9 @@ def identity(state: State) -> Path:
     return state.ssh / "id_ed25519"
 
 
-def need_root(host: Host, key: Path | None) -> None:
+def need_root(host: Host) -> None:
     """Raise when the host cannot be reached, lets nobody in, or gives no root."""
-    with ssh.connect(host, key) as connection:
+    with ssh.connect(host) as connection:
         # piped to sh: no quoting, and sudo needs to allow no more than a shell
         connection.run(["sh", "-s"], input="true\n", timeout=30)
 
@@ -172,13 +172,13 @@ echo "== journal"; journalctl --no-pager --lines=1500 --output=short-iso
 """
 
 
-def host_reading(host: Host, key: Path | None, console: Path | None = None) -> Reading:
+def host_reading(host: Host, console: Path | None = None) -> Reading:
     """A host's failed units, journal and console; what cannot be had is said in the file."""
 
     def read(seconds: float) -> str:
         parts: list[str] = []
         try:
-            with ssh.connect(host, key, timeout=seconds) as connection:
+            with ssh.connect(host, timeout=seconds) as connection:
                 done = connection.run(["sh", "-s"], input=JOURNAL_SCRIPT, timeout=seconds, check=False)
                 parts.append(done.stdout + done.stderr)
         except SlipwayError as error:

@@ -65,7 +65,7 @@ class Existing:
         ctx.emit(Note(f"{len(machines)} machines of {path}: nothing is made, `down` leaves them alone"))
         key, hosts = resolve(machines, path, Path.home() / ".ssh" / "known_hosts")
         try:
-            base.on_each(hosts, lambda host: base.need_root(host, key))
+            base.on_each(hosts, base.need_root)
         except CommandError as error:
             raise HostError(
                 "the login works, but commands as root do not",
@@ -73,7 +73,7 @@ class Existing:
                 tail=error.output,
                 action="let the user run sudo without a password, or set ansible_user: root",
             ) from error
-        value = Hosts(self.name, hosts, key)
+        value = Hosts(self.name, tuple(replace(host, identity=key) for host in hosts))
         base.private_folder(ctx.state.root)
         changed = base.record(ctx.state, value)
         return Outcome(value, int(changed), f"{len(hosts)} existing machines of {path.name} answer")
@@ -92,7 +92,7 @@ class Existing:
         found: list[HostStatus] = []
         for host in hosts.hosts if hosts is not None else ():
             try:
-                with ssh.connect(host, hosts.identity if hosts else None, timeout=5):
+                with ssh.connect(host, timeout=5):
                     found.append(HostStatus(host.name, host.address, "running", ", ".join(host.groups)))
             except SlipwayError as error:
                 found.append(HostStatus(host.name, host.address, "unreachable", error.what))
@@ -103,7 +103,7 @@ class Existing:
         known = hosts or ctx.state.kept(Hosts)
         if known is None:
             return ()
-        return [base.host_reading(host, known.identity) for host in known.hosts]
+        return [base.host_reading(host) for host in known.hosts]
 
 
 def _inventory(settings: Settings) -> Path:

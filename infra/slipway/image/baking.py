@@ -21,7 +21,7 @@ from slipway.core.errors import CommandError
 from slipway.core.events import Detail
 from slipway.core.retry import wait_for
 from slipway.core.schema import Settings
-from slipway.core.types import Host, Hosts, Registry
+from slipway.core.types import Host, Registry
 from slipway.image import runtime as runtimes
 from slipway.image.runtime import Runtime
 
@@ -51,13 +51,13 @@ def key(ctx: Context, settings: Settings) -> str:
     return digest_of(Path(__file__).read_bytes(), str(settings.image.registry), *sorted(found))
 
 
-def bake(ctx: Context, settings: Settings, host: Host, hosts: Hosts) -> None:
+def bake(ctx: Context, settings: Settings, host: Host) -> None:
     """Put the runtimes into this host's stores. Raises ImageError or CommandError."""
 
     def line(text: str) -> None:
         ctx.emit(Detail(text))
 
-    with ssh.connect(host, hosts.identity) as shell:
+    with ssh.connect(host) as shell:
         docker = Docker(shell, host.name, line)
         shell.run(["systemctl", "start", "docker.service"])
         daemon = docker.daemon()

@@ -176,7 +176,7 @@ def build_host(ctx: Context, settings: Settings, hosts: Hosts | None) -> Iterato
                 action=f"hosts are: {', '.join(host.name for host in machines) or 'none'}",
             )
     if chosen is not None and hosts is not None:
-        with ssh.connect(chosen, hosts.identity) as connection:
+        with ssh.connect(chosen) as connection:
             yield Docker(connection, chosen.name, line)
         return
     here = Docker(Here(), "this machine", line)

@@ -35,7 +35,7 @@ class BuildImage:
         from slipway.image import baking
 
         for host in hosts.group("docker"):
-            baking.bake(ctx, settings, host, hosts)
+            baking.bake(ctx, settings, host)
 
     def run(
         self, ctx: Context, settings: Settings, hosts: Hosts | None, cluster: Cluster, model: ExportedModel

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from slipway.clients import ssh
@@ -40,7 +39,7 @@ def _node(item: dict[str, Any]) -> Node:
     )
 
 
-def journal(host: Host, identity: Path | None) -> Reading:
+def journal(host: Host) -> Reading:
     """State and last lines of the units provisioning sets up, as evidence.
 
     The file says why not when the host does not answer.
@@ -52,7 +51,7 @@ def journal(host: Host, identity: Path | None) -> Reading:
 
     def read(seconds: float) -> str:
         try:
-            with ssh.connect(host, identity, timeout=seconds) as connection:
+            with ssh.connect(host, timeout=seconds) as connection:
                 said = [connection.run(words, timeout=seconds, check=False) for words in commands]
         except SlipwayError as error:
             return "\n".join([*error.lines(), ""])

@@ -93,7 +93,7 @@ class Provision:
     def collect(self, ctx: Context) -> Sequence[Reading]:
         """Journals of the units this stage sets up, from every host."""
         hosts = ctx.state.kept(Hosts)
-        return [reading.journal(host, hosts.identity) for host in hosts.hosts] if hosts else []
+        return [reading.journal(host) for host in hosts.hosts] if hosts else []
 
 
 def open_to_the_internet(hosts: Hosts) -> list[str]:

@@ -58,5 +58,5 @@ def way_in(kubectl: Kubectl, namespace: str, hosts: Hosts | None) -> Iterator[Re
     if hosts is None or not control:
         yield OverKubectl(kubectl, namespace)
         return
-    with ssh.connect(control[0], hosts.identity) as connection:
+    with ssh.connect(control[0]) as connection:
         yield OverSsh(connection, f"an SSH tunnel over {control[0].name}")

@@ -115,14 +115,14 @@ def endings(ctx: Context) -> tuple[list[Ending], list[SlipwayError]]:
     if hosts is None or not hosts.hosts:
         return [], []
     with ThreadPoolExecutor(max_workers=8) as pool:
-        answers = list(pool.map(lambda host: _ask(host, hosts.identity, ctx.project), hosts.hosts))
+        answers = list(pool.map(lambda host: _ask(host, ctx.project), hosts.hosts))
     found = [ending for answer in answers if not isinstance(answer, SlipwayError) for ending in answer]
     return found, [answer for answer in answers if isinstance(answer, SlipwayError)]
 
 
-def _ask(host: Host, identity: Path | None, project: Path) -> list[Ending] | SlipwayError:
+def _ask(host: Host, project: Path) -> list[Ending] | SlipwayError:
     try:
-        with ssh.connect(host, identity, timeout=5) as connection:
+        with ssh.connect(host, timeout=5) as connection:
             printed = connection.run(["sh", "-s"], input=_READ, timeout=15).stdout
     except SlipwayError as error:
         return error

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from slipway.clients import ssh
 from slipway.core.errors import CommandError
 from slipway.core.interrupt import Cancelled, Interrupt, in_force
 from slipway.core.types import Host
+from slipway.hosts import base
 from slipway.hosts.base import ed25519
 
 KEYS = ed25519()
@@ -26,7 +28,8 @@ KEYS = ed25519()
 class Machine(paramiko.ServerInterface):
     """A machine on 127.0.0.1 that lets everyone in and runs what it is told in a shell of this one."""
 
-    def __init__(self) -> None:
+    def __init__(self, identity: Path) -> None:
+        self.identity = identity
         self.told: list[str] = []
         self.lets_in = True
         self.transports: list[paramiko.Transport] = []
@@ -36,7 +39,7 @@ class Machine(paramiko.ServerInterface):
     @property
     def host(self) -> Host:
         port = self.listener.getsockname()[1]
-        return Host("cp", "127.0.0.1", "root", KEYS.public, (), port=port)
+        return Host("cp", "127.0.0.1", "root", KEYS.public, (), port=port, identity=self.identity)
 
     def _serve(self) -> None:
         key = paramiko.Ed25519Key(file_obj=io.StringIO(KEYS.private.decode()))
@@ -79,8 +82,8 @@ class Machine(paramiko.ServerInterface):
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
-    (tmp_path / "id").write_bytes(ed25519().private)
-    made = Machine()
+    base.key_pair(tmp_path, "id")
+    made = Machine(tmp_path / "id")
     yield made
     made.listener.close()
     for transport in made.transports:
@@ -89,7 +92,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 def test_a_command_gets_its_input_and_gives_its_output(machine: Machine, tmp_path: Path) -> None:
     lines: list[str] = []
-    with ssh.connect(machine.host, tmp_path / "id") as connection:
+    with ssh.connect(machine.host) as connection:
         done = connection.run(["sh", "-c", "cat; echo two words >&2"], input="one", on_line=lines.append)
         assert (done.stdout, done.stderr, done.returncode) == ("one", "two words\n", 0)
         assert sorted(lines) == ["one", "two words"]
@@ -104,8 +107,8 @@ def test_a_command_gets_its_input_and_gives_its_output(machine: Machine, tmp_pat
 
 def test_other_users_become_root_unless_told_not_to(machine: Machine, tmp_path: Path) -> None:
     host = machine.host
-    user = Host(host.name, host.address, "ada", host.host_key, (), port=host.port)
-    with ssh.connect(user, tmp_path / "id") as connection:
+    user = replace(host, user="ada")
+    with ssh.connect(user) as connection:
         connection.run(["true"], check=False)
         connection.run(["true"], become=False, timeout=5)
     assert machine.told == ["sudo -n -- true", "timeout --kill-after=5 5 true"]
@@ -114,7 +117,7 @@ def test_other_users_become_root_unless_told_not_to(machine: Machine, tmp_path: 
 def test_a_file_streams_in_whole(machine: Machine, tmp_path: Path) -> None:
     content = os.urandom(3_000_001)
     (tmp_path / "file").write_bytes(content)
-    with ssh.connect(machine.host, tmp_path / "id") as connection:
+    with ssh.connect(machine.host) as connection:
         said = connection.stream_in(["sha256sum"], tmp_path / "file").stdout
         with pytest.raises(FileNotFoundError):  # an error of ours, not the machine's
             connection.stream_in(["cat"], tmp_path / "none")
@@ -122,7 +125,7 @@ def test_a_file_streams_in_whole(machine: Machine, tmp_path: Path) -> None:
 
 
 def test_a_connection_that_breaks_says_what_ran_and_what_to_do(machine: Machine, tmp_path: Path) -> None:
-    with ssh.connect(machine.host, tmp_path / "id") as connection:
+    with ssh.connect(machine.host) as connection:
         with pytest.raises(ssh.Unreachable, match="broke while `cut` ran") as failed:
             connection.run(["cut"])
         assert failed.value.where == "cp"
@@ -137,7 +140,7 @@ def test_a_command_nobody_waits_for_any_more_is_let_go_and_the_next_one_is_run(
     said: list[object] = []
 
     def act() -> None:
-        with ssh.connect(machine.host, tmp_path / "id") as connection:
+        with ssh.connect(machine.host) as connection:
             try:
                 connection.run(["sh", "-c", f"touch {tmp_path}/begun; exec sleep 20"])
             except Cancelled:
@@ -161,13 +164,13 @@ def test_another_key_another_kind_and_a_refused_login(machine: Machine, tmp_path
         pinned = Host(host.name, host.address, host.user, key, (), port=host.port)
         with (
             pytest.raises(ssh.HostKeyRejected, match="another host key") as refused,
-            ssh.connect(pinned, tmp_path / "id"),
+            ssh.connect(pinned),
         ):
             pass
         assert key.split()[0] in refused.value.tail.splitlines()[0]
         assert "ssh-ed25519 SHA256:" in refused.value.tail.splitlines()[1]
     machine.lets_in = False
-    with pytest.raises(ssh.LoginRefused, match="refuses the login"), ssh.connect(host, tmp_path / "id"):
+    with pytest.raises(ssh.LoginRefused, match="refuses the login"), ssh.connect(host):
         pass
     assert machine.told == []
 
@@ -176,7 +179,8 @@ def test_another_key_another_kind_and_a_refused_login(machine: Machine, tmp_path
 def test_openssh_finds_the_files_in_folders_of_any_name(tmp_path: Path, folder: str) -> None:
     """OpenSSH itself is asked what it made of the words; its configuration file is not this user's."""
     known, identity = tmp_path / folder / "known_hosts", tmp_path / folder / "id"
-    ssh_, *words = ssh.openssh(Host("cp", "192.0.2.1", "root", KEYS.public, (), port=2222), identity, known)
+    host = Host("cp", "192.0.2.1", "root", KEYS.public, (), port=2222, identity=identity)
+    ssh_, *words = ssh.openssh(host, known)
     argv = [ssh_, "-G", "-F", "/dev/null", *words]
     said = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
     understood = dict(line.split(" ", 1) for line in said.splitlines() if " " in line)
@@ -187,3 +191,46 @@ def test_openssh_finds_the_files_in_folders_of_any_name(tmp_path: Path, folder: 
     assert understood["stricthostkeychecking"] == "true"
     assert understood["identitiesonly"] == "yes"
     assert (understood["user"], understood["hostname"], understood["port"]) == ("root", "192.0.2.1", "2222")
+
+
+def at(port: int) -> Host:
+    return Host("cp", "127.0.0.1", "root", KEYS.public, (), port=port)
+
+
+def test_a_closed_port_is_unreachable_and_says_where() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with (
+        pytest.raises(ssh.Unreachable, match=f"127.0.0.1:{port}") as failed,
+        ssh.connect(at(port), timeout=2),
+    ):
+        pass
+    assert failed.value.where == "cp"
+    assert failed.value.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n",),
+        (b"",),
+        (b"SSH-2.0-stand-in\r\n", b"\0\0\0\x0c" + b"x" * 500),
+        (b"SSH-2.0-stand-in\r\n", b"\0\0\0\x0c\xff\x14" + b"\xff" * 500),
+        (b"SSH-2.0-stand-in\r\n", b"\xff" * 500),
+    ],
+)
+def test_something_that_is_not_ssh_is_unreachable(said: tuple[bytes, ...]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            taken, _ = listener.accept()
+            for part in said:
+                taken.sendall(part)
+                taken.recv(4096)
+            taken.close()
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(ssh.Unreachable), ssh.connect(at(listener.getsockname()[1]), timeout=3):
+            pass
+        thread.join()

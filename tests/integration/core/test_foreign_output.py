@@ -37,7 +37,7 @@ SAID = {
         threading.Thread(target=cut).start()
         host = Host("cp", "127.0.0.1", "root", ed25519().public, (), port=server.getsockname()[1])
         try:
-            with ssh.connect(host, None, timeout=5):
+            with ssh.connect(host, timeout=5):
                 pass
         except ssh.Unreachable:
             pass

@@ -611,7 +611,7 @@ def test_replicas_are_reached_over_the_control_plane_when_there_are_hosts(run, m
                 yield "127.0.0.1", getattr(standin.servers[name], ports[port])
 
         @contextlib.contextmanager
-        def connect(host, identity):
+        def connect(host):
             assert host is control
             yield Connection()
 

@@ -11,10 +11,16 @@ from slipway.core.types import Host, Hosts
 HOSTS = Hosts(
     "nspawn",
     (
-        Host("cp", "10.77.2.2", "root", "ssh-ed25519 AAAA", ("control_plane", "docker", "registry")),
+        Host(
+            "cp",
+            "10.77.2.2",
+            "root",
+            "ssh-ed25519 AAAA",
+            ("control_plane", "docker", "registry"),
+            identity=Path("/state/ssh/id%ed25519"),
+        ),
         Host("w", "10.77.2.3", "admin", "ssh-ed25519 BBBB", ("worker",), port=2222),
     ),
-    identity=Path("/state/ssh/id_ed25519"),
 )
 
 
@@ -28,7 +34,13 @@ class TestInventory:
     def test_every_host_and_group(self) -> None:
         everything = read(worker={"images": ["a"]})
         assert everything["hosts"] == {
-            "cp": {"ansible_host": "10.77.2.2", "ansible_port": 22, "ansible_user": "root"},
+            "cp": {
+                "ansible_host": "10.77.2.2",
+                "ansible_port": 22,
+                "ansible_user": "root",
+                "ansible_ssh_private_key_file": "/state/ssh/id%%ed25519",
+                "ansible_ssh_extra_args": "-o IdentitiesOnly=yes",
+            },
             "w": {"ansible_host": "10.77.2.3", "ansible_port": 2222, "ansible_user": "admin"},
         }
         assert everything["children"] == {
@@ -48,14 +60,7 @@ class TestInventory:
         assert "-o GlobalKnownHostsFile=/dev/null" in words
         assert variables["ansible_host_key_checking"] is True  # else Ansible says "no" before our "yes"
         assert """'UserKnownHostsFile="/state with blank/known_hosts"'""" in words
-        assert variables["ansible_ssh_private_key_file"] == "/state/ssh/id_ed25519"
         assert variables["kube_version"] == "1"
-
-    def test_an_agents_key(self) -> None:
-        text = ansible_play.inventory(Hosts("ssh", HOSTS.hosts), Path("/k"), {}, {})
-        variables = yaml.safe_load(text)["all"]["vars"]
-        assert "ansible_ssh_private_key_file" not in variables
-        assert "IdentitiesOnly" not in variables["ansible_ssh_common_args"]
 
 
 def event(kind: str, **data: object) -> dict[str, object]:

@@ -108,9 +108,9 @@ def test_the_backend_does_what_the_contract_asks(ctx: Context, monkeypatch: pyte
             answers["multipass list"] = json.dumps({"list": [foreign, *listed]})
         return done
 
-    asked: list[tuple[str, Path | None]] = []
+    asked: list[Host] = []
     monkeypatch.setattr(process, "run", launched)
-    monkeypatch.setattr(base, "need_root", lambda host, key: asked.append((host.name, key)))
+    monkeypatch.setattr(base, "need_root", asked.append)
     settings = Settings(hosts=HostsSettings(workers=1))
     assert len(backend.plan(ctx, settings)) == 2
     outcome = backend.up(ctx, settings)
@@ -119,7 +119,7 @@ def test_the_backend_does_what_the_contract_asks(ctx: Context, monkeypatch: pyte
         ("cp", "192.0.2.10"),
         ("worker-1", "192.0.2.11"),
     ]
-    assert sorted(asked) == [(host.name, outcome.value.identity) for host in outcome.value.hosts]
+    assert sorted(asked, key=lambda host: host.name) == list(outcome.value.hosts)
     first_boots = [json.loads(text.partition("\n")[2]) for text in programs.inputs if text]
     assert [boot["ssh_keys"]["ed25519_public"] for boot in first_boots] == [
         host.host_key for host in outcome.value.hosts

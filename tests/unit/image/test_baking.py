@@ -41,7 +41,7 @@ def shell(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> FakeShell:
     shell = FakeShell()
 
     @contextmanager
-    def connect(_host: Host, _identity: object) -> Iterator[FakeShell]:
+    def connect(_host: Host) -> Iterator[FakeShell]:
         yield shell
 
     class Pushing(FakeDocker):

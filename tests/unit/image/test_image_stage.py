@@ -117,7 +117,7 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
         ctx=Context(
             State(tmp_path / ".slipway"), tmp_path / "run", tmp_path, tmp_path / "cache", events.append
         ),
-        hosts=Hosts("nspawn", (host("w", "worker"), host("cp", "docker", "registry")), tmp_path / "id"),
+        hosts=Hosts("nspawn", (host("w", "worker"), host("cp", "docker", "registry"))),
         cluster=cluster(Registry("10.0.0.1:5000", "slipway", tmp_path / "password")),
         model=ExportedModel(tmp_path / "model", "mnist", 1, "ab" * 32, tmp_path / "requests.jsonl"),
         docker=FakeDocker(None, "cp"),  # type: ignore[arg-type]  # nothing reaches its shell
@@ -147,7 +147,7 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     monkeypatch.setattr(build, "run_and_ask", answer)
 
     @contextmanager
-    def connect(host: Host, identity: Path | None) -> Iterator[Any]:
+    def connect(host: Host) -> Iterator[Any]:
         made.docker.done.append(f"connect {host.name}")
         yield None
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from slipway.clients import ssh
@@ -22,11 +21,11 @@ class Answering:
 
 def test_state_and_journal_of_the_units(monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
-    def connect(host: Host, identity: Path | None, timeout: float) -> Iterator[Answering]:
+    def connect(host: Host, timeout: float) -> Iterator[Answering]:
         yield Answering()
 
     monkeypatch.setattr(ssh, "connect", connect)
-    text = reading.journal(HOST, None).read(10)
+    text = reading.journal(HOST).read(10)
     assert text.splitlines() == [
         "systemctl says: kubelet.service failed",
         "journalctl says: kubelet.service failed",
@@ -34,11 +33,11 @@ def test_state_and_journal_of_the_units(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_host_that_does_not_answer_says_so_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    def connect(host: Host, identity: Path | None, timeout: float) -> None:
+    def connect(host: Host, timeout: float) -> None:
         raise HostError("no answer on port 22", where=host.name)
 
     monkeypatch.setattr(ssh, "connect", connect)
-    assert "cp: no answer on port 22" in reading.journal(HOST, None).read(10)
+    assert "cp: no answer on port 22" in reading.journal(HOST).read(10)
 
 
 def test_a_node_that_has_no_address_yet_has_an_empty_one() -> None:

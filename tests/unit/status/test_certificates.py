@@ -93,7 +93,7 @@ def ctx(tmp_path: Path, printed: dict[str, str], monkeypatch: pytest.MonkeyPatch
             return Completed(tuple(argv), 0, printed[self.name], "")
 
     @contextmanager
-    def connect(asked: Host, _: Path | None, timeout: float) -> Iterator[Connection]:
+    def connect(asked: Host, timeout: float) -> Iterator[Connection]:
         assert timeout <= 5
         if asked.name not in printed:
             raise ssh.Unreachable("no SSH", where=asked.name)

@@ -132,9 +132,8 @@ class Nspawn:
             refuse = network.refused(network.addresses())
             changed += network.up(lab, _openings(site, settings, refuse), refuse)
         changed += sum(base.on_each(lab.hosts, lambda host: _boot(ctx, settings, lab, host, site)))
-        key = base.identity(ctx.state)
-        hosts = Hosts(self.name, tuple(_host(ctx, host) for host in lab.hosts), key)
-        base.on_each(hosts.hosts, lambda host: base.need_root(host, key))
+        hosts = Hosts(self.name, tuple(_host(ctx, host) for host in lab.hosts))
+        base.on_each(hosts.hosts, base.need_root)
         base.record(ctx.state, hosts)
         _write_hosts_files(hosts)
         summary = f"{len(hosts.hosts)} hosts in {lab.subnet} ({lab.suite}, {lab.bridge})"
@@ -172,7 +171,7 @@ class Nspawn:
         assert lab is not None and hosts is not None  # they were up a moment ago
         for host in hosts.hosts:
             # the connection may end before the word is answered
-            with suppress(SlipwayError), ssh.connect(host, hosts.identity) as connection:
+            with suppress(SlipwayError), ssh.connect(host) as connection:
                 connection.run(["systemctl", "poweroff"], check=False, timeout=OFF_SECONDS)
         for made in lab.hosts:
             running.wait_for_end(made, _folder(ctx, made))
@@ -308,10 +307,7 @@ class Nspawn:
             if (wanted is None or host.name in wanted) and _folder(ctx, host).is_dir()
         ]
 
-        key = base.identity(ctx.state)
-        return [
-            base.host_reading(_host(ctx, host), key, _folder(ctx, host) / "console.log") for host in chosen
-        ]
+        return [base.host_reading(_host(ctx, host), _folder(ctx, host) / "console.log") for host in chosen]
 
     def _recorded(self, ctx: Context) -> Lab | None:
         lab = self.records.find(lab_name(ctx.state.root))
@@ -325,7 +321,8 @@ def _folder(ctx: Context, host: LabHost) -> Path:
 
 def _host(ctx: Context, host: LabHost) -> Host:
     public = base.key_pair(ctx.state.ssh, f"host_{host.name}").public
-    return Host(host.name, host.address, "root", public, host.groups)
+    identity = base.identity(ctx.state)
+    return Host(host.name, host.address, "root", public, host.groups, identity=identity)
 
 
 def _to_make(ctx: Context, lab: Lab) -> tuple[LabHost, ...]:
@@ -423,7 +420,7 @@ def _write_hosts_files(hosts: Hosts) -> None:
     wanted = host_files.hosts_file(hosts.hosts)
 
     def write(host: Host) -> None:
-        with ssh.connect(host, hosts.identity) as connection:
+        with ssh.connect(host) as connection:
             if connection.run(["cat", "/etc/hosts"]).stdout != wanted:
                 connection.run(["sh", "-c", "cat >/etc/hosts"], input=wanted)
 
