@@ -67,11 +67,14 @@ class Site(Section):
 class HostsSettings(Section):
     """Where the machines come from."""
 
-    backend: Literal["nspawn", "ssh"] = Field(
-        "nspawn", description="nspawn makes hosts on this machine; ssh takes machines that exist"
+    backend: Literal["nspawn", "lxd", "ssh"] = Field(
+        "nspawn",
+        description="nspawn makes hosts on this machine, lxd with LXD; ssh takes machines that exist",
     )
     inventory: ExistingPath | None = Field(
-        None, description="backend ssh: an Ansible inventory (YAML) of existing machines"
+        None,
+        description="backend ssh: an Ansible inventory (YAML) of existing machines; backend lxd: one whose "
+        "host in group lxd makes them, else this machine's LXD does",
     )
     workers: int = Field(2, ge=0, le=20, description="backend nspawn: worker nodes beside the control plane")
     model_servers: int = Field(
@@ -388,7 +391,7 @@ class Settings(Section):
         if self.hosts.backend == "ssh" and self.hosts.inventory is None:
             out.append(("hosts.backend", "ssh needs hosts.inventory, a YAML inventory of your machines"))
         if self.hosts.backend == "nspawn" and self.hosts.inventory is not None:
-            out.append(("hosts.inventory", "is only read with hosts.backend: ssh"))
+            out.append(("hosts.inventory", "is only read with hosts.backend: ssh or lxd"))
         out += self._of_each(Settings._image_problems)
         if self.cluster.kubeconfig is None and self.cluster.context is not None:
             out.append(("cluster.context", "is only used with cluster.kubeconfig, an existing cluster"))

@@ -29,7 +29,7 @@ def made_here(ctx: Context) -> Backend:
 
 def every() -> tuple[Backend, ...]:
     """All backends: a state folder whose settings changed may hold something of each."""
-    return _named("nspawn"), _named("ssh")
+    return _named("nspawn"), _named("lxd"), _named("ssh")
 
 
 def _named(name: str, bakers: Sequence[HasBake] = ()) -> Backend:
@@ -37,6 +37,10 @@ def _named(name: str, bakers: Sequence[HasBake] = ()) -> Backend:
         from slipway.hosts.existing import Existing
 
         return Existing()
+    if name == "lxd":
+        from slipway.hosts.lxd.backend import Lxd
+
+        return Lxd(bakers)
     from slipway.hosts.nspawn.backend import Nspawn
 
     return Nspawn(bakers=bakers)

@@ -58,7 +58,7 @@ def for_all(
     }
     if found.source == "modules":  # flannel built here takes what it needs from its surroundings
         out["cni_flannel_args"] = []
-    if hosts.backend == "nspawn":
+    if hosts.made:
         out |= _SHARED_DISK
     if login is not None:
         out |= {
