@@ -45,11 +45,14 @@ class Lab:
         return self.backend.down(self.ctx)
 
 
-def inventory(hosts: Hosts, folder: Path) -> Path:
-    """An inventory such as an owner of these machines would have written, with a known_hosts beside it."""
+def inventory(hosts: Hosts, folder: Path, in_groups: tuple[str, ...] = ()) -> Path:
+    """An inventory such as an owner of these machines would have written, with a known_hosts beside it.
+
+    in_groups: those that the machines are in there, else the ones they were made for.
+    """
     groups: dict[str, dict[str, dict[str, dict[str, object]]]] = {}
     for host in hosts.hosts:
-        for group in host.groups:
+        for group in in_groups or host.groups:
             groups.setdefault(group, {"hosts": {}})["hosts"][host.name] = {
                 "ansible_host": host.address,
                 "ansible_port": host.port,

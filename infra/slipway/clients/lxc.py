@@ -72,8 +72,8 @@ class Lxc:
         return self._run(["console", "--show-log", instance], check=False).output
 
     def _address(self, path: Sequence[str], query: Mapping[str, str]) -> str:
-        words = {"project": self.project} if path and path[0] != "projects" else {}
-        asked = urlencode({**words, **query})
+        own = bool(path) and path[0] != "projects" and "all-projects" not in query
+        asked = urlencode({**({"project": self.project} if own else {}), **query})
         return "/1.0" + "".join(f"/{quote(word, safe='')}" for word in path) + (f"?{asked}" if asked else "")
 
     def _run(
@@ -85,7 +85,8 @@ class Lxc:
         check: bool = True,
     ) -> Completed:
         # the client keeps its configuration in a home, which on a bare machine it would make
-        words = ["env", "LXD_CONF=/run/slipway-lxc", "lxc", "--project", self.project, *argv]
+        own = [] if argv[0] == "query" else ["--project", self.project]  # a query says so in its address
+        words = ["env", "LXD_CONF=/run/slipway-lxc", "lxc", *own, *argv]
         try:
             return self.connection.run(words, input=input, timeout=timeout, check=check)
         except CommandError as error:

@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ class Lxd:
 
     def plan(self, ctx: Context, settings: Settings) -> list[str]:
         """See Backend.plan."""
-        with _lxd(ctx, settings) as lxc:
+        with _lxd(settings) as lxc:
             there = _hosts(lxc.of(_project(ctx)))
             bridge = _bridge(lxc)
             hosts = design(settings.hosts, bridge, there)
@@ -82,7 +83,7 @@ class Lxd:
         base.private_folder(ctx.state.hosts)
         for line in self.plan(ctx, settings):
             ctx.emit(Note(line))
-        with _lxd(ctx, settings) as lxc:
+        with _lxd(settings) as lxc:
             write_atomically(_record(ctx), dump(lxc.connection.host), 0o600)
             changed = _reclaim(ctx, lxc) + _claim(ctx, lxc)
             own, bridge = lxc.of(_project(ctx)), _bridge(lxc)
@@ -100,7 +101,7 @@ class Lxd:
             base.private_folder(ctx.state.ssh)
             for host in to_make:  # one after the other: each unpacks the image
                 with progress(ctx.emit, f"container {host.name}"):
-                    _make(ctx, settings, own, host, place, bridge)
+                    _make(own, host, raw(host, bridge), host_files.own(ctx, settings, host, place))
             changed += len(surplus) + len(to_make) + sum(base.on_each(hosts, lambda host: _start(own, host)))
         value = Hosts(self.name, tuple(_reached(ctx, host) for host in hosts))
         base.on_each(value.hosts, lambda host: _answers(host, bridge))
@@ -148,21 +149,23 @@ class Lxd:
 
 
 @contextmanager
-def _lxd(ctx: Context, settings: Settings) -> Iterator[Lxc]:
+def _lxd(settings: Settings) -> Iterator[Lxc]:
     """The LXD of these settings, reached. Raises HostError where there is none."""
-    with ssh.connect(_where(ctx, settings)) as connection:
+    with ssh.connect(_where(settings)) as connection:
         lxc = Lxc(connection)
         lxc.get()
         yield lxc
 
 
-def _where(ctx: Context, settings: Settings) -> Host:
+def _where(settings: Settings) -> Host:
     """The machine with LXD: the only host of group lxd in the inventory, or this one without an inventory."""
     if settings.hosts.inventory is None:
         return _HERE
     path = settings.hosts.inventory
-    _, machines = existing.resolve(existing.read_inventory(path), path, Path.home() / ".ssh" / "known_hosts")
-    found = [host for host in machines if "lxd" in host.groups]
+    key, machines = existing.resolve(
+        existing.read_inventory(path), path, Path.home() / ".ssh" / "known_hosts"
+    )
+    found = [replace(host, identity=key) for host in machines if "lxd" in host.groups]
     if len(found) != 1:
         raise UsageError(
             f"{len(found)} hosts of {settings.hosts.inventory} are in group lxd, expected one",
@@ -275,9 +278,7 @@ def _too_low(lxc: Lxc) -> dict[str, int]:
     return {name: least for name, least in RAISED.items() if int(found.get(name, least)) < least}
 
 
-def _make(
-    ctx: Context, settings: Settings, own: Lxc, host: LxdHost, place: host_files.Place, bridge: Bridge
-) -> None:
+def _make(own: Lxc, host: LxdHost, words: str, files: Sequence[host_files.File]) -> None:
     """Make a container with its own files. That it was made is what is written last."""
     if own.find("instances", host.name) is not None:  # half made, by a run that was killed
         _delete(own, host.name)
@@ -287,10 +288,10 @@ def _make(
         body={
             "name": host.name,
             "source": {"type": "image", "alias": ALIAS},
-            "config": {"raw.lxc": raw(host, bridge)},
+            "config": {"raw.lxc": words},
         },
     )
-    for file in host_files.own(ctx, settings, host, place):
+    for file in files:
         own.write(host.name, file.name, file.content, file.mode)
     made = json.dumps({"address": host.address, "machine_id": host.machine_id})
     own.send("PATCH", "instances", host.name, body={"config": {MADE: made}})
@@ -332,8 +333,8 @@ def _answers(host: Host, bridge: Bridge) -> None:
     except SlipwayError as error:
         if not error.action:
             error.action = (
-                f"this machine must reach {bridge.address.network}: where LXD is on another one, a route over it "
-                f"does (ip route add {bridge.address.network} via ADDRESS)"
+                f"this machine must reach {bridge.address.network}; where LXD is on another one, by a route "
+                f"over it: ip route add {bridge.address.network} via ADDRESS"
             )
         raise
 

@@ -1,4 +1,4 @@
-"""The hosts that settings ask for in LXD, on paper: names, addresses on its bridge, and how each is confined."""
+"""The hosts that settings ask for in LXD, on paper: names, addresses on its bridge, how each is confined."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Bridge:
 
     @property
     def free(self) -> Iterable[str]:
-        """Addresses for hosts, from the end, for LXD's own DHCP gives those it is asked for from the beginning."""
+        """Addresses for hosts, from the end: LXD's own DHCP gives others wherever it likes."""
         used = {*self.taken, str(self.address.ip)}
         addresses = list(self.address.network.hosts())
         return (str(one) for one in reversed(addresses) if str(one) not in used)
@@ -87,8 +87,8 @@ def design(settings: HostsSettings, bridge: Bridge, made: Mapping[str, LxdHost])
 def profile(pool: str, bridge: Bridge, devices: Collection[str]) -> dict[str, Any]:
     """What every host of a lab has: room for container engines and a kubelet, and its network.
 
-    devices: files of the machine with LXD that are there, of those that hosts use. Root in such a container is
-    root on that machine: kubelets and engines need nothing less.
+    devices: of DEVICES those that the machine with LXD has. Root in such a container is root on that machine:
+    kubelets and engines need nothing less.
     """
     out: dict[str, Any] = {
         "root": {"type": "disk", "path": "/", "pool": pool},
