@@ -31,10 +31,8 @@ from slipway.hosts.lxd.design import (
     DEVICES,
     MADE,
     OWNER,
-    RAISED,
     STATE,
     SYSCTLS,
-    WRITTEN_INSIDE,
     Bridge,
     LxdHost,
     design,
@@ -46,6 +44,7 @@ from slipway.hosts.lxd.design import (
 from slipway.hosts.nspawn import host_files, inherit
 from slipway.hosts.nspawn.backend import Nspawn
 from slipway.hosts.nspawn.labs import lab_name
+from slipway.hosts.nspawn.sysctls import AT_LEAST
 
 ALIAS = "host"  # of the image, in a project that is the lab's own
 BOOT_SECONDS = 60.0
@@ -69,7 +68,7 @@ class Lxd:
             hosts = design(settings.hosts, bridge, there)
             on = f"of LXD on {lxc.connection.host.name}"
             lines = [] if there else [f"make project {_project(ctx)} {on}, with an image and a profile"]
-            lines += [f"raise {name} to {RAISED[name]} there (put back by down)" for name in _too_low(lxc)]
+            lines += [f"raise {name} to {AT_LEAST[name]} there (put back by down)" for name in _too_low(lxc)]
             lines += [
                 f"make and start container {host.name} ({host.address}, {', '.join(host.groups)})"
                 for host in hosts
@@ -245,7 +244,7 @@ def _claim(ctx: Context, lxc: Lxc) -> int:
             "features.storage.volumes": "true",
             STATE: str(ctx.state.root.resolve()),
             OWNER: _this_machine(),
-            SYSCTLS: json.dumps(_sysctls(lxc, (*RAISED, *WRITTEN_INSIDE))),
+            SYSCTLS: json.dumps(_sysctls(lxc, tuple(AT_LEAST))),
         }
         lxc.send("POST", "projects", body={"name": project, "config": config})
         changed += 1
@@ -274,8 +273,8 @@ def _sysctls(lxc: Lxc, wanted: Sequence[str]) -> dict[str, str]:
 
 
 def _too_low(lxc: Lxc) -> dict[str, int]:
-    found = _sysctls(lxc, tuple(RAISED))
-    return {name: least for name, least in RAISED.items() if int(found.get(name, least)) < least}
+    found = _sysctls(lxc, tuple(AT_LEAST))
+    return {name: least for name, least in AT_LEAST.items() if int(found.get(name, least)) < least}
 
 
 def _make(own: Lxc, host: LxdHost, words: str, files: Sequence[host_files.File]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from slipway.core.errors import HostError
 from slipway.core.schema import HostsSettings
+from slipway.hosts.nspawn.launch import INIT
 
 # LXD's words for what is ours are in its configuration, under keys that it leaves to users
 MADE, STATE, OWNER, SYSCTLS = (
@@ -23,9 +24,6 @@ GROUPS = {
     "worker": ("worker",),
     "model-server": ("model_server",),
 }
-# Settings of the kernel, which all containers share: engines and kubelets inside need or write them
-RAISED = {"fs.inotify.max_user_instances": 8192, "fs.inotify.max_user_watches": 524288}
-WRITTEN_INSIDE = ("kernel.panic", "kernel.panic_on_oops", "vm.overcommit_memory", "vm.panic_on_oom")
 
 
 @dataclass(frozen=True)
@@ -114,6 +112,8 @@ DEVICES = ("/dev/kmsg", "/dev/fuse", "/dev/net/tun", "/usr/lib/modules")
 def raw(host: LxdHost, bridge: Bridge) -> str:
     """LXC's own words for one host: what LXD has no key for, its fixed address among it."""
     lines = {
+        # the root's own first step: what a kubelet writes of the kernel's settings stays in the container
+        "lxc.init.cmd": INIT,
         "lxc.apparmor.profile": "unconfined",
         "lxc.cap.drop": "",
         "lxc.mount.auto": "proc:rw sys:rw cgroup:rw:force",
