@@ -10,16 +10,21 @@ from typing import Any
 
 import pytest
 from slipway.artifacts import pulumi_cli
+from slipway.core import process
 from slipway.core.schema import HostsSettings, Settings
 from slipway.core.types import Hosts
 from slipway.hosts import created
 from slipway.hosts.created import Created
 from slipway.hosts.existing import Existing
+from slipway.hosts.lxd.backend import Lxd
 from slipway.hosts.nspawn.backend import Nspawn
 from slipway.hosts.vagrant import Vagrant
 
 from tests.contract.contract_lab import Lab, inventory, listed, vagrant
 from tests.lab_traces import traces
+from tests.playbooks.bare_host import BareHost, bare_host
+
+LXD_NETWORK = "10.79.0.0/24"  # what the role gives its bridge
 
 
 @pytest.fixture(scope="session")
@@ -80,11 +85,38 @@ class Stack:
         return self.told
 
 
-@pytest.fixture(params=["nspawn", "ssh", "vagrant", "pulumi"])
+@pytest.fixture(scope="session")
+def lxd_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[BareHost, Path]]:
+    """A machine with LXD by its role, whose bridge this one has a route to; and the inventory that names it."""
+    with bare_host(tmp_path_factory.mktemp("with-lxd"), "lxd") as machine:
+        machine.play("lxd.yml")
+        route = ["ip", "route", "replace", LXD_NETWORK, "via", machine.host.address]
+        process.run(route, timeout=10)
+        try:
+            yield machine, inventory(machine.hosts, tmp_path_factory.mktemp("lxd-inventory"), ("lxd",))
+        finally:
+            process.run(["ip", "route", "del", LXD_NETWORK], check=False, timeout=10)
+
+
+@pytest.fixture(scope="session")
+def lxd_lab(
+    lxd_machine: tuple[BareHost, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Lab, Hosts]]:
+    """One container for the whole session."""
+    settings = HostsSettings(backend="lxd", inventory=lxd_machine[1], workers=0)
+    lab = Lab(Lxd(), Settings(hosts=settings), tmp_path_factory.mktemp("lxd") / "state")
+    try:
+        yield lab, lab.up().value
+    finally:
+        lab.down()
+
+
+@pytest.fixture(params=["nspawn", "lxd", "ssh", "vagrant", "pulumi"])
 def ready(request: pytest.FixtureRequest) -> tuple[Lab, Hosts]:
     """Each backend in turn, its hosts up."""
     fixtures = {
         "nspawn": "made_lab",
+        "lxd": "lxd_lab",
         "ssh": "existing_lab",
         "vagrant": "vagrant_lab",
         "pulumi": "created_lab",

@@ -55,7 +55,7 @@ def listed(hosts: Hosts) -> dict[str, Any]:
             groups.setdefault(group, {"hosts": {}})["hosts"][host.name] = {
                 "ansible_host": host.address,
                 "ansible_user": host.user,
-                "ansible_ssh_private_key_file": str(hosts.identity),
+                "ansible_ssh_private_key_file": str(host.identity),
                 "slipway_host_key": host.host_key,
             }
     return {"all": {"children": groups}}
@@ -80,7 +80,7 @@ def vagrant(hosts: Hosts, folder: Path) -> Path:
             f"  User {host.user}",
             f"  Port {host.port}",
         ]
-        said += ["  UserKnownHostsFile /dev/null", f"  IdentityFile {hosts.identity}", ""]
+        said += ["  UserKnownHostsFile /dev/null", f"  IdentityFile {host.identity}", ""]
         lines.append(f"{host.name} ansible_host={host.address} ansible_port={host.port}")
     for group in dict.fromkeys(group for host in hosts.hosts for group in host.groups):
         lines += ["", f"[{group}]", *(host.name for host in hosts.group(group))]
@@ -91,11 +91,14 @@ def vagrant(hosts: Hosts, folder: Path) -> Path:
     return program.parent
 
 
-def inventory(hosts: Hosts, folder: Path) -> Path:
-    """An inventory such as an owner of these machines would have written, with a known_hosts beside it."""
+def inventory(hosts: Hosts, folder: Path, in_groups: tuple[str, ...] = ()) -> Path:
+    """An inventory such as an owner of these machines would have written, with a known_hosts beside it.
+
+    in_groups: those that the machines are in there, else the ones they were made for.
+    """
     groups: dict[str, dict[str, dict[str, dict[str, object]]]] = {}
     for host in hosts.hosts:
-        for group in host.groups:
+        for group in in_groups or host.groups:
             groups.setdefault(group, {"hosts": {}})["hosts"][host.name] = {
                 "ansible_host": host.address,
                 "ansible_port": host.port,

@@ -80,17 +80,18 @@ class Site(Section):
 class HostsSettings(Section):
     """Where the machines come from."""
 
-    backend: Literal["nspawn", "ssh", "vagrant", "pulumi"] = Field(
+    backend: Literal["nspawn", "lxd", "ssh", "vagrant", "pulumi"] = Field(
         "nspawn",
-        description="nspawn makes hosts on this machine; ssh takes machines that exist; vagrant those of the "
-        "Vagrantfile; pulumi those that `slipway hosts create` makes in a cloud",
+        description="nspawn makes hosts on this machine, lxd with LXD; ssh takes machines that exist; vagrant "
+        "those of the Vagrantfile; pulumi those that `slipway hosts create` makes in a cloud",
     )
     inventory: ExistingPath | None = Field(
         None,
-        description="backend ssh: an Ansible inventory of existing machines, of any kind",
+        description="backend ssh: an Ansible inventory of existing machines, of any kind; backend lxd: one whose "
+        "host in group lxd makes them, else this machine's LXD does",
     )
     workers: int = Field(
-        2, ge=0, le=20, description="backends nspawn and pulumi: worker nodes beside the control plane"
+        2, ge=0, le=20, description="backends nspawn, lxd, pulumi: worker nodes beside the control plane"
     )
     model_servers: int = Field(
         0,
@@ -469,8 +470,8 @@ class Settings(Section):
             ]
         if self.hosts.external_network is not None and self.hosts.cloud not in (None, "openstack"):
             out.append(("hosts.external_network", "is only read with hosts.cloud: openstack"))
-        if self.hosts.backend != "ssh" and self.hosts.inventory is not None:
-            out.append(("hosts.inventory", "is only read with hosts.backend: ssh"))
+        if self.hosts.backend not in ("ssh", "lxd") and self.hosts.inventory is not None:
+            out.append(("hosts.inventory", "is only read with hosts.backend: ssh or lxd"))
         out += self._of_each(Settings._image_problems)
         if self.cluster.kubeconfig is None and self.cluster.context is not None:
             out.append(("cluster.context", "is only used with cluster.kubeconfig, an existing cluster"))

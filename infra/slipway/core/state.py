@@ -192,9 +192,8 @@ class State:
     def made(self) -> tuple[Path, ...]:
         """All that the stages put here. What else lies in the folder is somebody's own."""
         files = (self.inventory, self.kubeconfig, self.deployed)
-        folders = (self.hosts, self.values, self.ssh, self.registry, self.models, self.image, self.signing)
-        folders += (self.serving,)
-        return (*files, *folders, self.pulumi, self.bin, self.by_model)
+        folders = (self.hosts, self.values, self.ssh, self.registry, self.models, self.serving, self.image)
+        return (*files, *folders, self.signing, self.pulumi, self.bin, self.by_model)
 
     def clear(self) -> list[str]:
         """Remove what the stages made; reports, logs and the lock stay. Returns a line for each thing."""

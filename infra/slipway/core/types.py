@@ -17,6 +17,10 @@ Status = Literal["changed", "unchanged", "failed", "not_run"]
 GROUPS = ("control_plane", "worker", "registry", "docker", "lxd", "model_server")
 
 
+# Backends that make hosts; those of others belong to somebody
+MAKERS = ("nspawn", "lxd")
+
+
 @dataclass(frozen=True)
 class Host:
     """One machine, reached over SSH or, with connection "local", the one slipway runs on.
@@ -55,6 +59,11 @@ class Hosts:
     backend: str
     hosts: tuple[Host, ...]
     inventory: Path | None = None
+
+    @property
+    def made(self) -> bool:
+        """Whether slipway made them, and may take them away."""
+        return self.backend in MAKERS
 
     def group(self, name: str) -> tuple[Host, ...]:
         return tuple(host for host in self.hosts if name in host.groups)

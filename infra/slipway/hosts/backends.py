@@ -29,7 +29,7 @@ def made_here(ctx: Context) -> Backend:
 
 def every() -> tuple[Backend, ...]:
     """All backends: a state folder whose settings changed may hold something of each."""
-    return tuple(_named(name) for name in ("nspawn", "ssh", "vagrant", "pulumi"))
+    return tuple(_named(name) for name in ("nspawn", "lxd", "ssh", "vagrant", "pulumi"))
 
 
 def _named(name: str, bakers: Sequence[HasBake] = ()) -> Backend:
@@ -37,6 +37,10 @@ def _named(name: str, bakers: Sequence[HasBake] = ()) -> Backend:
         from slipway.hosts.existing import Existing
 
         return Existing()
+    if name == "lxd":
+        from slipway.hosts.lxd.backend import Lxd
+
+        return Lxd(bakers)
     if name == "vagrant":
         from slipway.hosts.vagrant import Vagrant
 

@@ -35,11 +35,7 @@ def forget_nodes(ctx: Context, hosts: Hosts) -> int:
             retry_on=(KubectlError,),
         )
         found = {item["metadata"]["name"]: item for item in there}
-        leaving = [
-            name
-            for name in gone
-            if name in found and (hosts.backend == "nspawn" or not _is_ready(found[name]))
-        ]
+        leaving = [name for name in gone if name in found and (hosts.made or not _is_ready(found[name]))]
         for name in leaving:
             kubectl.run(["delete", "node", name, "--ignore-not-found"])
             ctx.emit(Note(f"node {name} is gone with its host: the cluster has forgotten it"))

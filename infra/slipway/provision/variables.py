@@ -83,7 +83,7 @@ def for_all(
     }
     if found.source == "modules":  # flannel built here takes what it needs from its surroundings
         out["cni_flannel_args"] = []
-    if hosts.backend == "nspawn" or settings.hosts.cloud == "here":
+    if hosts.made or settings.hosts.cloud == "here":
         out |= _SHARED_DISK
     if login is not None and login.pull is None:  # of its own registry the role finds the address
         out["registry_address"] = login.address

@@ -28,7 +28,7 @@ def run(ctx: Context, servers: Hosts, model: ExportedModel, *, check: bool = Fal
 
     Raises ProvisionError with host, task and log; what `artifacts.wheels` raises.
     """
-    wheels = {host.name: str(_wheels(ctx, servers, host).absolute()) for host in servers.hosts}
+    wheels = {host.name: str(_wheels(ctx, host).absolute()) for host in servers.hosts}
     write_atomically(
         ctx.state.serving / "inventory.yml",
         ansible_play.inventory(servers, ctx.state.known_hosts, _variables(model, wheels), {}),
@@ -55,12 +55,12 @@ def _variables(model: ExportedModel, wheels: Mapping[str, str]) -> dict[str, obj
     }
 
 
-def _wheels(ctx: Context, servers: Hosts, host: Host) -> Path:
+def _wheels(ctx: Context, host: Host) -> Path:
     """A folder with the wheels of client and server, and of what they need if the host is like this machine.
 
     Where it is not, its own pip fetches the rest, held to the hashes of the same lock.
     """
-    with ssh.connect(host, servers.identity) as connection:
+    with ssh.connect(host) as connection:
         python, machine = connection.run(_ASK, become=False, timeout=30).stdout.split()
     folder = ctx.state.serving / "wheels" / f"{python}-{machine}"
     for package in PRODUCTS:
@@ -72,13 +72,13 @@ def _wheels(ctx: Context, servers: Hosts, host: Host) -> Path:
     return folder
 
 
-def journal(host: Host, identity: Path | None) -> Reading:
+def journal(host: Host) -> Reading:
     """The last lines of a host's model server, as evidence; why not, when the host does not answer."""
 
     def read(seconds: float) -> str:
         words = ["journalctl", "--no-pager", "--lines=400", "--unit=model-server.service"]
         try:
-            with ssh.connect(host, identity, timeout=seconds) as connection:
+            with ssh.connect(host, timeout=seconds) as connection:
                 return connection.run(words, timeout=seconds, check=False).output
         except SlipwayError as error:
             return "\n".join([*error.lines(), ""])

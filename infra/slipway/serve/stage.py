@@ -10,7 +10,7 @@ from slipway.core.context import Context
 from slipway.core.errors import UsageError
 from slipway.core.evidence import Reading
 from slipway.core.schema import Settings
-from slipway.core.types import ExportedModel, Hosts, HostServers, Outcome
+from slipway.core.types import MAKERS, ExportedModel, Hosts, HostServers, Outcome
 from slipway.serve import play
 
 GROUP = "model_server"
@@ -23,7 +23,7 @@ class ServeOnHosts:
 
     def should_run(self, settings: Settings) -> str:
         """Not wanted where slipway makes the hosts and none of them is to have a server of its own."""
-        made_here = settings.hosts.backend == "nspawn"
+        made_here = settings.hosts.backend in MAKERS
         return "hosts.model_servers is 0" if made_here and not settings.hosts.model_servers else ""
 
     def run(
@@ -60,7 +60,7 @@ class ServeOnHosts:
     def collect(self, ctx: Context) -> Sequence[Reading]:
         """The server's journal, from each host."""
         servers = _servers(ctx.state.kept(Hosts))
-        return [play.journal(host, servers.identity) for host in servers.hosts] if servers else []
+        return [play.journal(host) for host in servers.hosts] if servers else []
 
 
 def _servers(hosts: Hosts | None) -> Hosts | None:

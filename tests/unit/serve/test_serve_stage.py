@@ -49,8 +49,8 @@ class Servers:
         self.locked = folder / "locked"
 
     @contextmanager
-    def _connect(self, host: Host, identity: Path | None, timeout: float = 10) -> Iterator[Any]:
-        del identity, timeout
+    def _connect(self, host: Host, timeout: float = 10) -> Iterator[Any]:
+        del timeout
         answer = self.pythons[host.name]
 
         class Connected:

@@ -135,7 +135,7 @@ class Nspawn:
         hosts = Hosts(self.name, tuple(_host(ctx, host) for host in lab.hosts))
         base.on_each(hosts.hosts, base.need_root)
         base.record(ctx.state, hosts)
-        _write_hosts_files(hosts)
+        host_files.write_hosts_files(hosts)
         summary = f"{len(hosts.hosts)} hosts in {lab.subnet} ({lab.suite}, {lab.bridge})"
         return Outcome(hosts, changed, summary if changed else f"{summary}, unchanged")
 
@@ -413,18 +413,6 @@ def _remove(ctx: Context, host: LabHost) -> None:
     shutil.rmtree(_folder(ctx, host), ignore_errors=True)
     for path in ctx.state.ssh.glob(f"host_{host.name}*"):
         path.unlink()
-
-
-def _write_hosts_files(hosts: Hosts) -> None:
-    """Every host knows every name; written over SSH, for a running host's overlay is its own."""
-    wanted = host_files.hosts_file(hosts.hosts)
-
-    def write(host: Host) -> None:
-        with ssh.connect(host) as connection:
-            if connection.run(["cat", "/etc/hosts"]).stdout != wanted:
-                connection.run(["sh", "-c", "cat >/etc/hosts"], input=wanted)
-
-    base.on_each(hosts.hosts, write)
 
 
 def _put_back_forwarding(ctx: Context, lab: Lab) -> list[str]:

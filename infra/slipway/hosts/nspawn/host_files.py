@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from slipway_client.logins import holds_login
 
+from slipway.clients import ssh
 from slipway.core.context import Context
 from slipway.core.schema import POD_NETWORK, SERVICE_NETWORK, ClusterSettings, Settings
-from slipway.core.types import Host
+from slipway.core.types import Host, Hosts
 from slipway.hosts import base
 from slipway.hosts.base import KeyPair
 from slipway.hosts.nspawn import kernel_modules, volumes
@@ -35,6 +37,26 @@ class File:
     mode: int = 0o644
 
 
+class Named(Protocol):
+    """A host that is made here, whatever makes it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def address(self) -> str: ...
+    @property
+    def machine_id(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Place:
+    """What all hosts of a lab have in common: each other, their network, and this machine's site."""
+
+    hosts: Sequence[Named]
+    subnet: str
+    site: Site
+
+
 def prepared(folder: Path) -> bool:
     """Whether a host's folder is whole."""
     return (folder / "made").exists()
@@ -49,15 +71,7 @@ def prepare(ctx: Context, settings: Settings, lab: Lab, host: LabHost, site: Sit
     upper.mkdir(mode=0o755)
     for volume in VOLUMES:
         volumes.lay(host.root / "var/lib" / volume, folder / "volumes" / volume)
-    key = base.key_pair(ctx.state.ssh, f"host_{host.name}")
-    login = base.key_pair(ctx.state.ssh, base.identity(ctx.state).name).public
-    files = [
-        *_names_and_keys(lab, host, site, key, login),
-        *_kernel(),
-        *_apt(site),
-        *_pip(site),
-        *_proxies(lab, site, settings.cluster),
-    ]
+    files = [*own(ctx, settings, host, Place(lab.hosts, lab.subnet, site)), *_kernel()]
     for file in files:
         path = upper / file.name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,24 +83,48 @@ def prepare(ctx: Context, settings: Settings, lab: Lab, host: LabHost, site: Sit
     (folder / "made").write_text("".join(f"{file.name}\n" for file in files))
 
 
+def own(ctx: Context, settings: Settings, host: Named, place: Place) -> list[File]:
+    """The files of one host, but for what follows from the kernel it runs on."""
+    key = base.key_pair(ctx.state.ssh, f"host_{host.name}")
+    login = base.key_pair(ctx.state.ssh, base.identity(ctx.state).name).public
+    return [
+        *_names_and_keys(host, place, key, login),
+        *_apt(place.site),
+        *_pip(place.site),
+        *_proxies(place, settings.cluster),
+    ]
+
+
 def given(folder: Path) -> tuple[str, ...]:
     """The files a host was given, as File.name."""
     return tuple((folder / "made").read_text().split())
 
 
-def hosts_file(hosts: Iterable[Host | LabHost]) -> str:
+def hosts_file(hosts: Iterable[Host | Named]) -> str:
     """/etc/hosts of a lab host."""
     lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
     return "\n".join([*lines, *(f"{host.address} {host.name}" for host in hosts), ""])
 
 
-def _names_and_keys(lab: Lab, host: LabHost, site: Site, key: KeyPair, login: str) -> list[File]:
+def write_hosts_files(hosts: Hosts) -> None:
+    """Every host knows every name; written over SSH, for what a running host has is its own."""
+    wanted = hosts_file(hosts.hosts)
+
+    def write(host: Host) -> None:
+        with ssh.connect(host) as connection:
+            if connection.run(["cat", "/etc/hosts"]).stdout != wanted:
+                connection.run(["sh", "-c", "cat >/etc/hosts"], input=wanted)
+
+    base.on_each(hosts.hosts, write)
+
+
+def _names_and_keys(host: Named, place: Place, key: KeyPair, login: str) -> list[File]:
     """key: the host's own. login: the public key that may log in as root."""
     return [
         File("etc/hostname", f"{host.name}\n"),
-        File("etc/hosts", hosts_file(lab.hosts)),
+        File("etc/hosts", hosts_file(place.hosts)),
         File("etc/machine-id", f"{host.machine_id}\n", 0o444),
-        File("etc/resolv.conf", "".join(f"nameserver {server}\n" for server in site.resolvers)),
+        File("etc/resolv.conf", "".join(f"nameserver {server}\n" for server in place.site.resolvers)),
         File("etc/ssh/ssh_host_ed25519_key", key.private, 0o600),
         File("etc/ssh/ssh_host_ed25519_key.pub", f"{key.public}\n"),
         File("root/.ssh/authorized_keys", f"{login} slipway\n", 0o600),
@@ -122,19 +160,19 @@ def _mode(text: str) -> int:
     return 0o600 if holds_login(text) else 0o644
 
 
-def _proxies(lab: Lab, site: Site, cluster: ClusterSettings) -> list[File]:
+def _proxies(place: Place, cluster: ClusterSettings) -> list[File]:
     """The site's proxies for logins and engines, in both spellings; none for hosts and the cluster.
 
     PAM reads /etc/environment as root whoever logs in, and systemd reads it for the services that fetch
     something. In a unit's own settings everybody could read them: `systemctl show` asks nobody who they are.
     """
-    if not site.proxies:
+    if not place.site.proxies:
         return []
-    lower = dict(site.proxies)
+    lower = dict(place.site.proxies)
     direct = [
         *filter(None, lower.get("no_proxy", "").split(",")),
-        *("localhost", "127.0.0.1", lab.subnet),
-        *(host.name for host in lab.hosts),
+        *("localhost", "127.0.0.1", place.subnet),
+        *(host.name for host in place.hosts),
         *_CLUSTER,
         *filter(None, (cluster.service_subnet, cluster.pod_subnet)),
     ]
