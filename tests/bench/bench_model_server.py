@@ -34,6 +34,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from slipway.core.state import cache_home
 from slipway_client import messages
 
 from tests.integration.server.conftest import free_port

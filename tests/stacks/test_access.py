@@ -11,7 +11,7 @@ from slipway_server import command_line, tls, tokens
 from slipway_stacks import access, outputs
 from slipway_stacks.inputs import Inputs, read
 
-from tests.integration.server.authority import Authority
+from tests.standins.authority import Authority
 
 IMAGE = "r.example/m@sha256:" + "a" * 64
 

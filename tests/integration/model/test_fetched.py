@@ -26,8 +26,8 @@ from slipway.core.state import State
 from slipway.model import fetched, saved_model
 from slipway.model.stage import ExportModel
 
-from tests.integration.server.authority import Authority
 from tests.standins import small_model, stores
+from tests.standins.authority import Authority
 
 WEIGHT = bytes(range(256)) * 41_000  # 10 MB: more than one range
 FILES = small_model.files(WEIGHT)

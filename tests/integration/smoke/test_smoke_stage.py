@@ -23,7 +23,7 @@ from slipway_client.errors import NotReachable, WrongModel
 from slipway_client.requests import read, write
 from slipway_stacks import inputs, pod
 
-from tests.integration.server.authority import Authority
+from tests.standins.authority import Authority
 from tests.standins.clock import Clock, stopped
 from tests.standins.cluster import IMAGE, StandInCluster, cluster, endpoints, exported
 from tests.standins.load import one_round
