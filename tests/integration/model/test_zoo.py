@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from slipway.core import process
 from slipway.core.schema import SmokeSettings
@@ -22,6 +23,10 @@ from slipway.core.types import Replica
 from slipway.smoke import gates
 from slipway.smoke.replicas import Tried, ask_one
 from slipway_client import requests
+from slipway_client.check import check
+from slipway_client.client import Transport
+from slipway_client.connect import connect
+from slipway_client.requests import FixedRequest
 
 from tests.integration.model.conftest import ENVIRONMENT, HERE
 from tests.integration.server.conftest import Server, StartServer
@@ -214,6 +219,36 @@ def test_it_is_refused_before_anything_is_built(zoo: Zoo, shape: Shape) -> None:
     assert re.sub(rf"^(image\.server: )?{place}", "it", what) + cause == shape.result.removeprefix(
         "refused: "
     )
+
+
+@pytest.mark.parametrize("transport", ["grpc", "rest"])
+def test_a_request_the_model_does_not_take_is_told_by_what_was_wrong(
+    server: Server, transport: Transport
+) -> None:
+    """The first line of TensorFlow's words, and not where in the graph it happened."""
+    rows, whole = np.zeros((1, 3), np.float32), ({"x": np.array([1, 2, 3, 4])},)
+    asked = [
+        FixedRequest("predict", "scores", {"rows": rows}),
+        FixedRequest("regress", "total", examples=whole),
+    ]
+    with connect(address(server, transport), transport) as client:
+        failures = check(client, "tf1_builder", asked).failures
+    assert "Matrix size-incompatible: In[0]: [1,3], In[1]: [4,3]" in failures[0]
+    assert "Data type: int64 but expected type: float" in failures[1]
+    assert not any("{{node" in failure or "?" in failure for failure in failures)
+
+
+@pytest.mark.parametrize("transport", ["grpc", "rest"])
+def test_regress_of_the_library(zoo: Zoo, server: Server, transport: Transport) -> None:
+    (recorded,) = requests.read(Path(zoo.told["regress_only"]["requests"]))
+    with connect(address(server, transport), transport) as client:
+        answer = client.regress("regress_only", "serving_default", recorded.examples)
+    assert recorded.expected is not None
+    assert answer.outputs["outputs"].tolist() == recorded.expected["outputs"].tolist()
+
+
+def address(server: Server, transport: Transport) -> str:
+    return f"127.0.0.1:{server.port if transport == 'grpc' else server.rest_port}"
 
 
 def test_what_inspect_and_the_stage_tell(zoo: Zoo) -> None:
