@@ -91,10 +91,10 @@ def test_a_tar_that_leads_out_or_holds_more_than_files_is_refused(
 
 def test_a_header_that_asks_for_memory_is_refused(tmp_path: Path) -> None:
     header = special("x", tarfile.XHDTYPE)
-    header.size = 1 << 33
+    header.size = 1 << 32
     archive = tmp_path / "bomb.tar.gz"
-    archive.write_bytes(gzip.compress(header.tobuf() + bytes(4096)))
-    with pytest.raises(ModelError, match="header"):
+    archive.write_bytes(gzip.compress(header.tobuf(tarfile.USTAR_FORMAT) + bytes(4096)))
+    with pytest.raises(ModelError, match="a header of it is larger than any name"):
         unpacked.unpack(archive, tmp_path / "out", WHERE)
 
 
