@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from slipway.clients import ansible_play, ssh
+from slipway.clients import ansible_play, ssh, written_inventory
 from slipway.clients.ansible_play import Played
 from slipway.core.context import Context
 from slipway.core.schema import Settings
@@ -88,7 +88,7 @@ class BareHost:
         path = self.folder / "inventory.yml"
         known = self.ctx.state.known_hosts
         written = yaml.safe_load(
-            ansible_play.inventory(self.hosts, known, {**self.variables, **variables}, {})
+            written_inventory.inventory(self.hosts, known, {**self.variables, **variables}, {})
         )
         children: dict[str, Any] = {group: {"hosts": {self.host.name: {}}} for group in self.groups}
         written["all"]["children"] = children

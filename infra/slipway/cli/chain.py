@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from slipway.cli.options import Config, Json, Model, Set, Verbose
+from slipway.cli.options import AcceptNewKeys, Config, Json, Model, Set, Verbose
 from slipway.cli.printing import show, show_removed
 from slipway.cli.session import Session
 from slipway.core.types import label_of
@@ -50,6 +50,7 @@ def up(
         ),
     ] = "",
     model: Model = "",
+    accept_new_keys: AcceptNewKeys = False,
     json: Json = False,
     verbose: Verbose = False,
 ) -> int:
@@ -64,7 +65,11 @@ def up(
     slipway up
     slipway up --from deploy --set deploy.replicas=5
     """
+    from slipway.cli.asking import meet
+
     session = Session(config, set_, verbose=verbose)
+    if start in ("", "hosts"):
+        meet(session, accept=accept_new_keys)
     return run_chain(session, "up", first=start, only=model, as_json=json)
 
 

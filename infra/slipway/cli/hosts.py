@@ -10,20 +10,30 @@ from typing import Annotated
 import typer
 
 from slipway.cli.chain import run_chain
-from slipway.cli.options import Config, Json, Set, Verbose
+from slipway.cli.options import AcceptNewKeys, Config, Json, Set, Verbose
 from slipway.cli.printing import show, show_removed
 from slipway.cli.session import Session
 from slipway.core.errors import UsageError
 from slipway.core.types import Hosts
 
 
-def up(config: Config = None, set_: Set = None, json: Json = False, verbose: Verbose = False) -> int:
+def up(
+    config: Config = None,
+    set_: Set = None,
+    accept_new_keys: AcceptNewKeys = False,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> int:
     """Make or start the machines.
 
     With hosts.backend nspawn they are made on this machine, after saying what changes on it; with ssh those
     of hosts.inventory are reached. A second call changes nothing.
     """
-    return run_chain(Session(config, set_, verbose=verbose), "hosts up", last="hosts", as_json=json)
+    from slipway.cli.asking import meet
+
+    session = Session(config, set_, verbose=verbose)
+    meet(session, accept=accept_new_keys)
+    return run_chain(session, "hosts up", last="hosts", as_json=json)
 
 
 def down(config: Config = None, set_: Set = None, json: Json = False, verbose: Verbose = False) -> int:
@@ -102,7 +112,7 @@ def ssh(
 
     Everything after NAME is run there: slipway hosts ssh cp uptime
     """
-    from slipway.clients.ssh import openssh
+    from slipway.clients import openssh
 
     session = Session(config, set_)
     hosts = made(session)
@@ -111,7 +121,7 @@ def ssh(
         raise UsageError(
             f"no host {name}", action=f"hosts are {', '.join(host.name for host in hosts.hosts)}"
         )
-    argv = openssh(host, session.state.known_hosts)
+    argv = openssh.shell(host, session.state.known_hosts)
     os.execvp(argv[0], [*argv, *context.args])  # noqa: S606  # becomes ssh
 
 

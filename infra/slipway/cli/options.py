@@ -25,5 +25,13 @@ Model = Annotated[
     str,
     typer.Option("--model", metavar="NAME", help="Of several models (models in slipway.yaml) only this one."),
 ]
+AcceptNewKeys = Annotated[
+    bool,
+    typer.Option(
+        "--accept-new-keys",
+        help="Record the SSH host keys of an inventory's machines that nobody has recorded yet, and tell "
+        "their fingerprints. Without it you are asked, and refused where there is no terminal.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show every task and command as it happens.")]

@@ -15,6 +15,7 @@ from slipway.core.lock import held
 from slipway.core.ownership import require_own, require_own_target, require_own_tree
 from slipway.core.schema import Settings
 from slipway.core.state import State, cache_home
+from slipway.core.types import Hosts
 from slipway.settings.read import Request, read
 
 
@@ -58,6 +59,7 @@ class Session:
     @contextmanager
     def reporting(self, verb: str) -> Iterator[Context]:
         """Hold the state folder's lock, with a new run folder for log, evidence and report."""
+        self._ask_again()
         with held(self.state, verb):
             ctx = self._context(self.state.new_run())
             with self.console.recording(ctx.run / "slipway.log"):
@@ -66,6 +68,7 @@ class Session:
     @contextmanager
     def owning(self, verb: str) -> Iterator[Context]:
         """Hold the state folder's lock without a report: the folders of runs stay as they are."""
+        self._ask_again()
         with held(self.state, verb):
             ctx = self._context(self.state.new_log(verb))
             with self.console.recording(ctx.run / "slipway.log"):
@@ -86,6 +89,14 @@ class Session:
         """
         with self.console.recording(None):
             yield self._context(self.state.log_of(verb))
+
+    def _ask_again(self) -> None:
+        """Before anything is drawn, ask for the passwords that the machines wanted when they were met."""
+        hosts = self.state.kept(Hosts)
+        if hosts is not None and any(host.asks or host.passwords for host in hosts.hosts):
+            from slipway.cli import asking
+
+            asking.ask_again(hosts)
 
     def _context(self, folder: Path) -> Context:
         return Context(state=self.state, run=folder, project=project.folder(), emit=self.console)

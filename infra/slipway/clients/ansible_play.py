@@ -1,4 +1,4 @@
-"""Ansible: an inventory written from typed hosts, a playbook run through ansible-runner."""
+"""Ansible: a playbook run through ansible-runner."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from slipway_client.logins import without_logins
 
-from slipway.clients import ssh
+from slipway.clients.ansible_inventory import folder_of
 from slipway.core import interrupt, process
 from slipway.core.errors import ProvisionError
 from slipway.core.events import Detail, Emit, Note, silent
-from slipway.core.types import GROUPS, Host, HostPlay, Hosts
+from slipway.core.types import HostPlay
 
 _HIDDEN = "Ansible hides this task's output because it holds a secret"
 _TAIL = 15
@@ -64,57 +63,9 @@ class Played:
         return sum(host.changed for host in self.hosts.values())
 
 
-def inventory(
-    hosts: Hosts,
-    known_hosts: Path,
-    variables: Mapping[str, object],
-    group_variables: Mapping[str, Mapping[str, object]],
-) -> str:
-    """The YAML inventory of these hosts: all that site.yml needs from whatever folder it is started in.
-
-    Host keys are checked against known_hosts alone. The text is the same for the same arguments.
-    """
-    shared: dict[str, object] = {
-        "ansible_python_interpreter": "/usr/bin/python3",
-        "ansible_pipelining": True,
-        # ansible-runner turns the check off in its environment, and ssh keeps to the first word it is given
-        "ansible_host_key_checking": True,
-        "ansible_ssh_args": "-o ControlMaster=auto -o ControlPersist=60s -o ServerAliveInterval=5",
-        "ansible_ssh_common_args": shlex.join(ssh.openssh_options(known_hosts)),
-    }
-    children: dict[str, Any] = {}
-    for group in GROUPS:
-        children[group] = {"hosts": {host.name: {} for host in hosts.group(group)}}
-        if group_variables.get(group):
-            children[group]["vars"] = dict(group_variables[group])
-    everything = {
-        "all": {
-            "hosts": {host.name: _connection(host) for host in hosts.hosts},
-            "vars": {**shared, **variables},
-            "children": children,
-        }
-    }
-    text: str = yaml.safe_dump(everything, sort_keys=False, width=4096)
-    return f"---\n# Written by slipway from its settings and hosts; the next run writes it anew.\n{text}"
-
-
-def _connection(host: Host) -> dict[str, object]:
-    """How Ansible reaches a host."""
-    out: dict[str, object] = {
-        "ansible_host": host.address,
-        "ansible_port": host.port,
-        "ansible_user": host.user,
-    }
-    if host.identity is not None:
-        # Ansible quotes it for ssh, which still replaces a %
-        out["ansible_ssh_private_key_file"] = str(host.identity.absolute()).replace("%", "%%")
-        out["ansible_ssh_extra_args"] = "-o IdentitiesOnly=yes"
-    return out
-
-
 def play(
     playbook: Path,
-    inventory: Path,
+    inventory: Path | Sequence[Path],
     log: Path,
     *,
     check: bool = False,
@@ -122,11 +73,14 @@ def play(
     tags: str = "",
     limit: str = "",
     extra: Mapping[str, object] | None = None,
+    environment: Mapping[str, str] | None = None,
     emit: Emit = silent,
 ) -> Played:
     """Run a playbook to its end.
 
-    log: file for what ansible-playbook prints. What ansible-runner keeps for itself is removed.
+    inventory: of several the last one counts most, and its folder is where relative paths start.
+    environment is added to what Ansible is started with. log: file for what ansible-playbook prints. What
+    ansible-runner keeps for itself is removed.
     Raises ProvisionError when a task fails, a host is unreachable or the playbook cannot start: with
     host, task, the last lines of its message and the log; KeyboardInterrupt when it was interrupted.
     Hosts are left as the last task left them: the next run goes on from there.
@@ -139,12 +93,13 @@ def play(
         word for flag, value in (("--tags", tags), ("--limit", limit)) if value for word in (flag, value)
     ]
     reader = Reader(emit)
+    inventories = [path.absolute() for path in ([inventory] if isinstance(inventory, Path) else inventory)]
     with _private_folder() as private:
         ended = run(
             private_data_dir=str(private),
-            project_dir=str(playbook.parent),
+            project_dir=str(playbook.parent if len(inventories) == 1 else folder_of(inventories[-1])),
             playbook=str(playbook.absolute()),
-            inventory=str(inventory.absolute()),
+            inventory=[str(path) for path in inventories],
             cmdline=shlex.join(words),
             extravars=dict(extra or {}),
             envvars={
@@ -153,6 +108,7 @@ def play(
                 "ANSIBLE_SSH_CONTROL_PATH_DIR": str(private / "ssh"),
                 "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
                 "LC_ALL": "C.UTF-8",  # Ansible refuses to start in a locale that is not UTF-8
+                **(environment or {}),
             },
             event_handler=reader.take,
             cancel_callback=_cancelled(private),

@@ -1,57 +1,37 @@
-"""known_hosts: which keys a machine may show, read as OpenSSH reads it."""
+"""known_hosts: what its lines say of a machine, read as OpenSSH reads them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 import paramiko
 
 _COMMENT = "#"
-_AUTHORITY, _REVOKED = "@cert-authority", "@revoked"
-_MARKERS = ("", _AUTHORITY, _REVOKED)
+_REVOKED = "@revoked"
+_MARKERS = ("", "@cert-authority", _REVOKED)
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """What known_hosts files say of one name.
+def key_of(file: Path, name: str) -> str:
+    """The first key, "type blob", that a file has for a host; empty if it has none."""
+    found = (matching(line, name) for line in _lines(file))
+    return next((key for marker, key in found if key and not marker), "")
 
-    keys: "type blob" of each that counts, ed25519 first. revoked: the keys that it may not show any more,
-    each with the file and line that say so. taken_back: those of its own keys that are revoked. authorities:
-    how many lines leave it to a certificate's issuer.
+
+def revoked(files: Iterable[Path], name: str) -> dict[str, str]:
+    """The keys, "type blob", that a host may not show any more, each with the file and line that say so.
+
+    name is a host's, or "[address]:port" for another port than 22. As in OpenSSH, a revocation counts in
+    whichever file it is, hashed names and patterns are understood, and a line that cannot be is skipped.
     """
-
-    keys: tuple[str, ...]
-    revoked: Mapping[str, str]
-    taken_back: tuple[str, ...]
-    authorities: int
-
-
-def recorded(files: Iterable[Path], name: str) -> Recorded:
-    """What the files say of a host's name, or of "[address]:port" for another port than 22.
-
-    The first file with a key wins. The rest is as in OpenSSH: a revocation counts in whichever file it is,
-    hashed names and patterns are understood, and a line that cannot be understood is skipped.
-    """
-    keys: list[str] = []
-    revoked: dict[str, str] = {}
-    authorities = 0
+    out: dict[str, str] = {}
     for file in files:
-        found: list[str] = []
         for number, line in enumerate(_lines(file), 1):
-            marker, key = _matching(line, name)
+            marker, key = matching(line, name)
             if marker == _REVOKED:
-                revoked.setdefault(key, f"{file}:{number}")
-            elif marker == _AUTHORITY:
-                authorities += 1
-            elif key:
-                found.append(key)
-        keys = keys or found
-    order = sorted(dict.fromkeys(keys), key=lambda key: (not key.startswith("ssh-ed25519 "), key))
-    valid, taken_back = (tuple(key for key in order if (key in revoked) == gone) for gone in (False, True))
-    return Recorded(valid, revoked, taken_back, authorities)
+                out.setdefault(key, f"{file}:{number}")
+    return out
 
 
 def _lines(file: Path) -> list[str]:
@@ -61,7 +41,7 @@ def _lines(file: Path) -> list[str]:
         return []
 
 
-def _matching(line: str, name: str) -> tuple[str, str]:
+def matching(line: str, name: str) -> tuple[str, str]:
     """(marker, "type blob") of a line that is about this name; two empty ones for any other line."""
     words = line.split()
     marker = words.pop(0) if words and words[0].startswith("@") else ""

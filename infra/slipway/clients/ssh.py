@@ -6,18 +6,18 @@ One connection is OpenSSH's master; commands and tunnels share it. Host keys are
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import secrets
 import shlex
 import socket
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from slipway.clients import known_hosts, passwords
+from slipway.clients import known_hosts, openssh, passwords
 from slipway.core import process
 from slipway.core.errors import CommandError, EnvironmentFault, HostError
 from slipway.core.process import Completed
@@ -25,17 +25,20 @@ from slipway.core.types import Host
 
 CONNECT_SECONDS = 10.0
 _BLOCK = 1 << 16
-_LOST = 255  # OpenSSH's own exit code, and that of a program which a signal ended
+_OF_NO_CAUSE = ("debug1:", "OpenSSH_", "ended or not ready")  # lines of its log, and of core.process
 _ANY = "host"  # what OpenSSH is called with to share a connection, wherever that leads
 _GO_ON = (
     "check that the host still runs and is reached, then run the same command again: it goes on from there"
 )
 _RECORD_KEY = (
-    "`ssh-keyscan -t ed25519 ADDRESS` prints the machine's key: compare it with the one on the machine, then "
-    "record it in known_hosts or as slipway_host_key in the inventory"
+    "compare it with the machine's own (`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` there), then let "
+    "`slipway hosts up --accept-new-keys` record it; or put what `ssh-keyscan -t ed25519 -p PORT ADDRESS` "
+    "prints into known_hosts, or the key as slipway_host_key into the inventory"
 )
-# What sudo did not read is passed over up to a line that nobody else writes
-_PAST_SUDO = 'while IFS= read -r line && [ "$line" != "$0" ]; do :; done; exec "$@"'
+# OpenSSH waits for what a program left behind, a daemon say: its end is told in a line of its own. And what
+# sudo did not read is passed over up to a line that nobody else writes
+_TELL_THE_END = 'mark=$1; shift; "$@"; code=$?; echo "$mark $code" >&2; exit "$code"'
+_PAST_SUDO = 'mark=$1; shift; while IFS= read -r line && [ "$line" != "$mark" ]; do :; done; exec "$@"'
 
 
 class Unreachable(HostError):
@@ -152,21 +155,13 @@ class Connection:
         if become and self.host.user != "root":
             started, read = _as_root(self.host, started, given)
         try:
-            done = process.run(
-                ["ssh", *self.shared, "-T", _ANY, shlex.join(started)] if self.shared else started,
-                input=read,
-                timeout=None if timeout is None else timeout + 10,
-                check=False,
-                on_line=on_line,
-                where=self.host.name,
-            )
+            done = self._done(started, read, None if timeout is None else timeout + 10, on_line)
         except CommandError as error:  # its time is over
             raise CommandError(words, error.returncode, error.output, where=self.host.name) from error
-        if done.returncode == _LOST and not self._is_open():
+        if done is None:
             raise Unreachable(
                 f"the connection broke while `{' '.join(words)[:200]}` ran",
                 where=self.host.name,
-                tail=done.output,
                 action=_GO_ON,
             )
         late = timeout is not None and done.returncode == 124
@@ -175,6 +170,42 @@ class Connection:
         if check and done.returncode != 0:
             raise CommandError(words, done.returncode, done.output, where=self.host.name)
         return done
+
+    def _done(
+        self,
+        words: tuple[str, ...],
+        given: Path | Iterable[bytes] | None,
+        timeout: float | None,
+        on_line: Callable[[str], None] | None,
+    ) -> Completed | None:
+        """A program that was run to its end, whatever it left behind; None if the connection broke."""
+        if not self.shared:
+            return process.run(
+                words, input=given, timeout=timeout, check=False, on_line=on_line, where=self.host.name
+            )
+        mark, over = secrets.token_hex(16), threading.Event()
+
+        def look(line: str) -> None:
+            said = line.partition(mark)
+            if said[1]:
+                over.set()
+            if on_line is not None and (said[0] or not said[1]):
+                on_line(said[0])
+
+        done = process.run(
+            ["ssh", *self.shared, "-T", _ANY, shlex.join(("sh", "-c", _TELL_THE_END, "sh", mark, *words))],
+            input=given,
+            timeout=timeout,
+            check=False,
+            on_line=look,
+            over=over,
+            where=self.host.name,
+        )
+        err, told, end = done.stderr.partition(mark)
+        if told:
+            code, _, rest = end.lstrip().partition("\n")
+            return Completed(words, int(code), done.stdout, err + rest)
+        return done if self._is_open() else None
 
 
 def _as_root(
@@ -186,7 +217,7 @@ def _as_root(
         return ("sudo", "-n", "--", *words), given
     mark = secrets.token_hex(16)
     # -k: what sudo remembers must not leave the password to the program
-    sudo = ("sudo", "-k", "-S", "-p", "", "--", "sh", "-c", _PAST_SUDO, mark, *words)
+    sudo = ("sudo", "-k", "-S", "-p", "", "--", "sh", "-c", _PAST_SUDO, "sh", mark, *words)
     return sudo, _after(f"{password}\n{mark}\n".encode(), given)
 
 
@@ -233,9 +264,9 @@ def _master(host: Host, folder: Path, timeout: float) -> Iterator[tuple[str, ...
     """OpenSSH with an open connection; yields the words that lead others through it. Raises _Ended."""
     pinned = folder / "known_hosts"
     if host.host_key:
-        pinned.write_text(f"{known_hosts_line(host)}\n", encoding="utf-8")
+        pinned.write_text(f"{openssh.known_hosts_line(host)}\n", encoding="utf-8")
     way, open_ = folder / "way", secrets.token_hex(8)
-    environment = _askpass(host, folder)
+    environment = _password(host, folder)
     argv = [
         *("ssh", "-N", "-S", str(way), "-o", "ControlMaster=yes", "-o", "ControlPersist=no"),
         # OpenSSH says so by itself once it is let in and others can share the connection
@@ -245,7 +276,7 @@ def _master(host: Host, folder: Path, timeout: float) -> Iterator[tuple[str, ...
         # what the user's configuration wants for shells
         *("-o", "ClearAllForwardings=yes", "-o", "RemoteCommand=none", "-o", "RequestTTY=no"),
         *("-o", f"BatchMode={'no' if environment else 'yes'}", "-o", "NumberOfPasswordPrompts=1"),
-        *words(host, pinned),
+        *openssh.words(host, pinned),
     ]
     with contextlib.ExitStack() as stack:
         try:
@@ -272,38 +303,18 @@ def _socket_folder() -> Iterator[Path]:
         yield Path(made)
 
 
-_ASKPASS = """\
-#!/bin/sh
-# Only the machine that the password is for gets it, not one on the way there.
-case "$1" in
-"$SLIP_PASSWORD_FOR's password: "* | "($SLIP_PASSWORD_FOR) "*[Pp]assword*) ;;
-*) exit 1 ;;
-esac
-printf '%s\\n' "$SLIP_PASSWORD"
-"""
-
-
-def _askpass(host: Host, folder: Path) -> dict[str, str]:
-    """The environment in which OpenSSH gets the host's password; empty if there is none."""
+def _password(host: Host, folder: Path) -> dict[str, str]:
+    """The environment in which OpenSSH is told the host's password; empty if it takes none."""
     password = passwords.of(host).login
     if password is None:
         return {}
-    program = folder / "askpass"
-    program.write_text(_ASKPASS)
-    program.chmod(0o700)
-    name = known_name(host) if host.host_key else host.address
-    return {
-        "SSH_ASKPASS": str(program),
-        "SSH_ASKPASS_REQUIRE": "force",
-        "DISPLAY": os.environ.get("DISPLAY", ":0"),  # what older ones ask for
-        "SLIP_PASSWORD_FOR": f"{host.user}@{name}",
-        "SLIP_PASSWORD": password,
-    }
+    name = openssh.known_name(host) if host.host_key else host.address
+    return passwords.answering(folder, f"{host.user}@{name}", password)
 
 
 def _failure(host: Host, said: str) -> HostError:
     """What OpenSSH's words mean."""
-    lines = [line.strip() for line in said.splitlines() if not line.startswith(("debug1:", "OpenSSH_"))]
+    lines = [line.strip() for line in said.splitlines() if not line.startswith(_OF_NO_CAUSE)]
     told = "\n".join(line for line in lines if line and not line.startswith("@"))[-2000:]
     shown = re.findall(r"^debug1: Server host key: (\S+ \S+)", said, re.MULTILINE)
     where = f"{host.address}:{host.port}"
@@ -318,7 +329,7 @@ def _failure(host: Host, said: str) -> HostError:
         return HostKeyRejected(
             f"the machine at {where} shows another host key than the pinned one",
             where=host.name,
-            tail=f"pinned {fingerprint(host.host_key)}\nshown  {shown[-1]}",
+            tail=f"pinned {openssh.fingerprint(host.host_key)}\nshown  {shown[-1]}",
             action="if the machine was really reinstalled, record its new key; else someone is in between",
         )
     if re.search(r"No \S+ host key is known for", said):
@@ -361,59 +372,27 @@ def _need_key(host: Host) -> None:
         )
 
 
-def known_name(host: Host) -> str:
-    """The host as known_hosts names it."""
-    return host.address if host.port == 22 else f"[{host.address}]:{host.port}"
+def shown_key(host: Host) -> str:
+    """The host key, "ssh-ed25519 AAAA...", that the machine shows now; nothing says yet that it is right.
 
-
-def fingerprint(host_key: str) -> str:
-    """The SHA256 fingerprint of a public key line, as ssh prints it; the line itself if it is not a key."""
-    key = known_hosts.public_key(host_key)
-    return f"{key.get_name()} {key.fingerprint}" if key is not None else host_key
-
-
-def openssh_options(known_hosts_file: Path) -> list[str]:
-    """Words that let OpenSSH accept the keys of this file alone, not of the system's file nor of the DNS."""
-    return [
-        *("-o", "StrictHostKeyChecking=yes"),
-        *("-o", f"UserKnownHostsFile={quoted(known_hosts_file)}"),
-        *("-o", "GlobalKnownHostsFile=/dev/null"),
-        *("-o", "VerifyHostKeyDNS=no"),
-    ]
-
-
-def pins(host: Host, known_hosts_file: Path) -> list[str]:
-    """Words that let OpenSSH accept the host's pinned key alone; none for a host that has none pinned.
-
-    OpenSSH keeps to the first word it is given, so they come before those of an inventory.
+    Raises Unreachable when there is none to be had.
     """
-    if not host.host_key:
-        return []
-    # by the name in the file, whatever the user's configuration calls it
-    return [*openssh_options(known_hosts_file), "-o", f"HostKeyAlias={known_name(host)}"]
-
-
-def words(host: Host, known_hosts_file: Path) -> list[str]:
-    """OpenSSH's words for a host, its name the last. A key that is pinned is in that file."""
-    out = [*pins(host, known_hosts_file), *host.options, "-p", str(host.port), "-l", host.user]
-    if host.identity is not None:
-        out += ["-o", f"IdentityFile={quoted(host.identity)}", "-o", "IdentitiesOnly=yes"]
-    return [*out, host.destination]
-
-
-def openssh(host: Host, known_hosts_file: Path) -> list[str]:
-    """The command line of a shell on the host; what is added to it is run there."""
-    if host.connection == "local":
-        return ["sh", "-c", 'if [ "$#" -gt 0 ]; then exec sh -c "$*"; fi; exec "${SHELL:-sh}"', "sh"]
-    return ["ssh", *words(host, known_hosts_file)]
-
-
-def quoted(path: Path) -> str:
-    """A path in an option of OpenSSH's, which splits at blanks, takes quotes off and replaces %."""
-    text = str(path.absolute()).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
-    return f'"{text}"'
-
-
-def known_hosts_line(host: Host) -> str:
-    """The host's pinned key as a line of known_hosts."""
-    return f"{known_name(host)} {host.host_key}"
+    with _socket_folder() as folder:
+        seen = folder / "seen"
+        said = process.run(
+            [
+                *("ssh", "-o", "StrictHostKeyChecking=accept-new", "-o", "HashKnownHosts=no"),
+                *("-o", f"UserKnownHostsFile={openssh.quoted(seen)}", "-o", "GlobalKnownHostsFile=/dev/null"),
+                *("-o", "UpdateHostKeys=no", "-o", "PreferredAuthentications=none", "-o", "BatchMode=yes"),
+                *("-o", f"ConnectTimeout={round(CONNECT_SECONDS)}", "-o", "LogLevel=DEBUG1"),
+                *openssh.words(host, seen),
+                "true",
+            ],
+            check=False,
+            timeout=6 * CONNECT_SECONDS,
+            where=host.name,
+        )
+        lines = seen.read_text().splitlines() if seen.is_file() else []
+    if not lines:
+        raise _failure(host, said.stderr)
+    return " ".join(lines[-1].split()[1:3])

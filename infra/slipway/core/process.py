@@ -17,6 +17,8 @@ from typing import IO, Any
 from slipway.core import interrupt
 from slipway.core.errors import CommandError, EnvironmentFault
 
+_LOOK = 0.1  # seconds from one look to the next at whether a program has said that it is done
+
 
 @dataclass(frozen=True)
 class Completed:
@@ -41,6 +43,7 @@ def run(
     timeout: float | None = None,
     check: bool = True,
     on_line: Callable[[str], None] | None = None,
+    over: threading.Event | None = None,
     where: str = "",
     action: str = "",
 ) -> Completed:
@@ -48,7 +51,8 @@ def run(
 
     input: what it reads from its stdin, whole or in parts, or the file it reads there. env is added to this
     process's environment. Secrets go through `input` or `env`, never argv.
-    on_line is called with each line of stdout and stderr as it comes.
+    on_line is called with each line of stdout and stderr as it comes. over: set when the program's work is
+    done, which it then need not outlive its output for: what it left behind may hold that open.
     Raises CommandError when it fails (and `check`) or runs past `timeout` seconds, EnvironmentFault
     when the program cannot be started, Cancelled when its thread is to end (core/interrupt.py). On any
     exception the whole process group is ended first, so nothing is left running.
@@ -71,7 +75,9 @@ def run(
     for worker in workers:
         worker.start()
     try:
-        ended = interrupt.until(partial(_wait, child), timeout)
+        ended = interrupt.until(partial(_wait, child, over), timeout)
+        if over is not None and over.is_set():
+            _drain(child, lambda: len(out) + len(err))
     finally:
         end_group(child)
     if not ended:
@@ -90,12 +96,27 @@ def run(
     return done
 
 
-def _wait(child: subprocess.Popen[str], timeout: float | None) -> bool:
-    """Whether a program has ended after so many seconds, None for however long it takes."""
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        child.wait(timeout)
-        return True
-    return False
+def _wait(child: subprocess.Popen[str], over: threading.Event | None, timeout: float | None) -> bool:
+    """Whether a program has ended, or said so, after so many seconds, None for however long it takes."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    look = timeout if over is None else _LOOK  # an end and an event cannot be waited for together
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(look)
+            return True
+        if over is not None and over.is_set():
+            return True
+        if over is None or (deadline is not None and time.monotonic() >= deadline):
+            return False
+
+
+def _drain(child: subprocess.Popen[str], lines: Callable[[], int]) -> None:
+    """Wait for the rest of a program's output, for as long as there is more."""
+    before = -1
+    while child.poll() is None and lines() != before:
+        before = lines()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(0.5)
 
 
 @contextlib.contextmanager

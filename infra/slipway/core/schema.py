@@ -70,7 +70,8 @@ class HostsSettings(Section):
         "nspawn", description="nspawn makes hosts on this machine; ssh takes machines that exist"
     )
     inventory: ExistingPath | None = Field(
-        None, description="backend ssh: an Ansible inventory (YAML) of existing machines"
+        None,
+        description="backend ssh: an Ansible inventory of existing machines, of any kind",
     )
     workers: int = Field(2, ge=0, le=20, description="backend nspawn: worker nodes beside the control plane")
     golden: bool = Field(
@@ -370,7 +371,7 @@ class Settings(Section):
         """(key, what is wrong and what was expected) of combinations that cannot work."""
         out: list[tuple[str, str]] = []
         if self.hosts.backend == "ssh" and self.hosts.inventory is None:
-            out.append(("hosts.backend", "ssh needs hosts.inventory, a YAML inventory of your machines"))
+            out.append(("hosts.backend", "ssh needs hosts.inventory, an Ansible inventory of your machines"))
         if self.hosts.backend == "nspawn" and self.hosts.inventory is not None:
             out.append(("hosts.inventory", "is only read with hosts.backend: ssh"))
         out += self._of_each(Settings._image_problems)

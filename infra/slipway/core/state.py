@@ -117,6 +117,11 @@ class State:
         return self.ssh / "known_hosts"
 
     @property
+    def accepted_keys(self) -> Path:
+        """The keys of the user's own machines that somebody accepted when they were first seen."""
+        return self.ssh / "accepted_keys"
+
+    @property
     def runs(self) -> Path:
         """One folder per run with its log, evidence and report; `latest` leads to the last one reported."""
         return self.root / "runs"

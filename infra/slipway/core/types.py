@@ -9,6 +9,8 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import TypeAdapter
 
 T = TypeVar("T")
+# What a machine may want of a person: a password for SSH or for sudo, the passphrase of its key
+Asked = Literal["login", "become", "key"]
 Status = Literal["changed", "unchanged", "failed", "not_run"]
 
 # Groups of the inventory; an empty group means that layer is not wanted.
@@ -23,7 +25,8 @@ class Host:
     is not the address. host_key: the pinned public key, "ssh-ed25519 AAAA..."; empty where the user's own
     known_hosts decide. groups: the inventory groups it is in. identity: the file of its private key (0600);
     None for those that OpenSSH takes by itself, an agent's too. options: further words for OpenSSH, such as
-    those of a jump. inventory: where its passwords are, which are in no value; None if it takes none.
+    those of a jump. passwords: the inventory that has its passwords, which are in no value; None if it takes
+    none from there. asks: what a person is asked for.
     """
 
     name: str
@@ -36,7 +39,8 @@ class Host:
     alias: str = ""
     options: tuple[str, ...] = ()
     connection: Literal["ssh", "local"] = "ssh"
-    inventory: Path | None = None
+    passwords: Path | None = None
+    asks: tuple[Asked, ...] = ()
 
     @property
     def destination(self) -> str:
@@ -46,10 +50,11 @@ class Host:
 
 @dataclass(frozen=True)
 class Hosts:
-    """The machines of this lab."""
+    """The machines of this lab. inventory: the user's own that they are from, which Ansible reads too."""
 
     backend: str
     hosts: tuple[Host, ...]
+    inventory: Path | None = None
 
     def group(self, name: str) -> tuple[Host, ...]:
         return tuple(host for host in self.hosts if name in host.groups)

@@ -12,9 +12,9 @@ from typing import Protocol, TypeVar, runtime_checkable
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from slipway.clients import ssh
+from slipway.clients import openssh, ssh
 from slipway.core.context import Context
-from slipway.core.errors import SlipwayError
+from slipway.core.errors import CommandError, HostError, SlipwayError
 from slipway.core.evidence import Reading
 from slipway.core.schema import Settings
 from slipway.core.state import State, write_atomically
@@ -138,7 +138,9 @@ def joined(errors: list[SlipwayError]) -> SlipwayError:
     if len(errors) == 1:
         return errors[0]
     first = errors[0]
-    whole = type(first)(
+    # what a program printed is told by a type of its own, with other arguments
+    kind = HostError if isinstance(first, CommandError) else type(first)
+    whole = kind(
         f"{len(errors)} hosts failed: {first.where}: {first.what}" if first.where else first.what,
         tail="\n".join(
             [*first.tail.splitlines()[-6:], *(line for error in errors[1:] for line in error.lines()[:7])]
@@ -156,7 +158,7 @@ def record(state: State, hosts: Hosts) -> bool:
     Returns whether anything differs from before.
     """
     private_folder(state.ssh)
-    lines = "".join(f"{ssh.known_hosts_line(host)}\n" for host in hosts.hosts)
+    lines = "".join(f"{openssh.known_hosts_line(host)}\n" for host in hosts.hosts if host.host_key)
     changed = write_atomically(state.known_hosts, lines, 0o600)
     return state.keep(hosts) or changed
 

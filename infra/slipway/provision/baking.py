@@ -11,7 +11,6 @@ _ROLES = ("apt_source", "docker", "host", "kubernetes_node", "registry")
 _COLLECTION = "collections/ansible_collections/slipway/serving"
 _PARTS = (
     "bake.yml",
-    "group_vars",
     f"{_COLLECTION}/plugins",
     *(f"{_COLLECTION}/roles/{role}/{part}" for role in _ROLES for part in ("defaults", "tasks", "vars")),
 )

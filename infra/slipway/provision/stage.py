@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import itertools
 import secrets
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from slipway import artifacts
 from slipway.artifacts.cache import digest_of, sha256_of
-from slipway.clients import ansible_play
+from slipway.clients import ansible_inventory, ansible_play, passwords, written_inventory
 from slipway.clients.ansible_play import Played
 from slipway.clients.kubectl import Kubectl
 from slipway.core import registries
@@ -133,20 +134,37 @@ def play(
     for name in ("password", "pull-password"):
         if not (ctx.state.registry / name).is_file():
             write_atomically(ctx.state.registry / name, secrets.token_urlsafe(24) + "\n", 0o600)
-    text = ansible_play.inventory(
-        variables.wanted(settings, hosts),
-        ctx.state.known_hosts,
-        variables.for_all(ctx, settings, hosts, found, registries.provided(ctx, settings, hosts)),
-        variables.for_groups(found),
-    )
+    shared = variables.for_all(ctx, settings, hosts, found, registries.provided(ctx, settings, hosts))
+    grouped = variables.for_groups(found)
+    asked: dict[str, Any] = {"check": check, "diff": diff, "tags": tags, "limit": limit, "emit": ctx.emit}
+    inventories = [ctx.state.inventory]
+    if hosts.inventory is None:
+        kept = variables.wanted(settings, hosts)
+        text = written_inventory.inventory(kept, ctx.state.known_hosts, shared, grouped)
+    else:
+        machines = ansible_inventory.machines(hosts.inventory)
+        variables.need_one_home(settings, hosts, machines, {*shared, *itertools.chain(*grouped.values())})
+        text = written_inventory.addition(hosts, machines, ctx.state.known_hosts, shared, grouped)
+        inventories.append(hosts.inventory)
+        asked |= {
+            "limit": within(limit),
+            "extra": written_inventory.OVER_THE_USERS,
+            "environment": {
+                **ansible_inventory.environment(hosts.inventory),
+                **passwords.environment(),
+            },
+        }
     write_atomically(ctx.state.inventory, text, 0o600)
     return ansible_play.play(
         ctx.project / "playbooks" / f"{playbook}.yml",
-        ctx.state.inventory,
+        inventories,
         ctx.evidence(f"{playbook}-check.log" if check else f"{playbook}.log"),
-        check=check,
-        diff=diff,
-        tags=tags,
-        limit=limit,
-        emit=ctx.emit,
+        **asked,
     )
+
+
+def within(limit: str) -> str:
+    """Ansible's pattern for those of the hosts that are slipway's; an inventory may hold others."""
+    if not limit:
+        return written_inventory.GROUP
+    return f"{limit}{',' if ',' in limit else ':'}&{written_inventory.GROUP}"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from slipway.artifacts import KubernetesArtifacts
+from slipway.clients.ansible_inventory import Machine
 from slipway.core.context import Context
+from slipway.core.errors import UsageError
 from slipway.core.schema import Settings
 from slipway.core.types import Hosts, Registry
 
@@ -38,6 +41,28 @@ def wanted(settings: Settings, hosts: Hosts) -> Hosts:
             for host in hosts.hosts
         ),
     )
+
+
+def need_one_home(
+    settings: Settings, hosts: Hosts, machines: Iterable[Machine], names: Iterable[str]
+) -> None:
+    """Raise UsageError where the user's inventory sets what slipway sets as well, or a layer not wanted."""
+    ours = set(names)
+    twice = [f"{machine.name}: {name}" for machine in machines for name in sorted(ours & machine.variables)]
+    if twice:
+        raise UsageError(
+            f"the inventory sets a variable that slipway sets too: {twice[0]}",
+            where=str(hosts.inventory),
+            tail="\n".join(twice[1:]),
+            action="take it out there; slipway.yaml has the settings that stand for such variables",
+        )
+    if settings.image.registry is not None and hosts.group("registry"):
+        raise UsageError(
+            f"image.registry brings a registry ({settings.image.registry}), and the inventory has a group "
+            "registry, in which one is set up",
+            where=str(hosts.inventory),
+            action="take the hosts out of that group, or call it something else",
+        )
 
 
 def for_all(

@@ -43,9 +43,9 @@ class Preset:
 
 INVENTORY = """\
 ---
-# Your machines: Debian or Ubuntu, reached by SSH as root or as a user with sudo, their keys in
-# ~/.ssh/known_hosts. Put names and addresses of yours here. A group that is left out or empty means
-# that its layer is not wanted.
+# Your machines: Debian or Ubuntu, reached by SSH as root or as a user with sudo, through jump hosts
+# too: what Ansible and ~/.ssh/config know counts. Put names and addresses of yours here. A group that is
+# left out or empty means that its layer is not wanted.
 all:
   vars:
     ansible_user: root

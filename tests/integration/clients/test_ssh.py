@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shlex
 import socket
 import subprocess
 import threading
@@ -15,7 +16,7 @@ from typing import Any
 
 import paramiko
 import pytest
-from slipway.clients import ssh
+from slipway.clients import openssh, ssh
 from slipway.core.errors import CommandError
 from slipway.core.interrupt import Cancelled, Interrupt, in_force
 from slipway.core.types import Host
@@ -26,10 +27,15 @@ KEYS = ed25519()
 
 
 class Machine(paramiko.ServerInterface):
-    """A machine on 127.0.0.1 that lets everyone in and runs what it is told in a shell of this one."""
+    """A machine on 127.0.0.1 that lets everyone in and runs what it is told in a shell of this one.
 
-    def __init__(self, identity: Path) -> None:
+    password: what it wants to hear instead of any key. path: where its programs are.
+    """
+
+    def __init__(self, identity: Path, password: str | None = None, path: str | None = None) -> None:
         self.identity = identity
+        self.password = password
+        self.environment = {**os.environ, **({"PATH": path} if path else {})}
         self.told: list[str] = []
         self.lets_in = True
         self.transports: list[paramiko.Transport] = []
@@ -54,7 +60,10 @@ class Machine(paramiko.ServerInterface):
             self.transports.append(transport)
 
     def get_allowed_auths(self, username: str) -> str:
-        return "publickey"
+        return "publickey" if self.password is None else "password"
+
+    def check_auth_password(self, username: str, password: str) -> int:
+        return paramiko.common.AUTH_SUCCESSFUL if password == self.password else paramiko.common.AUTH_FAILED
 
     def check_auth_publickey(self, username: str, key: Any) -> int:
         return paramiko.common.AUTH_SUCCESSFUL if self.lets_in else paramiko.common.AUTH_FAILED
@@ -63,17 +72,19 @@ class Machine(paramiko.ServerInterface):
         return paramiko.common.OPEN_SUCCEEDED
 
     def check_channel_exec_request(self, channel: Any, command: bytes) -> bool:
-        self.told.append(command.decode())
+        self.told.append(shlex.join(shlex.split(command.decode())[5:]))  # without what tells its end
         threading.Thread(target=self._run, args=(channel, command.decode()), daemon=True).start()
         return True
 
     def _run(self, channel: Any, command: str) -> None:
         with channel.makefile("rb") as stream:
             stdin = stream.read()
-        if command == "cut":
+        if self.told[-1] == "cut":
             self.transports[-1].close()
             return
-        done = subprocess.run(["sh", "-c", command], input=stdin, capture_output=True, check=False)
+        done = subprocess.run(
+            ["sh", "-c", command], input=stdin, capture_output=True, check=False, env=self.environment
+        )
         channel.sendall(done.stdout)
         channel.sendall_stderr(done.stderr)
         channel.send_exit_status(done.returncode)
@@ -180,7 +191,7 @@ def test_openssh_finds_the_files_in_folders_of_any_name(tmp_path: Path, folder: 
     """OpenSSH itself is asked what it made of the words; its configuration file is not this user's."""
     known, identity = tmp_path / folder / "known_hosts", tmp_path / folder / "id"
     host = Host("cp", "192.0.2.1", "root", KEYS.public, (), port=2222, identity=identity)
-    ssh_, *words = ssh.openssh(host, known)
+    ssh_, *words = openssh.shell(host, known)
     argv = [ssh_, "-G", "-F", "/dev/null", *words]
     said = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
     understood = dict(line.split(" ", 1) for line in said.splitlines() if " " in line)

@@ -2,65 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
 from slipway.clients import ansible_play
 from slipway.clients.ansible_play import Failure, Reader
 from slipway.core.events import Event, Note
-from slipway.core.types import Host, Hosts
-
-HOSTS = Hosts(
-    "nspawn",
-    (
-        Host(
-            "cp",
-            "10.77.2.2",
-            "root",
-            "ssh-ed25519 AAAA",
-            ("control_plane", "docker", "registry"),
-            identity=Path("/state/ssh/id%ed25519"),
-        ),
-        Host("w", "10.77.2.3", "admin", "ssh-ed25519 BBBB", ("worker",), port=2222),
-    ),
-)
-
-
-def read(**groups: dict[str, object]) -> dict[str, object]:
-    text = ansible_play.inventory(HOSTS, Path("/state with blank/known_hosts"), {"kube_version": "1"}, groups)
-    everything: dict[str, object] = yaml.safe_load(text)["all"]
-    return everything
-
-
-class TestInventory:
-    def test_every_host_and_group(self) -> None:
-        everything = read(worker={"images": ["a"]})
-        assert everything["hosts"] == {
-            "cp": {
-                "ansible_host": "10.77.2.2",
-                "ansible_port": 22,
-                "ansible_user": "root",
-                "ansible_ssh_private_key_file": "/state/ssh/id%%ed25519",
-                "ansible_ssh_extra_args": "-o IdentitiesOnly=yes",
-            },
-            "w": {"ansible_host": "10.77.2.3", "ansible_port": 2222, "ansible_user": "admin"},
-        }
-        assert everything["children"] == {
-            "control_plane": {"hosts": {"cp": {}}},
-            "worker": {"hosts": {"w": {}}, "vars": {"images": ["a"]}},
-            "registry": {"hosts": {"cp": {}}},
-            "docker": {"hosts": {"cp": {}}},
-            "lxd": {"hosts": {}},
-            "model_server": {"hosts": {}},
-        }
-
-    def test_host_keys_are_checked_against_the_pinned_ones_alone(self) -> None:
-        variables = read()["vars"]
-        assert isinstance(variables, dict)
-        words = variables["ansible_ssh_common_args"]
-        assert "-o StrictHostKeyChecking=yes" in words
-        assert "-o GlobalKnownHostsFile=/dev/null" in words
-        assert variables["ansible_host_key_checking"] is True  # else Ansible says "no" before our "yes"
-        assert """'UserKnownHostsFile="/state with blank/known_hosts"'""" in words
-        assert variables["kube_version"] == "1"
 
 
 def event(kind: str, **data: object) -> dict[str, object]:

@@ -4,9 +4,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from slipway.clients.ssh import fingerprint
+from slipway.clients.openssh import fingerprint
 from slipway.core.context import Context
-from slipway.core.errors import HostError
+from slipway.core.errors import CommandError, HostError
 from slipway.core.state import State
 from slipway.core.types import Host, Hosts
 from slipway.hosts import base
@@ -65,6 +65,15 @@ def test_one_error_names_every_host() -> None:
         "cause of worker-1",
         "do it",
     ):
+        assert part in text
+
+
+def test_programs_that_failed_on_several_hosts_are_one_error() -> None:
+    failed = [
+        CommandError(("sudo", "true"), 1, f"words of {name}", where=name) for name in ("cp", "worker-1")
+    ]
+    text = "\n".join(base.joined(list(failed)).lines())
+    for part in ("2 hosts failed: cp: `sudo true` failed", "words of cp", "worker-1: `sudo true`"):
         assert part in text
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import stat
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,16 @@ import pytest
 import yaml
 from slipway import artifacts
 from slipway.artifacts import KubernetesArtifacts
-from slipway.clients import ansible_play
+from slipway.clients import ansible_inventory, ansible_play
+from slipway.clients.ansible_inventory import Machine
 from slipway.clients.ansible_play import Played, TaskChange
 from slipway.core.context import Context
-from slipway.core.errors import ProvisionError
+from slipway.core.errors import ProvisionError, UsageError
 from slipway.core.process import Completed
 from slipway.core.schema import Settings
 from slipway.core.state import State
 from slipway.core.types import Host, HostPlay, Hosts
-from slipway.provision.stage import Provision, open_to_the_internet
+from slipway.provision.stage import Provision, open_to_the_internet, within
 
 HOSTS = Hosts(
     "nspawn",
@@ -62,8 +64,8 @@ class Lab:
         monkeypatch.setattr(ansible_play, "play", self.play)
         monkeypatch.setattr("slipway.core.process.run", self.run)
 
-    def play(self, playbook: Path, inventory: Path, log: Path, **options: Any) -> Played:
-        self.played.append({"playbook": playbook, "log": log, **options})
+    def play(self, playbook: Path, inventory: Sequence[Path], log: Path, **options: Any) -> Played:
+        self.played.append({"playbook": playbook, "inventory": inventory, "log": log, **options})
         hosts = {"cp": HostPlay(9, 2, 0, 1), "worker-1": HostPlay(5, 1, 0, 1)}
         return Played(
             hosts,
@@ -228,3 +230,55 @@ def test_hosts_that_the_internet_reaches_are_told(addresses: tuple[str, ...], to
     )
     lines = open_to_the_internet(Hosts("ssh", hosts))
     assert (len(lines) == 1 and lines[0].startswith(told)) if told else lines == []
+
+
+@pytest.fixture
+def theirs(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Hosts]:
+    """Hosts of an inventory, whose machines have variables of these names."""
+
+    def made(*variables: str, groups: tuple[str, ...] = ("control_plane",)) -> Hosts:
+        machine = Machine("cp", groups, "192.0.2.1", variables=frozenset(variables))
+        monkeypatch.setattr(ansible_inventory, "machines", lambda _inventory: (machine,))
+        host = Host("cp", "192.0.2.1", "root", "", groups)
+        return Hosts("ssh", (host,), lab.ctx.project / "machines.yml")
+
+    return made
+
+
+def test_an_inventory_is_handed_to_ansible_as_it_is(lab: Lab, theirs: Callable[..., Hosts]) -> None:
+    hosts = theirs("docker_daemon", "ansible_python_interpreter")
+    Provision().run(lab.ctx, Settings(), hosts)
+    (played,) = lab.played
+    assert played["inventory"] == [lab.ctx.state.inventory, hosts.inventory]
+    assert played["limit"] == "slipway", "and machines of other groups are let be"
+    assert played["extra"] == {"ansible_ssh_args": "{{ slipway_ssh_args }}"}
+    assert "docker_daemon" not in lab.inventory["vars"]
+    assert set(lab.inventory["hosts"]["cp"]) == {"ansible_host_key_checking", "slipway_ssh_args"}
+
+
+def test_a_variable_has_one_home(lab: Lab, theirs: Callable[..., Hosts]) -> None:
+    hosts = theirs("kube_version", "kubernetes_node_images", "cni_flannel_args")
+    with pytest.raises(UsageError, match="cp: cni_flannel_args") as refused:
+        Provision().run(lab.ctx, Settings(), hosts)
+    assert refused.value.where == str(hosts.inventory)
+    assert refused.value.tail.splitlines() == ["cp: kube_version", "cp: kubernetes_node_images"]
+    assert not lab.played
+    hosts = theirs("docker_source")
+    Provision().run(lab.ctx, Settings(), hosts)
+    with pytest.raises(UsageError, match="cp: docker_source"):
+        Provision().run(lab.ctx, Settings.model_validate({"docker": {"source": "docker"}}), hosts)
+
+
+def test_a_registry_is_brought_along_or_set_up(lab: Lab, theirs: Callable[..., Hosts]) -> None:
+    settings = Settings.model_validate({"image": {"registry": "registry.example:5000"}})
+    Provision().run(lab.ctx, settings, theirs())
+    with pytest.raises(UsageError, match="has a group registry"):
+        Provision().run(lab.ctx, settings, theirs(groups=("control_plane", "registry")))
+
+
+@pytest.mark.parametrize(
+    ("limit", "pattern"),
+    [("", "slipway"), ("worker:!w", "worker:!w:&slipway"), ("cp,w", "cp,w,&slipway")],
+)
+def test_a_limit_stays_within_slipways_hosts(limit: str, pattern: str) -> None:
+    assert within(limit) == pattern
