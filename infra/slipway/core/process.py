@@ -99,10 +99,8 @@ def run(
 def _wait(child: subprocess.Popen[str], over: threading.Event | None, timeout: float | None) -> bool:
     """Whether a program has ended, or said so, after so many seconds, None for however long it takes."""
     deadline = None if timeout is None else time.monotonic() + timeout
+    look = timeout if over is None else _LOOK  # an end and an event cannot be waited for together
     while True:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        # a program's end cannot be waited for together with an event
-        look = left if over is None else min(_LOOK, _LOOK if left is None else left)
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(look)
             return True

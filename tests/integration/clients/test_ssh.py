@@ -72,7 +72,7 @@ class Machine(paramiko.ServerInterface):
         return paramiko.common.OPEN_SUCCEEDED
 
     def check_channel_exec_request(self, channel: Any, command: bytes) -> bool:
-        self.told.append(shlex.join(shlex.split(command.decode())[4:]))  # without what tells its end
+        self.told.append(shlex.join(shlex.split(command.decode())[5:]))  # without what tells its end
         threading.Thread(target=self._run, args=(channel, command.decode()), daemon=True).start()
         return True
 

@@ -24,26 +24,6 @@ with console.recording(Path(sys.argv[1])) as out:
 """
 # Each real one: how a library is brought to say something of its own, and a word of it
 SAID = {
-    "paramiko's thread on a connection that is cut": (
-        """
-        from slipway.clients import ssh
-        from slipway.core.types import Host
-        from slipway.hosts.base import ed25519
-        server = socket.create_server(("127.0.0.1", 0))
-        def cut():
-            taken, _ = server.accept()
-            taken.recv(100)
-            taken.close()
-        threading.Thread(target=cut).start()
-        host = Host("cp", "127.0.0.1", "root", ed25519().public, (), port=server.getsockname()[1])
-        try:
-            with ssh.connect(host, timeout=5):
-                pass
-        except ssh.Unreachable:
-            pass
-        """,
-        "Traceback",
-    ),
     "gRPC's C++ on a handshake that fails": (
         """
         os.environ.pop("GRPC_VERBOSITY", None)  # slipway's own clients silence it
