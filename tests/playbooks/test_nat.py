@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from slipway.clients import ssh
+from slipway.clients import ansible_play, ssh
 from slipway.clients.kubectl import Kubectl
 from slipway.core.context import Context
+from slipway.core.errors import ProvisionError
 from slipway.core.schema import Settings
 from slipway.core.state import State
 from slipway.core.types import Hosts
@@ -63,44 +63,121 @@ def forwarded(address: str) -> Iterator[int]:
         server.shutdown(socket.SHUT_RDWR)
 
 
-def test_nodes_meet_over_the_network_that_they_share(tmp_path_factory: pytest.TempPathFactory) -> None:
+@dataclass(frozen=True)
+class Lab:
+    """made: the hosts as they are. seen: as their owner sees them, each behind a port of this machine."""
+
+    ctx: Context
+    made: Hosts
+    seen: Hosts
+
+    def on(self, name: str, *argv: str) -> str:
+        (host,) = [host for host in self.made.hosts if host.name == name]
+        with ssh.connect(host, self.made.identity) as connection:
+            return connection.run(list(argv), timeout=60).stdout
+
+    def address(self, name: str) -> str:
+        return next(host.address for host in self.made.hosts if host.name == name)
+
+    def preflight(self, folder: Path) -> str:
+        """What preflight.yml says of these hosts, where the programs would come from this folder."""
+        for name in ("kubelet", "kubeadm", "kubectl", "password"):
+            (folder / name).touch()
+        variables = {
+            "kubernetes_node_source": "files",
+            "kubernetes_node_binaries": str(folder),
+            "kubernetes_node_eviction_hard": {"nodefs.available": "0%", "imagefs.available": "0%"},
+            "registry_password_file": str(folder / "password"),
+            "registry_ca_file": str(folder / "ca.crt"),
+        }
+        text = ansible_play.inventory(self.seen, self.ctx.state.known_hosts, variables, {})
+        (folder / "inventory.yml").write_text(text)
+        log = folder / "log"
+        with suppress(ProvisionError):
+            ansible_play.play(ROOT / "playbooks/preflight.yml", folder / "inventory.yml", log)
+        return " ".join(log.read_text().split())
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     state = State(tmp_path_factory.mktemp("nat") / ".slipway")
     ctx = Context(state, state.new_run(), ROOT)
     try:
         with ExitStack() as stack:
             made = HOSTS.run(ctx, SETTINGS).value
-            for host in made.hosts:
-                with ssh.connect(host, made.identity) as connection:
-                    connection.run(["sh", "-c", NAT])
             ports = {host.name: stack.enter_context(forwarded(host.address)) for host in made.hosts}
-            hosts = replace(
-                made,
-                hosts=tuple(replace(host, address="127.0.0.1", port=ports[host.name]) for host in made.hosts),
-            )
-            base.record(ctx.state, hosts)
-            _see_that_all_follows(ctx, made, hosts)
+            behind = tuple(replace(host, address="127.0.0.1", port=ports[host.name]) for host in made.hosts)
+            lab = Lab(ctx, made, replace(made, hosts=behind))
+            for host in made.hosts:
+                lab.on(host.name, "sh", "-c", NAT)
+            base.record(ctx.state, lab.seen)
+            yield lab
     finally:
         take_down(ctx)
         assert traces(lab_name(ctx.state.root)) == []
 
 
-def _see_that_all_follows(ctx: Context, made: Hosts, hosts: Hosts) -> None:
-    private = {host.name: host.address for host in made.hosts}
-    cluster = Provision().run(ctx, SETTINGS, hosts).value
+def test_preflight_finds_nothing_wrong(lab: Lab, tmp_path: Path) -> None:
+    assert "10.0.2.15" in lab.on("worker-1", "ip", "-4", "route", "get", "8.8.8.8")
+    said = lab.preflight(tmp_path)
+    assert "failed=0" in said and "failed=1" not in said, said[-3000:]
+    assert "Try the ports between hosts" in said
+
+
+def test_a_second_network_that_all_are_in_is_for_people_to_choose(lab: Lab, tmp_path: Path) -> None:
+    for number, host in enumerate(lab.made.hosts, 1):
+        lab.on(host.name, "ip", "address", "add", f"10.9.0.{number}/24", "dev", "nat0")
+    try:
+        said = lab.preflight(tmp_path)
+    finally:
+        for number, host in enumerate(lab.made.hosts, 1):
+            lab.on(host.name, "ip", "address", "delete", f"10.9.0.{number}/24", "dev", "nat0")
+    assert "which network do hosts use among themselves, 10.77." in said
+    assert "or 10.9.0.0/24 (10.9.0.1)? set kubernetes_node_address for each host in the inventory" in said
+
+
+def test_a_port_that_is_closed_between_hosts_is_told_before_anything_changes(
+    lab: Lab, tmp_path: Path
+) -> None:
+    # what a firewall between them does to a packet
+    lab.on("worker-1", "ip", "route", "add", "blackhole", lab.address("cp"))
+    try:
+        said = lab.preflight(tmp_path)
+    finally:
+        lab.on("worker-1", "ip", "route", "delete", "blackhole", lab.address("cp"))
+    assert f"kubernetes_node: worker-1 does not reach 6443/tcp of cp ({lab.address('cp')}):" in said
+    assert "worker-1 does not reach 5001/tcp of cp" in said
+
+
+def test_the_cluster_follows_the_network_that_its_nodes_share(lab: Lab) -> None:
+    private = {host.name: host.address for host in lab.made.hosts}
+    cluster = Provision().run(lab.ctx, SETTINGS, lab.seen).value
+    lab.ctx.state.keep(cluster)
     assert {node.name: node.address for node in cluster.nodes} == private
-    assert cluster.api == f"https://{private['cp']}:6443", (
-        "this machine gets through, which no forwarded port would"
-    )
+    assert cluster.api == f"https://{private['cp']}:6443", "which no forwarded port would lead to"
     assert cluster.registry is not None and cluster.registry.address == f"{private['cp']}:5000"
-    nodes = Kubectl.of(cluster).get("nodes")["items"]
-    for node in nodes:
-        assert (
-            node["metadata"]["annotations"]["flannel.alpha.coreos.com/public-ip"]
-            == private[node["metadata"]["name"]]
-        )
+    for node in Kubectl.of(cluster).get("nodes")["items"]:
+        about = node["metadata"]
+        assert about["annotations"]["flannel.alpha.coreos.com/public-ip"] == private[about["name"]]
         (ready,) = [each for each in node["status"]["conditions"] if each["type"] == "Ready"]
-        assert ready["status"] == "True", json.dumps(ready)
-    with ssh.connect(made.hosts[1], made.identity) as connection:
-        route = connection.run(["ip", "-4", "route", "get", "8.8.8.8"]).stdout
-    assert "10.0.2.15" in route, "the default route leads through the other card all the while"
-    assert Provision().run(ctx, SETTINGS, hosts).changed == 0
+        assert ready["status"] == "True", ready
+    assert Provision().run(lab.ctx, SETTINGS, lab.seen).changed == 0
+
+
+def test_a_name_comes_into_the_certificate_of_a_running_api_server(lab: Lab) -> None:
+    asked = {"control_plane_names": ["api.example.org"]}
+    for changes in (True, False):
+        log = lab.ctx.evidence("names.log")
+        played = ansible_play.play(ROOT / "playbooks/site.yml", lab.ctx.state.inventory, log, extra=asked)
+        assert (played.changed > 0) is changes, played.changes
+    shown = lab.on(
+        "cp",
+        "openssl",
+        "x509",
+        "-noout",
+        "-ext",
+        "subjectAltName",
+        "-in",
+        "/etc/kubernetes/pki/apiserver.crt",
+    )
+    assert "DNS:api.example.org" in shown and lab.address("cp") in shown
