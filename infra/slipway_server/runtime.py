@@ -272,6 +272,11 @@ class Tensor:
         """Bytes of the elements; of strings, those of their records."""
         return int(self._runtime.TF_TensorByteSize(self.handle))
 
+    @property
+    def data(self) -> int:
+        """Where the elements lie."""
+        return self._runtime.TF_TensorData(self.handle) or 0
+
     def content(self) -> bytes:
         """The elements as they lie in memory; not for strings."""
         size = self._runtime.TF_TensorByteSize(self.handle)
@@ -289,11 +294,17 @@ class Tensor:
 
 def tensor_from_content(runtime: Runtime, dtype: int, shape: Sequence[int], content: bytes) -> Tensor:
     """A tensor of numbers. `content` must hold exactly the elements of `shape`; the caller checks."""
+    tensor = new_tensor(runtime, dtype, shape, len(content))
+    ctypes.memmove(tensor.data, content, len(content))
+    return tensor
+
+
+def new_tensor(runtime: Runtime, dtype: int, shape: Sequence[int], size: int) -> Tensor:
+    """A tensor of numbers, `size` bytes of them, for the caller to fill."""
     rank = len(shape)
-    handle = runtime.TF_AllocateTensor(dtype, (c_int64 * rank)(*shape), rank, len(content))
+    handle = runtime.TF_AllocateTensor(dtype, (c_int64 * rank)(*shape), rank, size)
     if not handle:
-        raise StatusError(Code.RESOURCE_EXHAUSTED, f"no memory for a tensor of {len(content)} bytes")
-    ctypes.memmove(runtime.TF_TensorData(handle), content, len(content))
+        raise StatusError(Code.RESOURCE_EXHAUSTED, f"no memory for a tensor of {size} bytes")
     return Tensor(runtime, handle)
 
 
