@@ -180,6 +180,7 @@ _SERVING = {
     "PerTaskSamplingConfig": "string dc 1, ?int32 task_index 2, double sampling_rate 3",
     "MonitoringConfig": "PrometheusConfig prometheus_config 1",
     "PrometheusConfig": "bool enable 1, string path 2",
+    "SSLConfig": "string server_key 1, string server_cert 2, string custom_ca 3, bool client_verify 4",
     # recorded requests: warm-up
     "PredictionLog": """
         LogMetadata log_metadata 1, ClassifyLog classify_log/log_type 2, RegressLog regress_log/log_type 3,
@@ -291,6 +292,8 @@ ClassificationRequest = message_class("tensorflow.serving.ClassificationRequest"
 ClassificationResponse = message_class("tensorflow.serving.ClassificationResponse")
 RegressionRequest = message_class("tensorflow.serving.RegressionRequest")
 RegressionResponse = message_class("tensorflow.serving.RegressionResponse")
+MultiInferenceRequest = message_class("tensorflow.serving.MultiInferenceRequest")
+MultiInferenceResponse = message_class("tensorflow.serving.MultiInferenceResponse")
 GetModelMetadataRequest = message_class("tensorflow.serving.GetModelMetadataRequest")
 GetModelMetadataResponse = message_class("tensorflow.serving.GetModelMetadataResponse")
 SignatureDefMap = message_class("tensorflow.serving.SignatureDefMap")
@@ -300,6 +303,7 @@ ModelVersionStatus = message_class("tensorflow.serving.ModelVersionStatus")
 ReloadConfigRequest = message_class("tensorflow.serving.ReloadConfigRequest")
 ReloadConfigResponse = message_class("tensorflow.serving.ReloadConfigResponse")
 ModelServerConfig = message_class("tensorflow.serving.ModelServerConfig")
+SSLConfig = message_class("tensorflow.serving.SSLConfig")
 MonitoringConfig = message_class("tensorflow.serving.MonitoringConfig")
 PredictionLog = message_class("tensorflow.serving.PredictionLog")
 

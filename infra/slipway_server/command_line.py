@@ -92,13 +92,25 @@ def _check(read: Flags) -> None:
         raise UsageError("--port must not be 0: gRPC is always served")
     if not MIB <= read.rest_body_limit <= 1024 * MIB:
         raise UsageError(f"--rest_body_limit={read.rest_body_limit}: expected {MIB} to {1024 * MIB}")
-    if read.port == read.rest_api_port:
-        raise UsageError(f"--port and --rest_api_port are both {read.port}")
+    ports: dict[int, str] = {}
+    for name in ("port", "rest_api_port", "health_port"):
+        number = getattr(read, name)
+        if number in ports:
+            raise UsageError(f"--{ports[number]} and --{name} are both {number}")
+        if number:
+            ports[number] = name
+    try:
+        read.channel_arguments()
+    except ValueError:
+        raise UsageError(
+            f"--grpc_channel_arguments={read.grpc_channel_arguments}: expected KEY=VALUE[,KEY=VALUE]"
+        ) from None
     for folder in read.reloadable():
         if not folder.is_absolute():
             raise UsageError(f"--reload_folders: {folder} is not an absolute path")
-    if read.monitoring_config_file and not read.rest_api_port:
-        raise UsageError("--monitoring_config_file needs --rest_api_port: metrics are served there")
+    for name in ("monitoring_config_file", "rest_ssl_config_file", "rest_api_enable_cors_support"):
+        if getattr(read, name) and not read.rest_api_port:
+            raise UsageError(f"--{name} needs --rest_api_port: it is about REST")
 
 
 def _boolean(flag: Known, value: str) -> bool:

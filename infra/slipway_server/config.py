@@ -22,17 +22,24 @@ METRICS_PATH = "/monitoring/prometheus/metrics"
 
 @dataclass(frozen=True)
 class Monitoring:
-    """Where the metrics are served; enabled only when the monitoring file says so."""
+    """Where the metrics are served; without a monitoring file they are."""
 
-    enabled: bool = False
+    enabled: bool = True
     path: str = METRICS_PATH
 
 
 def read_models(path: Path) -> list[ModelConfig]:
     """The models of a --model_config_file. Raises UsageError naming the file and what is wrong."""
-    config = _read_text(path, messages.ModelServerConfig())
+    return parse_models(text_of(path), path)
+
+
+def parse_models(text: str, path: Path, served: Collection[str] = ()) -> list[ModelConfig]:
+    """The models of a --model_config_file's text. served: names of the models there are already.
+
+    Raises UsageError naming the file and what is wrong.
+    """
     try:
-        return models_of(config)
+        return models_of(_parsed(text, path, messages.ModelServerConfig()), served)
     except StatusError as error:
         raise UsageError(error.message, where=str(path)) from error
 
@@ -89,7 +96,7 @@ def _check_names_and_paths(items: list[Any]) -> None:
 
 def read_monitoring(path: Path) -> Monitoring:
     """A --monitoring_config_file. Raises UsageError naming the file and what is wrong."""
-    config = _read_text(path, messages.MonitoringConfig())
+    config = _parsed(text_of(path), path, messages.MonitoringConfig())
     prometheus = config.prometheus_config
     if prometheus.path and not prometheus.path.startswith("/"):
         raise UsageError(f"prometheus_config.path {prometheus.path!r} must begin with /", where=str(path))
@@ -130,11 +137,15 @@ def _policy(item: Any) -> Policy:
             return Policy()
 
 
-def _read_text(path: Path, message: Any) -> Any:
+def text_of(path: Path) -> str:
+    """A configuration file's text. Raises UsageError when it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot be read: {error}", where=str(path)) from error
+
+
+def _parsed(text: str, path: Path, message: Any) -> Any:
     try:
         return text_format.Parse(text, message)
     except text_format.ParseError as error:

@@ -5,6 +5,7 @@ The table of docs/model_server.md is held against it. How a command line is read
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from dataclasses import fields as fields_of
 from enum import StrEnum
@@ -60,6 +61,7 @@ def refused(default: T, help: str) -> T:
     return _flag(Treatment.REFUSED, default, help)
 
 
+_WHOLE = re.compile(r"[+-]?[0-9]+")
 _PORT: dict[str, int] = {"highest": 65535}
 _ANY: dict[str, int] = {"lowest": -(2**31)}
 _ONE_CORE = "a request is computed whole in one thread, one request on each processor"
@@ -167,6 +169,31 @@ class Flags:
         "folders, separated by commas, whose models a HandleReloadConfigRequest may name; empty: such "
         "requests are refused",
     )
+    rest_ssl_config_file: str = own("", "text-format SSLConfig: TLS for REST; may be the file of gRPC")
+    token_file: str = own(
+        "", "bearer tokens, one a line: who has none of them is not served. Health and model status stay open"
+    )
+    health_port: int = own(
+        0, "grpc.health.v1 alone, without TLS and tokens, for Kubernetes' probes; 0: not opened", **_PORT
+    )
+    grpc_reflection: bool = own(True, "tell clients such as grpcurl what the API is")
+    access_log: bool = own(False, "a line of the log for each request: who asked what, code, time and bytes")
+
+    def channel_arguments(self) -> tuple[tuple[str, int | str], ...]:
+        """The pairs of --grpc_channel_arguments; gRPC has numbers and texts.
+
+        Raises ValueError for one that is no pair.
+        """
+        pairs = [word.split("=") for word in self.grpc_channel_arguments.split(",") if word]
+        return tuple((key, int(value) if _WHOLE.fullmatch(value) else value) for key, value in pairs)
+
+    def tags(self) -> tuple[str, ...]:
+        """The tags of --saved_model_tags."""
+        return tuple(tag for tag in self.saved_model_tags.split(",") if tag)
+
+    def warm_ups(self) -> int:
+        """How often a recorded request is answered before its version serves."""
+        return max(self.num_request_iterations_for_warmup, 1) if self.enable_model_warmup else 0
 
     def reloadable(self) -> tuple[Path, ...]:
         """The folders of --reload_folders."""
@@ -178,7 +205,6 @@ def known() -> dict[str, Known]:
     found = {}
     for item in fields_of(Flags):
         facts: Any = item.metadata
-        found[item.name] = Known(
-            item.name, item.default, facts["treatment"], facts["help"], **facts["limits"]
-        )
+        default: Any = item.default
+        found[item.name] = Known(item.name, default, facts["treatment"], facts["help"], **facts["limits"])
     return found

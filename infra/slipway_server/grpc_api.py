@@ -1,219 +1,73 @@
-"""gRPC: PredictionService, ModelService and grpc.health.v1.Health over grpc.aio."""
+"""The gRPC port: PredictionService, ModelService, health and reflection over grpc.aio."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import traceback
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
-
-# gRPC reports errors to its caller too; its own lines on stderr would break the rule of one JSON object
-# a line. The variable is read when the library loads.
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
-from google.protobuf.message import DecodeError
 from slipway_client import messages
-from slipway_client.errors import EnvironmentFault
 
-from slipway_server import log
+from slipway_server import access_log, log
+from slipway_server.access_log import Record
+from slipway_server.arrivals import Arrivals
 from slipway_server.codes import Code, StatusError, invalid
 from slipway_server.examples import of_input
-from slipway_server.memory import MIB, Budget, Claim, Full, give_back
+from slipway_server.grpc_calls import guarded, listen, parse, serialized, with_token
+from slipway_server.health import Health
+from slipway_server.health import handlers as health_handlers
+from slipway_server.memory import MIB, Budget, Claim, Full
+from slipway_server.reflection import Reflection
 from slipway_server.servable import Servable
 from slipway_server.service import Api, Service
 from slipway_server.steps import Steps
+from slipway_server.tls import Tls
+from slipway_server.tokens import Tokens
 from slipway_server.wire import memory_of
 
 MOST_IN_FLIGHT = 1024
-MOST_WATCHES = 1024
-ARRIVAL_SECONDS = 300.0  # for a whole request
-PROBE_SECONDS = 0.5  # for a health check's, which is a few bytes
 _FEW = 256  # fields that are counted in the event loop itself
-ROOM_SECONDS = 0.2  # that a request may wait before it is asked for its message
-LOOK_SECONDS = 0.02  # between two looks at what arrives; a loopback brings 20 MB meanwhile
 
-_STATUS = {known.value[0]: known for known in grpc.StatusCode}
-T = TypeVar("T")
 _Answer = Callable[[bytes, Claim], Awaitable[bytes]]
+_Handler = Callable[[Any, Any], Awaitable[bytes]]
 
 
-class Health:
-    """grpc.health.v1.Health. `serving` is told to every Watch at once."""
+@dataclass(frozen=True)
+class GrpcOptions:
+    """How gRPC is opened.
 
-    # TensorFlow Serving sets the first two (model_servers/server.cc); "" is the server as a whole.
-    NAMES = frozenset(
-        {
-            "",
-            "ModelService",
-            "PredictionService",
-            "tensorflow.serving.ModelService",
-            "tensorflow.serving.PredictionService",
-        }
-    )
-    SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3
-
-    def __init__(self) -> None:
-        self._serving = False
-        self._closed = False
-        self._watches = 0
-        self._changed = asyncio.Event()
-
-    @property
-    def serving(self) -> bool:
-        return self._serving
-
-    @serving.setter
-    def serving(self, value: bool) -> None:
-        if value != self._serving:
-            self._serving = value
-            self._tell()
-
-    def close(self) -> None:
-        """NOT_SERVING from now on; every Watch is told and ends, for a drain would wait for it."""
-        self._serving = False
-        self._closed = True
-        self._tell()
-
-    def status(self, name: str) -> int:
-        if name not in self.NAMES:
-            return self.SERVICE_UNKNOWN
-        return self.SERVING if self._serving else self.NOT_SERVING
-
-    async def check(self, request: bytes) -> bytes:
-        name = _parse(messages.HealthCheckRequest, request).service
-        status = self.status(name)
-        if status == self.SERVICE_UNKNOWN:
-            raise StatusError(Code.NOT_FOUND, f"unknown service {name[:200]}")
-        return _status_message(status)
-
-    async def watch(self, request: bytes, tell: Callable[[bytes], Awaitable[None]]) -> None:
-        """Tell the status now and whenever it changes, until the server stops."""
-        if self._watches >= MOST_WATCHES:
-            raise StatusError(Code.RESOURCE_EXHAUSTED, "too many watches already")
-        name = _parse(messages.HealthCheckRequest, request).service
-        told = 0
-        self._watches += 1
-        try:
-            while True:
-                changed, status = self._changed, self.status(name)
-                if status != told:
-                    told = status
-                    await tell(_status_message(status))
-                if self._closed:
-                    return
-                await changed.wait()
-        finally:
-            self._watches -= 1
-
-    def _tell(self) -> None:
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
-
-
-class Arrivals:
-    """The requests whose message is still on its way.
-
-    A message is asked for before its size is known, and gRPC gathers it outside of Python. So what arrives is
-    measured instead of claimed: while much of it is in memory, new requests wait before they are asked for
-    their message, and when it becomes too much, all but the oldest are refused.
+    socket: a UNIX socket beside the port, if any. arguments: of gRPC's own, by their names. tls, tokens: None
+    for everybody. reflection, access_log: whether they are on.
     """
 
-    def __init__(self, budget: Budget) -> None:
-        self._budget = budget
-        # Context -> when it was asked for its message, the oldest first; those of health checks apart.
-        self._under_way: dict[Any, float] = {}
-        self._probes: dict[Any, float] = {}
-        self._large = 0  # messages over 1 MiB that have come and are not answered yet
-        self._looking = False
-        self._refusals: set[asyncio.Task[None]] = set()
-
-    def __len__(self) -> int:
-        return len(self._under_way)
-
-    async def message(self, context: Any, probe: bool = False) -> bytes:
-        """The request's message. Raises what gRPC raises in a call that has ended or was refused."""
-        loop = asyncio.get_running_loop()
-        if (self._large or self._under_way) and not probe:
-            await self._room(loop)
-        among = self._probes if probe else self._under_way
-        among[context] = loop.time()
-        if not self._looking:
-            self._looking = True
-            loop.call_later(LOOK_SECONDS, self._look)
-        try:
-            raw = await context.read()
-        finally:
-            among.pop(context, None)
-        if raw is grpc.aio.EOF:
-            raise StatusError(Code.INTERNAL, "the call has no message")
-        message: bytes = raw
-        if len(message) > MIB:
-            self._large += 1
-            context.add_done_callback(self._ended)
-        return message
-
-    def _ended(self, _context: Any) -> None:
-        self._large -= 1
-
-    async def _room(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Wait a moment while the memory is half full of others' messages.
-
-        No longer, for most messages are small and can always come. Looked at only when some may
-        be large: it takes longer than a small request.
-        """
-        deadline = None
-        while self._large or (
-            self._under_way and loop.time() - next(iter(self._under_way.values())) > LOOK_SECONDS
-        ):
-            deadline = deadline or loop.time() + ROOM_SECONDS
-            if self._budget.used <= self._budget.total // 2 or loop.time() > deadline:
-                return
-            await asyncio.to_thread(give_back)
-            await asyncio.sleep(LOOK_SECONDS)
-
-    def _look(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        old = [context for context, began in self._under_way.items() if now - began > LOOK_SECONDS]
-        if old and self._budget.used > self._budget.total:
-            for context in old[1:]:
-                del self._under_way[context]
-                self._refuse(context, Full("too many large messages arrive at once; try again"))
-        for among, seconds in ((self._under_way, ARRIVAL_SECONDS), (self._probes, PROBE_SECONDS)):
-            context = next(iter(among), None)
-            if context is not None and now - among[context] > seconds:
-                del among[context]
-                late = "the request's message did not arrive in time"
-                self._refuse(context, StatusError(Code.DEADLINE_EXCEEDED, late))
-        self._looking = bool(self._under_way or self._probes)
-        if self._looking:
-            loop.call_later(LOOK_SECONDS, self._look)
-
-    def _refuse(self, context: Any, error: StatusError) -> None:
-        async def abort() -> None:
-            # The handler that reads meets the same end; it is not cancelled, for gRPC's batch is under way.
-            with contextlib.suppress(Exception):
-                await context.abort(_STATUS[int(error.code)], error.details())
-
-        task = asyncio.ensure_future(abort())
-        self._refusals.add(task)
-        task.add_done_callback(self._refusals.discard)
+    port: int
+    socket: str = ""
+    arguments: tuple[tuple[str, int | str], ...] = ()
+    tls: Tls | None = None
+    tokens: Tokens | None = None
+    reflection: bool = False
+    access_log: bool = False
 
 
 class GrpcServer:
     """The gRPC port. `start`, then `stop`; once each."""
 
     def __init__(
-        self, service: Service, health: Health | None, port: int, budget: Budget, largest_message: int
+        self,
+        service: Service,
+        health: Health | None,
+        options: GrpcOptions,
+        budget: Budget,
+        largest_message: int,
     ) -> None:
         """health: None leaves the health service out. largest_message: bytes of a request at most."""
         self._service = service
-        self._port = port
+        self._options = options
         self._budget = budget
         self._in_flight = 0
         self._parsing = asyncio.Lock()
@@ -226,53 +80,62 @@ class GrpcServer:
                 ("grpc.max_receive_message_length", largest_message),
                 ("grpc.max_send_message_length", -1),  # an answer is as large as the model makes it
                 ("grpc.so_reuseport", 0),  # a second server on this port must fail, not share it
+                *options.arguments,
             ),
         )
-        self._add("tensorflow.serving.PredictionService", Predict=self._predict, Classify=self._classify)
         self._add(
-            "tensorflow.serving.PredictionService", Regress=self._regress, GetModelMetadata=self._metadata
+            "tensorflow.serving.PredictionService",
+            Predict=self._predict,
+            Classify=self._classify,
+            Regress=self._regress,
+            MultiInference=self._multi_inference,
+            GetModelMetadata=self._metadata,
         )
         self._add(
             "tensorflow.serving.ModelService",
             GetModelStatus=self._model_status,
             HandleReloadConfigRequest=self._reload,
         )
-        if health is not None:
-            handlers = {
-                "Check": grpc.stream_unary_rpc_method_handler(_guarded(self._checked(health))),
-                "Watch": grpc.stream_stream_rpc_method_handler(_guarded(self._watched(health))),
-            }
-            self._server.add_generic_rpc_handlers(
-                (grpc.method_handlers_generic_handler("grpc.health.v1.Health", handlers),)
-            )
+        if health is not None:  # open to all: a probe has no token
+            self._server.add_generic_rpc_handlers((health_handlers(health, self.arrivals),))
+        self._reflection = Reflection(health is not None) if options.reflection else None
+        if self._reflection is not None:
+            self._server.add_generic_rpc_handlers(self._reflection.handlers(options.tokens))
 
     async def start(self) -> None:
-        """Listen on every address. Raises EnvironmentFault when the port cannot be had."""
-        try:
-            self._server.add_insecure_port(f"[::]:{self._port}")
-        except RuntimeError as error:
-            raise EnvironmentFault(
-                f"cannot listen on port {self._port}",
-                tail=str(error),
-                action="choose another --port, or end what listens there",
-            ) from error
+        """Listen on every address. Raises EnvironmentFault when port or socket cannot be had."""
+        options = self._options
+        listen(self._server, f"[::]:{options.port}", options.tls, f"port {options.port}", "--port")
+        if options.socket:
+            address = f"unix:{options.socket}"
+            listen(self._server, address, options.tls, options.socket, "--grpc_socket_path")
         await self._server.start()
-        log.event("listening", entrypoint="GRPC", port=self._port)
+        log.event("listening", entrypoint="GRPC", port=options.port, tls=options.tls is not None)
 
     async def stop(self, grace: float) -> None:
         """Refuse new requests, wait up to `grace` seconds for those under way, then cancel them."""
+        if self._reflection is not None:
+            await self._reflection.end()
         await self._server.stop(grace)
+        if self._options.socket:
+            Path(self._options.socket).unlink(missing_ok=True)
         self._reading.shutdown(wait=False)
 
     def _add(self, service: str, **methods: _Answer) -> None:
         handlers = {
             # On the wire one request is a stream of one, and only a stream lets its handler say when to read.
-            name: grpc.stream_unary_rpc_method_handler(_guarded(self._admitted(answer)))
+            name: grpc.stream_unary_rpc_method_handler(guarded(self._entered(name, self._admitted(answer))))
             for name, answer in methods.items()
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
 
-    def _admitted(self, answer: _Answer) -> Callable[[Any, Any], Awaitable[bytes]]:
+    def _entered(self, method: str, handler: _Handler) -> _Handler:
+        """With what is on of tokens and access log; without them the handler itself."""
+        if self._options.tokens is not None:
+            handler = with_token(self._options.tokens, handler)
+        return _told(method, handler) if self._options.access_log else handler
+
+    def _admitted(self, answer: _Answer) -> _Handler:
         """Read the message when there is room, and hold what the request claims until its answer is sent."""
 
         async def handler(_: Any, context: Any) -> bytes:
@@ -282,23 +145,11 @@ class GrpcServer:
             claim = self._budget.claim()
             context.add_done_callback(lambda _: claim.release())
             try:
-                return await answer(await self.arrivals.message(context), claim)
+                message = await self.arrivals.message(context)
+                access_log.arrived(len(message))
+                return await answer(message, claim)
             finally:
                 self._in_flight -= 1
-
-        return handler
-
-    def _checked(self, health: Health) -> Callable[[Any, Any], Awaitable[bytes]]:
-        """Outside of every limit: a probe is answered however busy the server is."""
-
-        async def handler(_: Any, context: Any) -> bytes:
-            return await health.check(await self.arrivals.message(context, probe=True))
-
-        return handler
-
-    def _watched(self, health: Health) -> Callable[[Any, Any], Awaitable[None]]:
-        async def handler(_: Any, context: Any) -> None:
-            await health.watch(await self.arrivals.message(context, probe=True), context.write)
 
         return handler
 
@@ -312,17 +163,17 @@ class GrpcServer:
         if not claim.grown(size):
             await self._budget.wait(claim, size)
         if len(raw) <= MIB:
-            return _parse(kind, raw)
+            return parse(kind, raw)
         async with self._parsing:  # one in a turn of the event loop, so that a probe comes between two
             await asyncio.sleep(0)
-            return _parse(kind, raw)
+            return parse(kind, raw)
 
     async def _predict(self, raw: bytes, claim: Claim) -> bytes:
         request = _with_spec(await self._claimed(messages.PredictRequest, raw, claim))
         spec, size = request.model_spec, len(raw)
         del raw  # parsed: its bytes are needed no more
         answer = self._service.answer(
-            "Predict", spec, size, lambda servable: servable.predicting(request, claim.grow)
+            "Predict", spec, size, lambda servable: servable.predict(request, claim.grow)
         )
         return await self._service.counted("Predict", "GRPC", spec.name, answer)
 
@@ -338,63 +189,47 @@ class GrpcServer:
         spec = request.model_spec
 
         def steps(servable: Servable) -> Steps[bytes]:
-            ask = servable.classifying if api == "Classify" else servable.regressing
-            return _serialized((yield from ask(spec, of_input(request.input), claim.grow)))
+            ask = servable.classify if api == "Classify" else servable.regress
+            return serialized((yield from ask(spec, of_input(request.input), claim.grow)))
 
         answer = self._service.answer(api, spec, size, steps)
         return await self._service.counted(api, "GRPC", spec.name, answer)
 
+    async def _multi_inference(self, raw: bytes, claim: Claim) -> bytes:
+        request = await self._claimed(messages.MultiInferenceRequest, raw, claim)
+        return serialized(await self._service.multi_inference(request, len(raw), claim.grow))
+
     async def _metadata(self, raw: bytes, claim: Claim) -> bytes:
         request = await self._claimed(messages.GetModelMetadataRequest, raw, claim)
-        return _serialized(self._service.metadata(request))
+        return serialized(self._service.metadata(request))
 
     async def _model_status(self, raw: bytes, claim: Claim) -> bytes:
         request = await self._claimed(messages.GetModelStatusRequest, raw, claim)
-        return _serialized(self._service.model_status(request))
+        return serialized(self._service.model_status(request))
 
     async def _reload(self, raw: bytes, claim: Claim) -> bytes:
         request = await self._claimed(messages.ReloadConfigRequest, raw, claim)
-        return _serialized(await self._service.reload(request))
+        return serialized(await self._service.reload(request))
 
 
-def _guarded(answer: Callable[[Any, Any], Awaitable[T]]) -> Callable[[Any, Any], Awaitable[T]]:
-    """Failures become gRPC statuses; one that was not foreseen is logged and answered INTERNAL."""
+def _told(method: str, handler: _Handler) -> _Handler:
+    async def telling(request: Any, context: Any) -> bytes:
+        with access_log.told(Record("GRPC", method, context.peer())) as record:
+            try:
+                answer = await handler(request, context)
+            except StatusError as error:
+                record.code = error.code.name
+                raise
+            except BaseException:
+                record.code = "INTERNAL"
+                raise
+            record.bytes_out = len(answer)
+            return answer
 
-    async def handler(request: Any, context: Any) -> T:
-        try:
-            return await answer(request, context)
-        except StatusError as error:
-            code, details = error.code, error.details()
-        except grpc.aio.AbortError:
-            raise  # the status is sent already
-        except Exception as error:  # noqa: BLE001  # the server must outlive any one request
-            log.event("fault", level="error", error=repr(error), trace=traceback.format_exc())
-            code, details = Code.INTERNAL, "internal error; the server's log has it"
-        await context.abort(_STATUS[int(code)], details)
-        raise AssertionError("abort raises")
-
-    return handler
-
-
-def _parse(kind: Any, raw: bytes) -> Any:
-    """A message of `kind`. gRPC itself prescribes INTERNAL for a request that cannot be parsed."""
-    try:
-        return kind.FromString(raw)
-    except DecodeError as error:
-        name = kind.DESCRIPTOR.name
-        raise StatusError(Code.INTERNAL, f"the request is not a valid {name}") from error
+    return telling
 
 
 def _with_spec(request: Any) -> Any:
     if not request.HasField("model_spec"):
         raise invalid("Missing ModelSpec")
     return request
-
-
-def _serialized(message: Any) -> bytes:
-    out: bytes = message.SerializeToString()
-    return out
-
-
-def _status_message(status: int) -> bytes:
-    return _serialized(messages.HealthCheckResponse(status=status))

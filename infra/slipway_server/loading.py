@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from slipway_server import runtime as rt
@@ -15,9 +16,14 @@ from slipway_server.warmup import warm_up
 class Loader:
     """What Models calls to bring a version up; runs in a thread of its own."""
 
-    def __init__(self, runtime: rt.Runtime, metrics: Metrics) -> None:
+    def __init__(
+        self, runtime: rt.Runtime, metrics: Metrics, tags: Sequence[str] = ("serve",), warm_ups: int = 1
+    ) -> None:
+        """tags: of the graph to load. warm_ups: times each recorded request is answered; 0: not at all."""
         self._runtime = runtime
         self._metrics = metrics
+        self._tags = tuple(tags)
+        self._warm_ups = warm_ups
 
     def __call__(self, name: str, version: int, path: Path) -> Servable:
         """A servable that has answered its warm-up requests.
@@ -26,14 +32,15 @@ class Loader:
         """
         started = time.perf_counter()
         try:
-            servable = Servable(self._runtime, name, version, path, self._metrics)
+            servable = Servable(self._runtime, name, version, path, self._metrics, tags=self._tags)
         except StatusError:
             self._metrics.load_attempts.add(str(path), "fail")
             raise
         self._metrics.load_attempts.add(str(path), "success")
         self._metrics.load_latency.add(str(path), amount=_microseconds(started))
         try:
-            warm_up(servable, self._metrics)
+            if self._warm_ups:
+                warm_up(servable, self._metrics, self._warm_ups)
         except BaseException:
             servable.close()
             raise

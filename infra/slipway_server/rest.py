@@ -19,10 +19,12 @@ from typing import Any, cast
 import h11
 from slipway_client.errors import EnvironmentFault
 
-from slipway_server import log
+from slipway_server import access_log, log
+from slipway_server.access_log import Record
 from slipway_server.json_answers import error_body
 from slipway_server.memory import Budget, Claim, Full
 from slipway_server.rest_routes import Reply, Routes
+from slipway_server.tls import Tls
 
 MOST_CONNECTIONS = 1024
 IDLE_SECONDS = 30.0  # without a byte from the client, between requests or in one
@@ -43,12 +45,23 @@ class _HttpError(Exception):
 class RestServer:
     """The REST port. `start`, then `stop`; once each."""
 
-    def __init__(self, routes: Routes, port: int, budget: Budget, largest: int) -> None:
-        """largest: bytes of a request body at most."""
+    def __init__(
+        self,
+        routes: Routes,
+        port: int,
+        budget: Budget,
+        largest: int,
+        *,
+        tls: Tls | None = None,
+        tell: bool = False,
+    ) -> None:
+        """largest: bytes of a request body at most. tell: of each request in the log."""
         self._routes = routes
         self._port = port
         self._budget = budget
         self._largest = largest
+        self._tls = tls
+        self._tell = tell
         self._server: asyncio.Server | None = None
         self._connections: dict[asyncio.Task[None], bool] = {}  # whether a request is under way
         self._stopping = False
@@ -56,14 +69,21 @@ class RestServer:
     async def start(self) -> None:
         """Listen on every address. Raises EnvironmentFault when the port cannot be had."""
         try:
-            self._server = await asyncio.start_server(self._connection, None, self._port, limit=READ_AHEAD)
+            self._server = await asyncio.start_server(
+                self._connection,
+                None,
+                self._port,
+                limit=READ_AHEAD,
+                ssl=None if self._tls is None else self._tls.context(),
+                ssl_handshake_timeout=None if self._tls is None else HEAD_SECONDS,
+            )
         except OSError as error:
             raise EnvironmentFault(
                 f"cannot listen on port {self._port}",
                 tail=str(error),
                 action="choose another --rest_api_port, or end what listens there",
             ) from error
-        log.event("listening", entrypoint="REST", port=self._port)
+        log.event("listening", entrypoint="REST", port=self._port, tls=self._tls is not None)
 
     async def stop(self, grace: float) -> None:
         """Accept no more, close idle connections, wait up to `grace` seconds for requests under way."""
@@ -121,34 +141,68 @@ class RestServer:
         writer: asyncio.StreamWriter,
         claim: Claim,
     ) -> bool:
-        bodiless = False
         try:
             async with asyncio.timeout(HEAD_SECONDS):
                 request = await _next_event(connection, reader)
+        except TimeoutError:
+            return False  # no request has arrived yet
+        except h11.RemoteProtocolError as error:
+            request, reply = None, _bad_http(error)
+        else:
             if not isinstance(request, h11.Request):
                 return False
-            bodiless = request.method == b"HEAD"
             self._connections[task] = True
-            async with asyncio.timeout(BODY_SECONDS):
-                if connection.they_are_waiting_for_100_continue:
-                    _write(writer, connection.send(h11.InformationalResponse(status_code=100, headers=[])))
-                body = await self._body(connection, reader, claim)
-            reply = await self._routes.answer(request, body, claim)
-        except _HttpError as error:
-            reply = error.reply
-        except TimeoutError:
-            if connection.our_state is not h11.SEND_RESPONSE:
-                return False  # no request has arrived yet
-            reply = Reply(408, error_body("the request body did not arrive in time"))
-        except h11.RemoteProtocolError as error:
-            reply = Reply(error.error_status_hint, error_body(f"bad HTTP request: {error}"))
+            reply = await self._reply(request, connection, reader, writer, claim)
         if connection.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return False
+        bodiless = request is not None and request.method == b"HEAD"
         _write(writer, self._written(connection, reply, bodiless))
         async with asyncio.timeout(IDLE_SECONDS):
             await writer.drain()
         self._connections[task] = False
         return {connection.our_state, connection.their_state} == {h11.DONE}
+
+    async def _reply(
+        self,
+        request: h11.Request,
+        connection: h11.Connection,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        claim: Claim,
+    ) -> Reply:
+        if not self._tell:
+            return await self._answer(request, connection, reader, writer, claim)
+        target = request.target.decode("ascii")
+        record = Record("REST", f"{request.method.decode('ascii')} {target}", _peer(writer))
+        with access_log.told(record):
+            reply = await self._answer(request, connection, reader, writer, claim)
+            record.code, record.bytes_out = reply.status, len(reply.body)
+            return reply
+
+    async def _answer(
+        self,
+        request: h11.Request,
+        connection: h11.Connection,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        claim: Claim,
+    ) -> Reply:
+        refusal = self._routes.refusal(request)
+        if refusal is not None:
+            return refusal
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                if connection.they_are_waiting_for_100_continue:
+                    _write(writer, connection.send(h11.InformationalResponse(status_code=100, headers=[])))
+                body = await self._body(connection, reader, claim)
+        except _HttpError as error:
+            return error.reply
+        except TimeoutError:
+            return Reply(408, error_body("the request body did not arrive in time"))
+        except h11.RemoteProtocolError as error:
+            return _bad_http(error)
+        access_log.arrived(len(body))
+        return await self._routes.answer(request, body, claim)
 
     async def _body(self, connection: h11.Connection, reader: asyncio.StreamReader, claim: Claim) -> bytes:
         """A request's body, claimed as it comes: twice, for it is in two places for a moment."""
@@ -178,6 +232,7 @@ class RestServer:
             ("Content-Type", reply.content_type),
             ("Content-Length", str(len(reply.body))),
             ("Date", _date(int(time.time()))),
+            *reply.headers,
         ]
         unread = connection.their_state in (h11.SEND_BODY, h11.ERROR)  # what is left of the request
         if reply.close or self._stopping or unread:
@@ -187,6 +242,16 @@ class RestServer:
         if not bodiless:
             out += connection.send(h11.Data(data=reply.body)) or b""
         return out + (connection.send(h11.EndOfMessage()) or b"")
+
+
+def _bad_http(error: h11.RemoteProtocolError) -> Reply:
+    return Reply(error.error_status_hint, error_body(f"bad HTTP request: {error}"))
+
+
+def _peer(writer: asyncio.StreamWriter) -> str:
+    """The client's address, as gRPC writes one."""
+    address = writer.get_extra_info("peername")
+    return f"ipv{6 if ':' in address[0] else 4}:{address[0]}:{address[1]}" if address else ""
 
 
 def _reason(status: int) -> bytes:
@@ -216,7 +281,8 @@ async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     """Let the client read its answer: closing on unread bytes would reset the connection under it."""
     if writer.transport.is_closing():
         return
-    writer.write_eof()
+    if writer.can_write_eof():  # not where TLS is
+        writer.write_eof()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(LINGER_SECONDS):
             while await reader.read(64 * 1024):

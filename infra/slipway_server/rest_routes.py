@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
@@ -24,6 +24,7 @@ from slipway_server.servable import Servable
 from slipway_server.service import Api, Service
 from slipway_server.session_tensors import Hold
 from slipway_server.steps import Steps
+from slipway_server.tokens import Tokens
 
 SMALL_BODY = 64 * 1024  # is read here, if its values are few; a larger one by the process that reads
 _OBJECTS = 40  # bytes of objects for each byte of a small body, and of what TensorFlow makes of them
@@ -59,12 +60,16 @@ HTTP_STATUS: Mapping[Code, int] = {
 }
 
 
+_CORS = (("Access-Control-Allow-Origin", "*"), ("Access-Control-Allow-Methods", "POST, GET"))
+
+
 @dataclass(frozen=True)
 class Reply:
     status: int
     body: bytes
     content_type: str = "application/json"
     close: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,10 +88,39 @@ class Routes:
     reader: reads the bodies that are not small.
     """
 
-    def __init__(self, service: Service, monitoring: Monitoring, reader: Reader) -> None:
+    def __init__(
+        self,
+        service: Service,
+        monitoring: Monitoring,
+        reader: Reader,
+        tokens: Tokens | None = None,
+        cors: bool = False,
+    ) -> None:
+        """tokens: one of which a request must have; None for everybody. cors: whether browsers may read."""
         self._service = service
         self._monitoring = monitoring
         self._reader = reader
+        self._tokens = tokens
+        # model_servers/http_rest_api_util.cc:40, AddCORSHeaders, and the header that a token comes in
+        allowed = "Content-Type" if tokens is None else "Content-Type, Authorization"
+        self._cors = (*_CORS, ("Access-Control-Allow-Headers", allowed)) if cors else ()
+
+    def refusal(self, request: h11.Request) -> Reply | None:
+        """The answer to a request without one of the tokens; nothing of its body is read then.
+
+        Open are the status of a model, which probes ask for, and what a browser asks before it sends a token.
+        """
+        if self._tokens is None or request.method == b"OPTIONS":
+            return None
+        target = without_origin(request.target.decode("ascii"))
+        if request.method == b"GET" and (match := _MODEL_PATH.fullmatch(target)) and not match[4]:
+            return None
+        try:
+            self._tokens.check(_header(request, b"authorization").decode("latin-1"))
+        except StatusError as error:
+            body = json_answers.error_body(error.message)
+            return Reply(401, body, headers=(("WWW-Authenticate", "Bearer"), *self._cors))
+        return None
 
     async def answer(self, request: h11.Request, body: bytes, claim: Claim) -> Reply:
         """Dispatch as upstream's evhttp_server.cc:129 does: by path, whatever the method.
@@ -102,11 +136,12 @@ class Routes:
             return self._metrics(target)
         if not target.lower().startswith("/v1/"):
             return _page(404)
-        return (
+        reply = (
             _preflight(request)
             if method == "OPTIONS"
             else await self._api(method, target, request, body, claim)
         )
+        return replace(reply, headers=self._cors) if self._cors else reply
 
     async def _api(self, method: str, target: str, request: h11.Request, body: bytes, claim: Claim) -> Reply:
         try:
@@ -211,16 +246,16 @@ def _predict(servable: Servable, spec: Any, given: Any, hold: Hold) -> Steps[byt
     except StatusError as error:
         raise invalid(f'Serving signature name: "{name}" not found in signature def') from error
     inputs, form = given.inputs(signature.definition.inputs)
-    results = yield from servable.computing(signature, inputs, (), hold)
+    results = yield from servable.compute(signature, inputs, (), hold)
     return json_answers.predictions(results, form, hold)
 
 
 def _classify(servable: Servable, spec: Any, given: Any, hold: Hold) -> Steps[bytes]:
-    return json_answers.classifications((yield from servable.classifying(spec, given, hold)).result)
+    return json_answers.classifications((yield from servable.classify(spec, given, hold)).result)
 
 
 def _regress(servable: Servable, spec: Any, given: Any, hold: Hold) -> Steps[bytes]:
-    return json_answers.regressions((yield from servable.regressing(spec, given, hold)).result)
+    return json_answers.regressions((yield from servable.regress(spec, given, hold)).result)
 
 
 _APIS: Mapping[str, Api] = {"predict": "Predict", "classify": "Classify", "regress": "Regress"}

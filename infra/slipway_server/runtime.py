@@ -321,8 +321,8 @@ def tensor_from_proto(runtime: Runtime, serialized: bytes) -> Tensor:
     return tensor
 
 
-def load_saved_model(runtime: Runtime, path: Path, tag: str = "serve") -> tuple[Session, bytes]:
-    """Load a SavedModel folder: the session and its serialized MetaGraphDef.
+def load_saved_model(runtime: Runtime, path: Path, tags: Sequence[str] = ("serve",)) -> tuple[Session, bytes]:
+    """Load a SavedModel folder: the session and its serialized MetaGraphDef. tags: all those of the graph.
 
     Raises StatusError with the loader's own code and text; leaves nothing loaded then.
     """
@@ -332,9 +332,10 @@ def load_saved_model(runtime: Runtime, path: Path, tag: str = "serve") -> tuple[
     try:
         with runtime.status() as status:
             runtime.TF_SetConfig(options, _CONFIG, len(_CONFIG), status)
+        names = (c_char_p * len(tags))(*[tag.encode() for tag in tags])
         with runtime.status() as status:
             handle = runtime.TF_LoadSessionFromSavedModel(
-                options, None, os.fsencode(path), (c_char_p * 1)(tag.encode()), 1, graph, meta_graph, status
+                options, None, os.fsencode(path), names, len(tags), graph, meta_graph, status
             )
         content = ctypes.string_at(meta_graph.contents.data, meta_graph.contents.length)
     except StatusError:

@@ -1,4 +1,4 @@
-"""One loaded version of a model: its signatures, and Predict, Classify and Regress on them.
+"""One loaded version of a model: its signatures, and Predict, Classify, Regress and MultiInference on them.
 
 Checks, their order and their texts follow TensorFlow Serving's servables/tensorflow/
 (predict_util.cc, classifier.cc, regressor.cc, util.cc), so that a client sees the same answers.
@@ -6,8 +6,6 @@ Checks, their order and their texts follow TensorFlow Serving's servables/tensor
 
 from __future__ import annotations
 
-import math
-import struct
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,20 +13,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from slipway_client import messages
-from slipway_client.dtypes import DataType
 
+from slipway_server import example_results, session_tensors
 from slipway_server import runtime as rt
-from slipway_server import session_tensors
 from slipway_server.codes import Code, StatusError, invalid, not_found
+from slipway_server.example_results import Task
 from slipway_server.examples import Examples
 from slipway_server.json_requests import DEFAULT_SIGNATURE
 from slipway_server.metrics import Metrics
 from slipway_server.session_tensors import Hold
-from slipway_server.steps import Run, Steps, finish, free
+from slipway_server.steps import Run, Steps, finish
 from slipway_server.version_folder import check_whole
 
 T = TypeVar("T")
-_CLASS_BYTES = 128  # of a class or a value in an answer: its message, its text
 
 
 @dataclass(frozen=True)
@@ -57,8 +54,10 @@ class Servable:
         version: int,
         path: Path,
         metrics: Metrics,
+        *,
+        tags: Sequence[str] = ("serve",),
     ) -> None:
-        """Load the SavedModel in `path`. metrics: where each session run is counted.
+        """Load the SavedModel in `path`. metrics: where each session run is counted. tags: of the graph.
 
         Raises StatusError with the loader's code and text; leaves nothing loaded then.
         """
@@ -68,7 +67,7 @@ class Servable:
         self.warmed = 0  # requests answered before serving
         self.metrics = metrics
         self._runtime = runtime
-        self._session, meta_graph = rt.load_saved_model(runtime, path)
+        self._session, meta_graph = rt.load_saved_model(runtime, path, tags)
         try:
             graph = messages.MetaGraphDef.FromString(meta_graph)
             check_whole(path, graph)
@@ -98,25 +97,15 @@ class Servable:
         """Raises StatusError with the session's own code and text."""
         started = time.perf_counter()
         results = self._session.run(run.feeds, run.tensors, run.fetches)
-        self.metrics.runtime_latency.observe((time.perf_counter() - started) * 1e6, self.name, run.api, "TF1")
+        if run.api:
+            seconds = time.perf_counter() - started
+            self.metrics.runtime_latency.observe(seconds * 1e6, self.name, run.api, "TF1")
         return results
 
-    def predict(self, request: Any, hold: Hold = free) -> bytes:
-        """Answer a PredictRequest with a serialized PredictResponse."""
-        return self.complete(self.predicting(request, hold))
-
-    def classify(self, spec: Any, examples: Examples, hold: Hold = free) -> Any:
-        """Answer a classify request with a ClassificationResponse."""
-        return self.complete(self.classifying(spec, examples, hold))
-
-    def regress(self, spec: Any, examples: Examples, hold: Hold = free) -> Any:
-        """Answer a regress request with a RegressionResponse."""
-        return self.complete(self.regressing(spec, examples, hold))
-
-    def predicting(self, request: Any, hold: Hold) -> Steps[bytes]:
-        """The steps of `predict`."""
+    def predict(self, request: Any, hold: Hold) -> Steps[bytes]:
+        """The steps from a PredictRequest to a serialized PredictResponse."""
         signature = self.predict_signature(request.model_spec.signature_name)
-        results = yield from self.computing(signature, request.inputs, request.output_filter, hold)
+        results = yield from self.compute(signature, request.inputs, request.output_filter, hold)
         out = [signature.model_spec]
         for alias, tensor in results.items():
             parts = session_tensors.encode(tensor, hold)
@@ -134,7 +123,7 @@ class Servable:
             raise StatusError(Code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
         return signature
 
-    def computing(
+    def compute(
         self,
         signature: Signature,
         inputs: Mapping[str, Any],
@@ -188,79 +177,72 @@ class Servable:
             found.append(output)
         return rt.outputs(found)
 
-    def classifying(self, spec: Any, examples: Examples, hold: Hold) -> Steps[Any]:
-        """The steps of `classify`."""
+    def classify(self, spec: Any, examples: Examples, hold: Hold) -> Steps[Any]:
+        """The steps to a ClassificationResponse."""
         signature = self._example_signature(spec.signature_name)
-        definition = signature.definition
-        if len(definition.inputs) != 1:
-            raise invalid("Expected one input Tensor.")
-        if len(definition.outputs) not in (1, 2):
-            raise invalid(f"Expected one or two output Tensors, found {len(definition.outputs)}")
-        if "inputs" not in definition.inputs:
-            raise invalid(f"No classification inputs found in SignatureDef: {definition}")
-        wanted = [alias for alias in ("classes", "scores") if alias in definition.outputs]
-        if not wanted:
-            raise invalid(
-                'Expected classification signature outputs to contain at least one of "classes" or "scores". '
-                f"Signature was: {definition}"
-            )
+        wanted = example_results.classify_outputs(signature.definition)
         results = yield from self._about_examples("Classify", signature, examples, wanted, hold)
-        count = examples.count
-        for alias, dtype in (("classes", DataType.DT_STRING), ("scores", DataType.DT_FLOAT)):
-            if alias in results:
-                _check_rows(alias, results[alias], dtype, count)
-        columns = {alias: tensor.shape[1] for alias, tensor in results.items()}
-        if len(set(columns.values())) > 1:
-            raise invalid(
-                "Tensors class and score should match in dim_size(1). Got "
-                f"{columns['classes']} vs. {columns['scores']}"
-            )
-        width = next(iter(columns.values()))
-        hold(count * width * _CLASS_BYTES)
-        labels = results["classes"].strings() if "classes" in results else None
-        scores = _floats(results["scores"]) if "scores" in results else None
         response = messages.ClassificationResponse(model_spec=self._model_spec(spec.signature_name))
-        for row in range(count):
-            # One allocation a row; adding class by class costs a Python call each.
-            line = response.result.classifications.add()
-            for at in range(row * width, (row + 1) * width):
-                line.classes.add(
-                    label=_text(labels[at]) if labels is not None else "",
-                    score=scores[at] if scores is not None else 0.0,
-                )
+        example_results.classify(response.result, results, examples.count, hold)
         return response
 
-    def regressing(self, spec: Any, examples: Examples, hold: Hold) -> Steps[Any]:
-        """The steps of `regress`."""
+    def regress(self, spec: Any, examples: Examples, hold: Hold) -> Steps[Any]:
+        """The steps to a RegressionResponse."""
         signature = self._example_signature(spec.signature_name)
-        definition = signature.definition
-        if len(definition.inputs) != 1:
-            raise invalid("Expected one input Tensor.")
-        if len(definition.outputs) != 1:
-            raise invalid("Expected one output Tensor.")
-        if "inputs" not in definition.inputs:
-            raise invalid(f"No regression inputs found in SignatureDef: {definition}")
-        if "outputs" not in definition.outputs:
-            raise invalid(f"No regression outputs found in SignatureDef: {definition}")
-        results = yield from self._about_examples("Regress", signature, examples, ["outputs"], hold)
-        count = examples.count
-        tensor = results["outputs"]
-        shape = tensor.shape
-        if not (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)):
-            raise invalid(
-                "Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got "
-                f"{session_tensors.shape_text(shape)}"
-            )
-        if shape[0] != count:
-            raise invalid(f"Input batch size did not match output batch size: {count} vs. {shape[0]}")
-        if tensor.dtype != DataType.DT_FLOAT:
-            raise invalid(
-                f"Expected output Tensor of DT_FLOAT.  Got: {session_tensors.dtype_name(tensor.dtype)}"
-            )
-        hold(count * _CLASS_BYTES)
+        wanted = example_results.regress_outputs(signature.definition)
+        results = yield from self._about_examples("Regress", signature, examples, wanted, hold)
         response = messages.RegressionResponse(model_spec=self._model_spec(spec.signature_name))
-        for value in _floats(tensor):
-            response.result.regressions.add(value=value)
+        example_results.regress(response.result, results, examples.count, hold)
+        return response
+
+    def multi_inference(self, tasks: Sequence[Any], examples: Examples, hold: Hold) -> Steps[Any]:
+        """The steps to the MultiInferenceResponse of all tasks, by one run.
+
+        servables/tensorflow/multi_inference.cc, TensorFlowMultiInferenceRunner::Infer
+        """
+        asked: dict[str, tuple[Task, list[str]]] = {}  # by signature: what it is asked for, and its outputs
+        for task in tasks:
+            spec = task.model_spec
+            if not spec.name:
+                raise invalid("Found ModelSpec with an empty model name.")
+            if spec.name != tasks[0].model_spec.name:
+                raise invalid("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
+            name = spec.signature_name or DEFAULT_SIGNATURE
+            if name in asked:
+                raise invalid(f"Duplicate evaluation of signature: {name}")
+            if name not in self._signatures:
+                raise invalid(f"Requested signature not found in model graph: {name}")
+            kind = example_results.TASKS.get(task.method_name)
+            if kind is None:
+                raise StatusError(
+                    Code.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}"
+                )
+            asked[name] = kind, kind.outputs(self._signatures[name].definition)
+        self._count_examples(examples)
+        targets: dict[str, rt.Output | None] = {}
+        fetches: dict[str, rt.Output | None] = {}
+        for name, (_, wanted) in asked.items():
+            signature = self._signatures[name]
+            targets[signature.definition.inputs["inputs"].name] = signature.inputs["inputs"]
+            for alias in wanted:
+                fetches[signature.definition.outputs[alias].name] = signature.outputs[alias]
+        for name, output in {**targets, **fetches}.items():
+            if output is None:
+                raise not_found(f"the tensor of {name} is not in the graph")
+        tensors = [rt.tensor_from_proto(self._runtime, examples.proto)] * len(targets)
+        feeds, outputs = _all_of(targets), _all_of(fetches)
+        assert feeds is not None
+        assert outputs is not None
+        run = Run("", ",".join(asked), feeds, tensors, list(fetches), outputs, hold)
+        found = dict(zip(fetches, (yield run), strict=True))
+        response = messages.MultiInferenceResponse()
+        for name, (kind, wanted) in asked.items():
+            named = self._signatures[name].definition.outputs
+            line = response.results.add(model_spec=self._model_spec(name))
+            result = getattr(line, kind.field)
+            result.SetInParent()  # said even when it holds nothing
+            tensors = {alias: found[named[alias].name] for alias in wanted}
+            kind.fill(result, tensors, examples.count, hold)
         return response
 
     def _signature(self, name: str, definition: Any) -> Signature:
@@ -294,16 +276,19 @@ class Servable:
     def _about_examples(
         self, api: str, signature: Signature, examples: Examples, wanted: list[str], hold: Hold
     ) -> Steps[dict[str, rt.Tensor]]:
-        if not examples.count:
-            raise invalid("Input is empty.")
-        self.metrics.examples.add(self.name, amount=examples.count)
-        self.metrics.example_counts.observe(examples.count, self.name)
+        self._count_examples(examples)
         if signature.feeds is None or any(signature.outputs[alias] is None for alias in wanted):
             raise not_found(f"a tensor of signature {signature.name} is not in the graph")
         tensors = [rt.tensor_from_proto(self._runtime, examples.proto)]
         fetches = self._fetches(signature, wanted)
         run = Run(api, signature.name, signature.feeds, tensors, wanted, fetches, hold)
         return dict(zip(wanted, (yield run), strict=True))
+
+    def _count_examples(self, examples: Examples) -> None:
+        if not examples.count:
+            raise invalid("Input is empty.")
+        self.metrics.examples.add(self.name, amount=examples.count)
+        self.metrics.example_counts.observe(examples.count, self.name)
 
 
 def _all_of(tensors: Mapping[str, rt.Output | None]) -> rt.Outputs | None:
@@ -336,30 +321,6 @@ def _wanted(definition: Any, output_filter: Iterable[str]) -> list[str]:
             raise invalid(f"duplicate output tensor alias: {alias}")
         wanted.append(alias)
     return wanted
-
-
-def _check_rows(alias: str, tensor: rt.Tensor, dtype: int, count: int) -> None:
-    shape = tensor.shape
-    if len(shape) != 2:
-        raise invalid(
-            f"Expected Tensor shape: [batch_size num_classes] but got {session_tensors.shape_text(shape)}"
-        )
-    if tensor.dtype != dtype:
-        raise invalid(
-            f"Expected {alias} Tensor of {session_tensors.dtype_name(dtype)}. Got: "
-            f"{session_tensors.dtype_name(tensor.dtype)}"
-        )
-    if shape[0] != count:
-        raise invalid(f"Expected {alias} output batch size of {count}. Got: {shape[0]}")
-
-
-def _floats(tensor: rt.Tensor) -> tuple[float, ...]:
-    return struct.unpack(f"<{math.prod(tensor.shape)}f", tensor.content())
-
-
-def _text(label: bytes) -> str:
-    """A class label as text, since protobuf's string fields hold UTF-8 only."""
-    return label.decode("utf-8", "replace")
 
 
 def _join(names: Iterable[str]) -> str:

@@ -8,16 +8,16 @@ import os
 import signal
 import sys
 import time
-import traceback
 from pathlib import Path
 
-from slipway_server import command_line, log, memory
+from slipway_server import command_line, log, memory, watching
 from slipway_server import runtime as rt
 from slipway_server.base_path import local_path
 from slipway_server.codes import StatusError
 from slipway_server.config import Monitoring, read_models, read_monitoring
 from slipway_server.flags import Flags
-from slipway_server.grpc_api import GrpcServer, Health
+from slipway_server.grpc_api import GrpcOptions, GrpcServer
+from slipway_server.health import Health, ProbeServer
 from slipway_server.loading import Loader
 from slipway_server.metrics import Metrics
 from slipway_server.model_state import ModelConfig
@@ -26,6 +26,8 @@ from slipway_server.reader import Reader
 from slipway_server.rest import RestServer
 from slipway_server.rest_routes import Routes
 from slipway_server.service import Service
+from slipway_server.tls import Tls
+from slipway_server.tokens import Tokens
 
 # Kubernetes kills 30 s after SIGTERM unless told otherwise; the rest is for freeing the models.
 GRACE_SECONDS = 20.0
@@ -52,9 +54,11 @@ async def serve(flags: Flags) -> None:
     monitoring = (
         read_monitoring(Path(flags.monitoring_config_file)) if flags.monitoring_config_file else Monitoring()
     )
+    doors = Doors(flags, monitoring)
     for flag in command_line.without_effect(flags):
         value = command_line.text(getattr(flags, flag.name))
         log.event("flag_ignored", flag=flag.name, value=value, because=flag.help)
+    doors.tell()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -62,23 +66,24 @@ async def serve(flags: Flags) -> None:
     runtime = rt.load()
     log.event("runtime_loaded", tensorflow=runtime.version, seconds=round(time.monotonic() - started, 3))
     metrics = Metrics()
-    models = Models(Loader(runtime, metrics), flags.allow_version_labels_for_unavailable_models)
+    loader = Loader(runtime, metrics, flags.tags(), flags.warm_ups())
+    models = Models(loader, flags.allow_version_labels_for_unavailable_models)
     service = Service(models, metrics, flags.reloadable())
     health = Health()
     ports: Ports | None = None
-    watcher: asyncio.Task[None] | None = None
+    watchers: list[asyncio.Task[None]] = []
     try:
         if await _first_load(models, configs, stopping):
-            ports = Ports(flags, service, health, monitoring)
+            ports = Ports(doors, service, health)
             await ports.start()
             health.serving = models.ready
             log.event("started", serving=health.serving, seconds=round(time.monotonic() - started, 3))
-            watcher = asyncio.create_task(_watch(models, health, ports, flags.file_system_poll_wait_seconds))
+            watchers = _watch(flags, models, health, ports)
             await stopping.wait()
         log.event("draining", grace_seconds=GRACE_SECONDS)
     finally:
         health.close()
-        if watcher is not None:
+        for watcher in watchers:
             watcher.cancel()
         if ports is not None:
             await ports.stop(GRACE_SECONDS)
@@ -93,10 +98,38 @@ async def serve(flags: Flags) -> None:
     os._exit(0)
 
 
-class Ports:
-    """Both entrances, and the memory their requests may claim: measured once the models are loaded."""
+class Doors:
+    """How the ports are opened: the flags, and the files that they name, read."""
 
-    def __init__(self, flags: Flags, service: Service, health: Health, monitoring: Monitoring) -> None:
+    def __init__(self, flags: Flags, monitoring: Monitoring) -> None:
+        """Raises UsageError naming a file that cannot be used."""
+        self.flags = flags
+        self.monitoring = monitoring
+        self.tokens = Tokens(Path(flags.token_file)) if flags.token_file else None
+        self.rest_tls = Tls(Path(flags.rest_ssl_config_file)) if flags.rest_ssl_config_file else None
+        self.grpc = GrpcOptions(
+            port=flags.port,
+            socket=flags.grpc_socket_path,
+            arguments=flags.channel_arguments(),
+            tls=Tls(Path(flags.ssl_config_file)) if flags.ssl_config_file else None,
+            tokens=self.tokens,
+            reflection=flags.grpc_reflection,
+            access_log=flags.access_log,
+        )
+
+    def tell(self) -> None:
+        """Warn of what is readable on the way, though something else is guarded."""
+        for port, tls in ((self.flags.port, self.grpc.tls), (self.flags.rest_api_port, self.rest_tls)):
+            guarded = self.tokens is not None or self.flags.ssl_config_file or self.flags.rest_ssl_config_file
+            if port and tls is None and guarded:
+                log.event("without_tls", level="warning", port=port, tokens=self.tokens is not None)
+
+
+class Ports:
+    """All entrances, and the memory their requests may claim: measured once the models are loaded."""
+
+    def __init__(self, doors: Doors, service: Service, health: Health) -> None:
+        flags = doors.flags
         self._body = flags.rest_body_limit
         self._available = memory.available()
         at_rest = memory.resident()
@@ -111,21 +144,35 @@ class Ports:
             largest_body=found.body,
         )
         self._reader = Reader(found.reader, found.body)
-        routes = Routes(service, monitoring, self._reader)
+        routes = Routes(
+            service, doors.monitoring, self._reader, doors.tokens, flags.rest_api_enable_cors_support
+        )
         self._grpc = GrpcServer(
             service,
             health if flags.enable_grpc_healthcheck_service else None,
-            flags.port,
+            doors.grpc,
             self.budget,
             found.message,
         )
+        self._probes = ProbeServer(health, flags.health_port, self.budget) if flags.health_port else None
         self._rest = (
-            RestServer(routes, flags.rest_api_port, self.budget, found.body) if flags.rest_api_port else None
+            RestServer(
+                routes,
+                flags.rest_api_port,
+                self.budget,
+                found.body,
+                tls=doors.rest_tls,
+                tell=flags.access_log,
+            )
+            if flags.rest_api_port
+            else None
         )
 
     async def start(self) -> None:
         """Listen. Raises EnvironmentFault when a port cannot be had."""
         await self._grpc.start()
+        if self._probes is not None:
+            await self._probes.start()
         if self._rest is not None:
             await self._rest.start()
             self._starting = asyncio.ensure_future(self._reader.start())  # the first large body waits for it
@@ -136,6 +183,8 @@ class Ports:
         if self._rest is not None:
             stops.append(self._rest.stop(grace))
         await asyncio.gather(*stops)
+        if self._probes is not None:  # the last: whoever asks meanwhile is told NOT_SERVING
+            await self._probes.stop()
         self._reader.close()
 
     async def measure(self) -> None:
@@ -187,14 +236,15 @@ async def _free(models: Models, service: Service) -> bool:
     return True
 
 
-async def _watch(models: Models, health: Health, ports: Ports, seconds: int) -> None:
-    """Look for versions every `seconds`; if 0, only a reload request changes what is served."""
-    while True:
-        await asyncio.sleep(seconds or 1)
+def _watch(flags: Flags, models: Models, health: Health, ports: Ports) -> list[asyncio.Task[None]]:
+    """Begin to look at what may change while the server runs."""
+
+    async def after() -> None:
         await ports.measure()
-        try:
-            if seconds:
-                await models.look()
-        except Exception as error:  # noqa: BLE001  # the watch must go on whatever one look meets
-            log.event("fault", level="error", error=repr(error), trace=traceback.format_exc())
         health.serving = models.ready
+
+    looking = [watching.versions(models, flags.file_system_poll_wait_seconds, after)]
+    if flags.model_config_file and flags.model_config_file_poll_wait_seconds > 0:
+        file = watching.ConfigFile(Path(flags.model_config_file), models)
+        looking.append(file.watch(flags.model_config_file_poll_wait_seconds))
+    return [asyncio.create_task(look) for look in looking]

@@ -11,16 +11,19 @@ from typing import Any, Literal, TypeVar
 
 from slipway_client import messages
 
+from slipway_server import access_log
 from slipway_server.codes import Code, StatusError, invalid
 from slipway_server.config import models_of
+from slipway_server.examples import of_input
 from slipway_server.metrics import Metrics
 from slipway_server.models import Models
 from slipway_server.servable import Servable
+from slipway_server.session_tensors import Hold
 from slipway_server.steps import Steps
 from slipway_server.workers import Workers
 
 T = TypeVar("T")
-Api = Literal["Predict", "Classify", "Regress"]
+Api = Literal["Predict", "Classify", "Regress", "MultiInference"]
 
 _SIGNATURE_DEF = "signature_def"
 
@@ -50,6 +53,7 @@ class Service:
         version = self.models.find(spec)
         servable = version.servable
         assert servable is not None
+        access_log.about(servable.name, servable.version)
         kind = (servable, spec.signature_name, api, size.bit_length())
         if self._workers.quick(kind):  # nothing else can happen meanwhile
             return self._workers.here(kind, lambda: work(servable))
@@ -62,6 +66,7 @@ class Service:
     ) -> T:
         """Await `answer`, counting it under `model` with its status and time."""
         started = time.perf_counter()
+        access_log.about(model)
         try:
             result = await answer
         except StatusError as error:
@@ -70,6 +75,19 @@ class Service:
         self._count(model, Code.OK)
         self.metrics.request_latency.observe((time.perf_counter() - started) * 1e6, model, api, entrypoint)
         return result
+
+    async def multi_inference(self, request: Any, size: int, hold: Hold) -> Any:
+        """Answer a MultiInferenceRequest (multi_inference_helper.cc). size: of the request, in bytes.
+
+        The first task says which version; like upstream, this counts no request.
+        """
+        spec = request.tasks[0].model_spec if request.tasks else messages.ModelSpec()
+        access_log.about(spec.name)
+
+        def steps(servable: Servable) -> Steps[Any]:
+            return servable.multi_inference(request.tasks, of_input(request.input), hold)
+
+        return await self.answer("MultiInference", spec, size, steps)
 
     def metadata(self, request: Any) -> Any:
         """Answer a GetModelMetadataRequest (get_model_metadata_impl.cc)."""
@@ -80,7 +98,9 @@ class Service:
         for name in request.metadata_field:
             if name != _SIGNATURE_DEF:
                 raise invalid(f"Metadata field {name} is not supported")
+        access_log.about(request.model_spec.name)
         with self.models.use(request.model_spec) as servable:
+            access_log.about(servable.name, servable.version)
             response = messages.GetModelMetadataResponse()
             response.model_spec.name = servable.name
             response.model_spec.version.value = servable.version
@@ -91,6 +111,7 @@ class Service:
         """Answer a GetModelStatusRequest (get_model_status_impl.cc)."""
         if not request.HasField("model_spec"):
             raise invalid("Missing ModelSpec")
+        access_log.about(request.model_spec.name)
         response = messages.GetModelStatusResponse()
         for number, version in self.models.status(request.model_spec):
             line = response.model_version_status.add(version=number, state=int(version.state))

@@ -12,7 +12,10 @@ T = TypeVar("T")
 
 
 class Run(NamedTuple):
-    """What a request asks of the session: `tensors` to feed, `wanted` names of the outputs to fetch."""
+    """What a request asks of the session: `tensors` to feed, `wanted` names of the outputs to fetch.
+
+    api: under which it is counted; empty for MultiInference, which upstream does not count.
+    """
 
     api: str
     signature: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from google.protobuf.message import DecodeError
 from slipway_client import messages, tfrecord
@@ -13,13 +14,16 @@ from slipway_server.codes import Code, StatusError, invalid
 from slipway_server.examples import of_input
 from slipway_server.metrics import Metrics
 from slipway_server.servable import Servable
+from slipway_server.steps import Steps, free
 
 FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 MOST_RECORDS = 1000
 
 
-def warm_up(servable: Servable, metrics: Metrics) -> None:
+def warm_up(servable: Servable, metrics: Metrics, times: int = 1) -> None:
     """Answer the recorded requests of `servable`, if it has any, and set how many it answered.
+
+    times: how often each is answered.
 
     Raises StatusError when a record cannot be read or answered: such a version must not serve, as
     in TensorFlow Serving (servables/tensorflow/saved_model_warmup_util.cc:77).
@@ -31,7 +35,8 @@ def warm_up(servable: Servable, metrics: Metrics) -> None:
     status, failure = "OK", None
     try:
         for record in records(path):
-            _answer(servable, record, path)
+            for _ in range(times):
+                _answer(servable, record, path)
             servable.warmed += 1
             if servable.warmed > MOST_RECORDS:
                 raise invalid(f"Number of warmup records exceeds the maximum ({MOST_RECORDS}) at {path}")
@@ -51,20 +56,25 @@ def _answer(servable: Servable, record: bytes, path: Path) -> None:
         log = messages.PredictionLog.FromString(record)
     except DecodeError as error:
         raise invalid(f"Failed to parse warmup record {servable.warmed + 1} from {path}") from error
+    steps: Steps[Any]
     match log.WhichOneof("log_type"):
         case "predict_log":
-            servable.predict(log.predict_log.request)
+            steps = servable.predict(log.predict_log.request, free)
         case "classify_log":
             request = log.classify_log.request
-            servable.classify(request.model_spec, of_input(request.input))
+            steps = servable.classify(request.model_spec, of_input(request.input), free)
         case "regress_log":
             request = log.regress_log.request
-            servable.regress(request.model_spec, of_input(request.input))
+            steps = servable.regress(request.model_spec, of_input(request.input), free)
+        case "multi_inference_log":
+            request = log.multi_inference_log.request
+            steps = servable.multi_inference(request.tasks, of_input(request.input), free)
         case None:
-            pass
+            return
         case other:
             number = log.DESCRIPTOR.fields_by_name[other].number
             raise StatusError(Code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {number}")
+    servable.complete(steps)
 
 
 class Damaged(StatusError):

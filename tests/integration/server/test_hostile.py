@@ -317,8 +317,8 @@ def test_calls_that_never_send_their_message_blind_no_probe_and_end(made: Made, 
     server = start(
         "--model_name=shapes",
         f"--model_base_path={made.models}/shapes",
-        before="from slipway_server import grpc_api\n"
-        "grpc_api.MOST_IN_FLIGHT, grpc_api.ARRIVAL_SECONDS = 4, 5",
+        before="from slipway_server import arrivals, grpc_api\n"
+        "grpc_api.MOST_IN_FLIGHT, arrivals.ARRIVAL_SECONDS = 4, 5",
     )
     silent = threading.Event()
 

@@ -40,7 +40,9 @@ PARTIAL = {
         *("TrackableObjectGraph.TrackableObject", "RunOptions", "RunMetadata"),
     )
 } | {"tensorflow.serving.FileSystemStoragePathSourceConfig"}
-NOT_IN_THE_WHEEL = {"tensorflow.serving.MonitoringConfig", "tensorflow.serving.PrometheusConfig"}
+NOT_IN_THE_WHEEL = {
+    f"tensorflow.serving.{name}" for name in ("MonitoringConfig", "PrometheusConfig", "SSLConfig")
+}
 WHOLE = (
     "PredictRequest",
     "PredictResponse",
@@ -294,6 +296,13 @@ def test_monitoring_configuration_is_the_public_one() -> None:
     text = 'prometheus_config { enable: true path: "/m" }'
     parsed = text_format.Parse(text, messages.MonitoringConfig())
     assert parsed.SerializeToString() == b"\x0a\x06\x08\x01\x12\x02/m"
+
+
+def test_tls_configuration_is_the_public_one() -> None:
+    # tensorflow_serving/config/ssl_config.proto; the wheel has no class of it
+    text = 'server_key: "k" server_cert: "c" custom_ca: "a" client_verify: true'
+    parsed = text_format.Parse(text, messages.SSLConfig())
+    assert parsed.SerializeToString() == b"\x0a\x01k\x12\x01c\x1a\x01a\x20\x01"
 
 
 def test_both_kinds_of_the_same_name_live_in_one_process() -> None:
