@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
-
-# gRPC reports errors to its caller too; its own lines on stderr would break the rule of one JSON object
-# a line. The variable is read when the library loads.
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc
 import grpc.aio
