@@ -178,6 +178,12 @@ _SERVING = {
     "SamplingConfig": """
         double sampling_rate 1, int32 attributes 2, *PerTaskSamplingConfig per_task_sampling_configs 3""",
     "PerTaskSamplingConfig": "string dc 1, ?int32 task_index 2, double sampling_rate 3",
+    "BatchingParameters": """
+        google.protobuf.Int64Value max_batch_size 1, google.protobuf.Int64Value batch_timeout_micros 2,
+        google.protobuf.Int64Value max_enqueued_batches 3, google.protobuf.Int64Value num_batch_threads 4,
+        google.protobuf.StringValue thread_pool_name 5, *int64 allowed_batch_sizes 6,
+        bool pad_variable_length_inputs 7, google.protobuf.BoolValue enable_large_batch_splitting 8,
+        google.protobuf.Int64Value max_execution_batch_size 9""",
     "MonitoringConfig": "PrometheusConfig prometheus_config 1",
     "PrometheusConfig": "bool enable 1, string path 2",
     "SSLConfig": "string server_key 1, string server_cert 2, string custom_ca 3, bool client_verify 4",
@@ -305,6 +311,7 @@ ReloadConfigResponse = message_class("tensorflow.serving.ReloadConfigResponse")
 ModelServerConfig = message_class("tensorflow.serving.ModelServerConfig")
 SSLConfig = message_class("tensorflow.serving.SSLConfig")
 MonitoringConfig = message_class("tensorflow.serving.MonitoringConfig")
+BatchingParameters = message_class("tensorflow.serving.BatchingParameters")
 PredictionLog = message_class("tensorflow.serving.PredictionLog")
 
 HealthCheckRequest = message_class("grpc.health.v1.HealthCheckRequest")

@@ -39,7 +39,7 @@ def parse_models(text: str, path: Path, served: Collection[str] = ()) -> list[Mo
     Raises UsageError naming the file and what is wrong.
     """
     try:
-        return models_of(_parsed(text, path, messages.ModelServerConfig()), served)
+        return models_of(parsed(text, path, messages.ModelServerConfig()), served)
     except StatusError as error:
         raise UsageError(error.message, where=str(path)) from error
 
@@ -96,7 +96,7 @@ def _check_names_and_paths(items: list[Any]) -> None:
 
 def read_monitoring(path: Path) -> Monitoring:
     """A --monitoring_config_file. Raises UsageError naming the file and what is wrong."""
-    config = _parsed(text_of(path), path, messages.MonitoringConfig())
+    config = parsed(text_of(path), path, messages.MonitoringConfig())
     prometheus = config.prometheus_config
     if prometheus.path and not prometheus.path.startswith("/"):
         raise UsageError(f"prometheus_config.path {prometheus.path!r} must begin with /", where=str(path))
@@ -145,7 +145,8 @@ def text_of(path: Path) -> str:
         raise UsageError(f"cannot be read: {error}", where=str(path)) from error
 
 
-def _parsed(text: str, path: Path, message: Any) -> Any:
+def parsed(text: str, path: Path, message: Any) -> Any:
+    """A text-format message of the kind given. Raises UsageError naming the file and what is wrong."""
     try:
         return text_format.Parse(text, message)
     except text_format.ParseError as error:

@@ -160,6 +160,11 @@ class Flags:
         "answers hold float_val, int_val, ...: read them with a client that takes both, and leave it out",
     )
     # what TensorFlow Serving has no flag for
+    batching_same_bits: bool = own(
+        True,
+        "a request is batched only where trials gave the same bits as alone; false: batched always, and its "
+        "numbers may be rounded otherwise",
+    )
     rest_body_limit: int = own(
         8 * 1024 * 1024,
         "bytes of a REST request's body at most, unpacked too; a body may hold a quarter as many values",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from slipway_server import runtime as rt
 from slipway_server.codes import StatusError
 from slipway_server.metrics import Metrics
 from slipway_server.servable import Servable
+from slipway_server.steps import Together
 from slipway_server.warmup import warm_up
 
 
@@ -17,9 +18,18 @@ class Loader:
     """What Models calls to bring a version up; runs in a thread of its own."""
 
     def __init__(
-        self, runtime: rt.Runtime, metrics: Metrics, tags: Sequence[str] = ("serve",), warm_ups: int = 1
+        self,
+        runtime: rt.Runtime,
+        metrics: Metrics,
+        tags: Sequence[str] = ("serve",),
+        warm_ups: int = 1,
+        together: Callable[[Servable], Together | None] = lambda _: None,
     ) -> None:
-        """tags: of the graph to load. warm_ups: times each recorded request is answered; 0: not at all."""
+        """tags: of the graph to load. warm_ups: times each recorded request is answered; 0: not at all.
+
+        together: what batches a servable's requests, if anything does.
+        """
+        self._together = together
         self._runtime = runtime
         self._metrics = metrics
         self._tags = tuple(tags)
@@ -39,6 +49,7 @@ class Loader:
         self._metrics.load_attempts.add(str(path), "success")
         self._metrics.load_latency.add(str(path), amount=_microseconds(started))
         try:
+            servable.together = self._together(servable)
             if self._warm_ups:
                 warm_up(servable, self._metrics, self._warm_ups)
         except BaseException:

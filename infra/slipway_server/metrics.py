@@ -131,7 +131,26 @@ class Metrics:
             "Total number of warmup records read during model warmup.",
             ("model_path", "status"),
         )
+        session = ":tensorflow:serving:batching_session:"
+        self.queuing_latency = Histogram(
+            f"{session}queuing_latency",
+            "Distribution of wall time spent (in microseconds) in queuing",
+            ("thread_pool_name",),
+            exponential(100, 1.2, 52),
+        )
+        self.input_batch_size, self.processed_batch_size, self.padding_size = (
+            Histogram(f"{session}{name}", f"Tracks the {what}.", labels, exponential(1, 2, 14))
+            for name, what, labels in (
+                ("input_batch_size", "batch size distribution on the inputs", ()),
+                ("processed_batch_size", "batch size distribution on processing", ()),
+                ("padding_size", "padding size distribution on batches", ("execution_batch_size",)),
+            )
+        )
         self._all: tuple[Counter | Histogram, ...] = (
+            self.queuing_latency,
+            self.input_batch_size,
+            self.processed_batch_size,
+            self.padding_size,
             self.requests,
             self.request_latency,
             self.runtime_latency,

@@ -60,20 +60,22 @@ class Models:
         """
         version = self.find(spec)
         assert version.servable is not None
-        self.take(version)
+        let_go = self.keep(version)
         try:
             yield version.servable
         finally:
-            self.give_back(version)
+            let_go()
 
-    def take(self, version: Version) -> None:
-        """Keep a version loaded until it is given back; both in the event loop."""
+    def keep(self, version: Version) -> Callable[[], None]:
+        """Keep a version loaded until what is returned is called, once and in the event loop."""
         version.users += 1
 
-    def give_back(self, version: Version) -> None:
-        version.users -= 1
-        if version.state is State.UNLOADING and not version.users:
-            self._free(version)
+        def let_go() -> None:
+            version.users -= 1
+            if version.state is State.UNLOADING and not version.users:
+                self._free(version)
+
+        return let_go
 
     def status(self, spec: Any) -> list[tuple[int, Version]]:
         """The versions of a model, newest first, or the one asked for.

@@ -22,7 +22,7 @@ from slipway_server.examples import Examples
 from slipway_server.json_requests import DEFAULT_SIGNATURE
 from slipway_server.metrics import Metrics
 from slipway_server.session_tensors import Hold
-from slipway_server.steps import Run, Steps, finish
+from slipway_server.steps import Run, Steps, Together, finish
 from slipway_server.version_folder import check_whole
 
 T = TypeVar("T")
@@ -65,8 +65,9 @@ class Servable:
         self.version = version
         self.path = path
         self.warmed = 0  # requests answered before serving
+        self.together: Together | None = None
         self.metrics = metrics
-        self._runtime = runtime
+        self.runtime = runtime
         self._session, meta_graph = rt.load_saved_model(runtime, path, tags)
         try:
             graph = messages.MetaGraphDef.FromString(meta_graph)
@@ -96,11 +97,15 @@ class Servable:
     def run(self, run: Run) -> list[rt.Tensor]:
         """Raises StatusError with the session's own code and text."""
         started = time.perf_counter()
-        results = self._session.run(run.feeds, run.tensors, run.fetches)
+        results = self.session_run(run)
         if run.api:
             seconds = time.perf_counter() - started
             self.metrics.runtime_latency.observe(seconds * 1e6, self.name, run.api, "TF1")
         return results
+
+    def session_run(self, run: Run) -> list[rt.Tensor]:
+        """`run`, and nothing is counted."""
+        return self._session.run(run.feeds, run.tensors, run.fetches)
 
     def predict(self, request: Any, hold: Hold) -> Steps[bytes]:
         """The steps from a PredictRequest to a serialized PredictResponse."""
@@ -150,7 +155,7 @@ class Servable:
                     "in request and no default value provided. Inputs expected to be in the request "
                     f"{{{_join(inputs)}}}, or default input alias set: {_join(definition.defaults)}"
                 )
-            tensor = session_tensors.decode(self._runtime, alias, proto, hold)
+            tensor = session_tensors.decode(self.runtime, alias, proto, hold)
             if target is None:
                 name = definition.inputs[alias].name
                 raise not_found(f"FeedInputs: unable to find feed output {name}")
@@ -229,7 +234,7 @@ class Servable:
         for name, output in {**targets, **fetches}.items():
             if output is None:
                 raise not_found(f"the tensor of {name} is not in the graph")
-        tensors = [rt.tensor_from_proto(self._runtime, examples.proto)] * len(targets)
+        tensors = [rt.tensor_from_proto(self.runtime, examples.proto)] * len(targets)
         feeds, outputs = _all_of(targets), _all_of(fetches)
         assert feeds is not None
         assert outputs is not None
@@ -279,7 +284,7 @@ class Servable:
         self._count_examples(examples)
         if signature.feeds is None or any(signature.outputs[alias] is None for alias in wanted):
             raise not_found(f"a tensor of signature {signature.name} is not in the graph")
-        tensors = [rt.tensor_from_proto(self._runtime, examples.proto)]
+        tensors = [rt.tensor_from_proto(self.runtime, examples.proto)]
         fetches = self._fetches(signature, wanted)
         run = Run(api, signature.name, signature.feeds, tensors, wanted, fetches, hold)
         return dict(zip(wanted, (yield run), strict=True))

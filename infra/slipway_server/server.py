@@ -13,6 +13,8 @@ from pathlib import Path
 from slipway_server import command_line, log, memory, watching
 from slipway_server import runtime as rt
 from slipway_server.base_path import local_path
+from slipway_server.batching import Batches
+from slipway_server.batching_parameters import batching_of
 from slipway_server.codes import StatusError
 from slipway_server.config import Monitoring, read_models, read_monitoring
 from slipway_server.flags import Flags
@@ -28,6 +30,7 @@ from slipway_server.rest_routes import Routes
 from slipway_server.service import Service
 from slipway_server.tls import Tls
 from slipway_server.tokens import Tokens
+from slipway_server.workers import Workers
 
 # Kubernetes kills 30 s after SIGTERM unless told otherwise; the rest is for freeing the models.
 GRACE_SECONDS = 20.0
@@ -55,6 +58,7 @@ async def serve(flags: Flags) -> None:
         read_monitoring(Path(flags.monitoring_config_file)) if flags.monitoring_config_file else Monitoring()
     )
     doors = Doors(flags, monitoring)
+    batching = batching_of(flags)
     for flag in command_line.without_effect(flags):
         value = command_line.text(getattr(flags, flag.name))
         log.event("flag_ignored", flag=flag.name, value=value, because=flag.help)
@@ -66,9 +70,14 @@ async def serve(flags: Flags) -> None:
     runtime = rt.load()
     log.event("runtime_loaded", tensorflow=runtime.version, seconds=round(time.monotonic() - started, 3))
     metrics = Metrics()
-    loader = Loader(runtime, metrics, flags.tags(), flags.warm_ups())
+    workers = Workers()
+    batches = Batches(
+        batching, flags.enable_per_model_batching_parameters, flags.batching_same_bits, workers, metrics
+    )
+    together = batches.of if flags.enable_batching else lambda _: None
+    loader = Loader(runtime, metrics, flags.tags(), flags.warm_ups(), together)
     models = Models(loader, flags.allow_version_labels_for_unavailable_models)
-    service = Service(models, metrics, flags.reloadable())
+    service = Service(models, metrics, flags.reloadable(), workers)
     health = Health()
     ports: Ports | None = None
     watchers: list[asyncio.Task[None]] = []
@@ -87,7 +96,7 @@ async def serve(flags: Flags) -> None:
             watcher.cancel()
         if ports is not None:
             await ports.stop(GRACE_SECONDS)
-        freed = await _free(models, service)
+        freed = await _free(models, service, batches)
     if freed:
         log.event("stopped")
         return
@@ -222,7 +231,7 @@ async def _first_load(models: Models, configs: list[ModelConfig], stopping: asyn
     return True
 
 
-async def _free(models: Models, service: Service) -> bool:
+async def _free(models: Models, service: Service, batches: Batches) -> bool:
     """Free the models and end the threads.
 
     Returns False if a load or a run takes longer than FREE_SECONDS.
@@ -230,6 +239,7 @@ async def _free(models: Models, service: Service) -> bool:
     try:
         async with asyncio.timeout(FREE_SECONDS):
             await models.close()
+            await asyncio.to_thread(batches.close)
             await asyncio.to_thread(service.close)
     except TimeoutError:
         return False

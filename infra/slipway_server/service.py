@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -19,7 +19,7 @@ from slipway_server.metrics import Metrics
 from slipway_server.models import Models
 from slipway_server.servable import Servable
 from slipway_server.session_tensors import Hold
-from slipway_server.steps import Steps
+from slipway_server.steps import Steps, finish
 from slipway_server.workers import Workers
 
 T = TypeVar("T")
@@ -31,16 +31,38 @@ _SIGNATURE_DEF = "signature_def"
 class Service:
     """The API's calls on parsed messages. Used from one event loop."""
 
-    def __init__(self, models: Models, metrics: Metrics, reloadable: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        models: Models,
+        metrics: Metrics,
+        reloadable: Sequence[Path] = (),
+        workers: Workers | None = None,
+    ) -> None:
         """reloadable: the folders whose models a reload request may name; without any, none is obeyed."""
         self.models = models
         self._reloadable = tuple(reloadable)
         self.metrics = metrics
-        self._workers = Workers()
+        self._workers = workers or Workers()
 
     async def answer(self, api: Api, spec: Any, size: int, steps: Callable[[Servable], Steps[T]]) -> T:
         """`infer` by the steps of the work, whose run may be done together with other requests'."""
-        return await self.infer(api, spec, size, lambda servable: servable.complete(steps(servable)))
+        version = self.models.find(spec)
+        servable = version.servable
+        assert servable is not None
+        if servable.together is None:
+            return await self.infer(api, spec, size, lambda servable: servable.complete(steps(servable)))
+        access_log.about(servable.name, servable.version)
+        kind = (servable, spec.signature_name, api, size.bit_length())
+        work = steps(servable)
+        run = await self._anywhere((*kind, "inputs"), partial(next, work))
+        results = await servable.together.run(run, partial(self.models.keep, version))
+        return await self._anywhere((*kind, "answer"), partial(finish, work, results))
+
+    async def _anywhere(self, kind: Hashable, work: Callable[[], T]) -> T:
+        """Do work that needs no session, and so may end after its caller has left."""
+        if self._workers.quick(kind):
+            return self._workers.here(kind, work)
+        return await self._workers.there(kind, work)
 
     async def infer(self, api: Api, spec: Any, size: int, work: Callable[[Servable], T]) -> T:
         """Do `work` on the servable `spec` names. size: bytes of the request, to judge what it costs.
@@ -57,9 +79,7 @@ class Service:
         kind = (servable, spec.signature_name, api, size.bit_length())
         if self._workers.quick(kind):  # nothing else can happen meanwhile
             return self._workers.here(kind, lambda: work(servable))
-        self.models.take(version)
-        give_back = partial(self.models.give_back, version)
-        return await self._workers.there(kind, lambda: work(servable), give_back)
+        return await self._workers.there(kind, lambda: work(servable), self.models.keep(version))
 
     async def counted(
         self, api: str, entrypoint: Literal["GRPC", "REST"], model: str, answer: Awaitable[T]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Generator, Sequence
+from typing import NamedTuple, Protocol, TypeVar
 
 from slipway_server import runtime as rt
 from slipway_server.session_tensors import Hold
@@ -28,6 +28,16 @@ class Run(NamedTuple):
 
 # Up to the run that a request asks for, and with its results to the answer.
 Steps = Generator[Run, Sequence[rt.Tensor], T]
+
+
+Keep = Callable[[], Callable[[], None]]  # keeps a version loaded, and returns what lets it go
+
+
+class Together(Protocol):
+    """What runs the requests of a servable together with each other."""
+
+    async def run(self, run: Run, keep: Keep) -> Sequence[rt.Tensor]:
+        """The results of a run. Raises StatusError."""
 
 
 def free(_size: int) -> None:
