@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
-import struct
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import grpc.aio
 import pytest
 from slipway_client import messages
 
 from .conftest import PREDICTION, Made, Server, StartServer, predict_request
 from .protos import INT32, STRING, example, floats, tensor
-from .test_versions import spins
 
 CONFIG = """
 model_config_list {{
@@ -87,7 +82,9 @@ def same_bits(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 def ask_all(server: Server, requests: Sequence[Asked]) -> list[bytes | tuple[Any, str]]:
     """All at once; each answer, or the code and the text of a refusal."""
-    calls = [server.channel.unary_unary(f"/{PREDICTION}/{api}").future(raw, timeout=60) for api, raw in requests]
+    calls = [
+        server.channel.unary_unary(f"/{PREDICTION}/{api}").future(raw, timeout=60) for api, raw in requests
+    ]
     out: list[bytes | tuple[Any, str]] = []
     for call in calls:
         try:
@@ -99,7 +96,9 @@ def ask_all(server: Server, requests: Sequence[Asked]) -> list[bytes | tuple[Any
 
 def images(rows: int, seed: int) -> Asked:
     values = [random.Random(seed).random() for _ in range(rows * 784)]
-    return "Predict", predict_request("net", "predict_images", images=floats([rows, 784], values)).SerializeToString()
+    return "Predict", predict_request(
+        "net", "predict_images", images=floats([rows, 784], values)
+    ).SerializeToString()
 
 
 def classify(rows: int, seed: int) -> Asked:
@@ -150,7 +149,10 @@ MIXED: Sequence[Asked] = [
     *(shapes("half_plus_three", x=floats([2], [value, 1 / 3])) for value in (0.1, 0.7, 1e30)),
     *(shapes("two", a=floats([1, 2], [value, 2]), b=floats([1, 2], [1e-3, value])) for value in (0.1, 3)),
     *(shapes("two_defaulted", a=floats([1, 2], [value, 2])) for value in (0.1, 3)),
-    *(shapes("reverse", text=tensor(STRING, [2], string_val=[text, b"\x00" * 70])) for text in (b"a", b"", b"\xff")),
+    *(
+        shapes("reverse", text=tensor(STRING, [2], string_val=[text, b"\x00" * 70]))
+        for text in (b"a", b"", b"\xff")
+    ),
     *(shapes("reverse", text=tensor(STRING, [2, 2], string_val=[b"x"] * 4)) for _ in range(2)),
     *(shapes("constant", x=floats([1], [value])) for value in (1, 2)),
     *(shapes("spin", n=tensor(INT32, [], int_val=[n])) for n in (1, 2)),
@@ -240,20 +242,104 @@ def test_a_request_at_fault_spoils_no_other(
     assert ask_all(always, requests[:2]) == answers[:2]
 
 
-def test_too_many_rows_and_a_full_queue_are_refused_in_upstreams_words(
-    made: Made, start: StartServer, tmp_path: Path
-) -> None:
-    server = batched(start, made, tmp_path, largest=2, batches=2, micros=60_000_000, threads=1)
-    rows = lambda count: shapes("half_plus_three", x=floats([count], [1.0] * count))  # noqa: E731
-    assert ask_all(server, [rows(3)]) == [
+def test_too_many_rows_are_refused_in_upstreams_words(always: Server) -> None:
+    words = "Task size 65 is larger than maximum input batch size 64"
+    assert ask_all(always, [halves(65)]) == [(grpc.StatusCode.INVALID_ARGUMENT, words)]
+
+
+def halves(rows: int) -> Asked:
+    return shapes("half_plus_three", x=floats([rows], [1.0] * rows))
+
+
+class Held:
+    """A server whose runs begin, and go on when told to."""
+
+    def __init__(self, start: StartServer, made: Made, folder: Path) -> None:
+        self.models = made.models
+        self.gate = folder / "closed"
+        self.gate.touch()
+        self.server = batched(
+            start,
+            made,
+            folder,
+            *("--batching_same_bits=false", f"--reload_folders={made.models}"),
+            largest=2,
+            batches=2,
+            threads=1,
+            before=HOLD.format(gate=str(self.gate)),
+        )
+        # One run is under way, in the only thread for batches.
+        self.first = self.ask(2)
+        self.server.wait_for("run_begins")
+
+    def ask(self, rows: int, timeout: float = 60) -> Any:
+        api, raw = halves(rows)
+        return self.server.channel.unary_unary(f"/{PREDICTION}/{api}").future(raw, timeout=timeout)
+
+
+HOLD = """
+import os, time
+from slipway_server import log, runtime
+run = runtime.Session.run
+def held(self, *arguments):
+    log.event("run_begins")
+    while os.path.exists({gate!r}):
+        time.sleep(0.01)
+    return run(self, *arguments)
+runtime.Session.run = held
+"""
+
+
+@pytest.fixture
+def held(start: StartServer, made: Made, tmp_path: Path) -> Held:
+    return Held(start, made, tmp_path)
+
+
+def test_a_full_queue_refuses_in_upstreams_words(held: Held) -> None:
+    calls = [held.ask(2) for _ in range(3)]
+    refused = []
+    while not refused:  # two wait, so the third is answered at once; gRPC may bring them in any order
+        refused = [call for call in calls if call.done()]
+        time.sleep(0.01)
+    assert [(call.code(), call.details()) for call in refused] == [
         (
-            grpc.StatusCode.INVALID_ARGUMENT,
-            "Task size 3 is larger than maximum input batch size 2",
+            grpc.StatusCode.UNAVAILABLE,
+            "The batch scheduling queue to which this task was submitted is full; currently 2 batches "
+            "enqueued and max_enqueued_batches is 2",
         )
     ]
-    # The only thread is busy with a run, so what comes after it stays in the queue.
-    endless = predict_request("shapes", "echo_float32", x=floats([2], [1, 2])).SerializeToString()
-    assert isinstance(ask_all(server, [("Predict", endless)])[0], bytes)
+    held.gate.unlink()
+    served = [held.first, *(call for call in calls if call not in refused)]
+    assert len({call.result() for call in served}) == 1
+    assert held.server.stop() == 0
+
+
+def test_who_left_is_left_out_of_the_batch(held: Held) -> None:
+    left = held.ask(1, timeout=0.2)
+    with pytest.raises(grpc.RpcError):
+        left.result()
+    assert left.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    stays = held.ask(1)
+    held.gate.unlink()
+    answer = messages.PredictResponse.FromString(stays.result())
+    assert list(answer.outputs["y"].float_val) == [3.5]
+    # Two rows would have been a batch; one row alone is none.
+    assert batches(held.server) == {}
+    assert len(held.server.events("run_begins")) == 2
+    assert held.server.stop() == 0
+
+
+def test_a_batch_keeps_its_version_though_its_callers_left(held: Held) -> None:
+    held.first.cancel()
+    request = messages.ReloadConfigRequest()
+    path = str(held.models / "net")
+    request.config.model_config_list.config.add(name="net", base_path=path, model_platform="tensorflow")
+    held.server.reload(request)
+    assert [event["in_flight"] for event in held.server.events("version_retiring")] == [1]
+    assert not held.server.events("version_unloaded")
+    held.gate.unlink()
+    held.server.wait_for("version_unloaded")
+    assert held.server.stop() == 0
 
 
 def test_sizes_are_padded_to_allowed_ones(
@@ -269,4 +355,7 @@ def test_sizes_are_padded_to_allowed_ones(
     for request in requests:
         before = batches(server)
         assert ask_all(server, [request]) == alone([request])
-        assert {key: value - before.get(key, 0) for key, value in batches(server).items()} == {"sum": 4, "count": 1}
+        assert {key: value - before.get(key, 0) for key, value in batches(server).items()} == {
+            "sum": 4,
+            "count": 1,
+        }
