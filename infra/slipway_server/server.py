@@ -87,7 +87,7 @@ async def serve(flags: Flags) -> None:
             await ports.start()
             health.serving = models.ready
             log.event("started", serving=health.serving, seconds=round(time.monotonic() - started, 3))
-            watchers = _watch(flags, models, health, ports)
+            watchers = _watch(doors, models, health, ports)
             await stopping.wait()
         log.event("draining", grace_seconds=GRACE_SECONDS)
     finally:
@@ -115,16 +115,19 @@ class Doors:
         self.flags = flags
         self.monitoring = monitoring
         self.tokens = Tokens(Path(flags.token_file)) if flags.token_file else None
-        self.rest_tls = Tls(Path(flags.rest_ssl_config_file)) if flags.rest_ssl_config_file else None
+        files = [file for file in (flags.ssl_config_file, flags.rest_ssl_config_file) if file]
+        tls = {file: Tls(Path(file)) for file in files}
+        self.rest_tls = tls.get(flags.rest_ssl_config_file)
         self.grpc = GrpcOptions(
             port=flags.port,
             socket=flags.grpc_socket_path,
             arguments=flags.channel_arguments(),
-            tls=Tls(Path(flags.ssl_config_file)) if flags.ssl_config_file else None,
+            tls=tls.get(flags.ssl_config_file),
             tokens=self.tokens,
             reflection=flags.grpc_reflection,
             access_log=flags.access_log,
         )
+        self.looks = [one.look for one in (*tls.values(), self.tokens) if one is not None]
 
     def tell(self) -> None:
         """Warn of what is readable on the way, though something else is guarded."""
@@ -246,14 +249,18 @@ async def _free(models: Models, service: Service, batches: Batches) -> bool:
     return True
 
 
-def _watch(flags: Flags, models: Models, health: Health, ports: Ports) -> list[asyncio.Task[None]]:
+def _watch(doors: Doors, models: Models, health: Health, ports: Ports) -> list[asyncio.Task[None]]:
     """Begin to look at what may change while the server runs."""
 
     async def after() -> None:
         await ports.measure()
         health.serving = models.ready
 
-    looking = [watching.versions(models, flags.file_system_poll_wait_seconds, after)]
+    flags = doors.flags
+    looking = [
+        watching.versions(models, flags.file_system_poll_wait_seconds, after),
+        watching.credentials(doors.looks),
+    ]
     if flags.model_config_file and flags.model_config_file_poll_wait_seconds > 0:
         file = watching.ConfigFile(Path(flags.model_config_file), models)
         looking.append(file.watch(flags.model_config_file_poll_wait_seconds))

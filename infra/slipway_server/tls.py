@@ -1,7 +1,7 @@
 """TLS as TensorFlow Serving's --ssl_config_file describes it, for both doors, and as its files are now.
 
-Every handshake looks at the files: a certificate that was renewed is used by the next connection. What cannot
-be used, such as a certificate that came before its key, is told in the log and changes nothing.
+A certificate that was renewed on disk is used by the next connection. What cannot be used, such as a
+certificate that came before its key, is told in the log and changes nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import ssl
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,12 +74,11 @@ def read(path: Path) -> Material:
 
 
 class Tls:
-    """One --ssl_config_file in use. May be asked from any thread: gRPC does its handshakes in its own."""
+    """One SSLConfig in use. May be asked from any thread: gRPC does its handshakes in its own."""
 
     def __init__(self, path: Path) -> None:
         """Raises UsageError when the file, or a file that it names, cannot be used."""
         self._path = path
-        self._lock = threading.Lock()
         self._material = read(path)
         self._stamp = _stamp(self._material.files)
         self._context = _context(self._material, path)
@@ -88,46 +86,44 @@ class Tls:
         self.client_verify = self._material.client_verify
 
     def context(self) -> ssl.SSLContext:
-        """For a server of asyncio: each handshake goes on with the context of the files as they are then."""
+        """For a server of asyncio: each handshake goes on with the newest context."""
         first = _context(self._material, self._path)
 
         def choose(connection: Any, _name: str | None, _context: ssl.SSLContext) -> None:
-            connection.context = self._fresh()
+            connection.context = self._context
 
         first.sni_callback = choose  # called without a server's name too
         return first
 
     def credentials(self) -> grpc.ServerCredentials:
-        """For gRPC, which asks at each handshake whether there are other files."""
+        """For gRPC, which asks at each handshake whether there is something newer."""
 
         def fetch() -> Any:
-            self._fresh()
-            if self._handed is self._material:
+            newest = self._material
+            if self._handed is newest:
                 return None
-            self._handed = self._material
-            return _configuration(self._handed)
+            self._handed = newest
+            return _configuration(newest)
 
         return grpc.dynamic_ssl_server_credentials(
             _configuration(self._material), fetch, require_client_authentication=self.client_verify
         )
 
-    def _fresh(self) -> ssl.SSLContext:
-        with self._lock:
-            stamp = _stamp(self._material.files)
-            if stamp != self._stamp:
-                self._stamp = stamp
-                self._take_up()
-            return self._context
-
-    def _take_up(self) -> None:
+    def look(self) -> None:
+        """Take up what has changed on disk, if it can be used."""
+        stamp = _stamp(self._material.files)
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
         try:
             material = read(self._path)
             if material.client_verify != self.client_verify:
                 raise UsageError("client_verify has changed, which needs a restart", where=str(self._path))
-            self._context = _context(material, self._path)
+            context = _context(material, self._path)
         except UsageError as error:
             log.event("certificates_refused", level="error", error="; ".join(error.lines()))
             return
+        self._context = context
         self._material = material
         self._stamp = _stamp(material.files)
         log.event("certificates_taken_up", file=str(self._path))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import re
-import time
 from pathlib import Path
 
 from slipway_client.errors import UsageError
@@ -14,14 +12,13 @@ from slipway_client.errors import UsageError
 from slipway_server import log
 from slipway_server.codes import Code, StatusError
 
-LOOK_SECONDS = 1.0
 SHORTEST = 16
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, section 2.1
 _BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE)
 
 
 class Tokens:
-    """The tokens of a file, one a line; it is looked at again once a second, when a request comes.
+    """The tokens of a file, one a line.
 
     Several tokens are valid at once, so that they can be rotated: add the new one, change the clients, take
     the old one out.
@@ -30,9 +27,8 @@ class Tokens:
     def __init__(self, path: Path) -> None:
         """Raises UsageError when the file cannot be read, or holds no token or something else."""
         self._path = path
-        self._stamp = _stamp(path)
         self._digests = _read(path)
-        self._looked = time.monotonic()
+        self._told = ""
 
     def check(self, authorization: str) -> None:
         """Raise StatusError UNAUTHENTICATED unless the header's value is `Bearer` and one of the tokens."""
@@ -43,26 +39,23 @@ class Tokens:
             )
         digest = _digest(given[1])
         # All of them, and their digests: the time taken says nothing about a token, not even its length.
-        if not sum([hmac.compare_digest(digest, one) for one in self._current()]):
+        if not sum([hmac.compare_digest(digest, one) for one in self._digests]):
             raise StatusError(Code.UNAUTHENTICATED, "the token is none of this server's")
 
-    def _current(self) -> tuple[bytes, ...]:
-        now = time.monotonic()
-        if now - self._looked >= LOOK_SECONDS:
-            self._looked = now
-            stamp = _stamp(self._path)
-            if stamp != self._stamp:
-                self._stamp = stamp
-                self._take_up()
-        return self._digests
-
-    def _take_up(self) -> None:
+    def look(self) -> None:
+        """Take up what the file holds now, if it can be used; the same fault is told once."""
         try:
-            self._digests = _read(self._path)
+            digests = _read(self._path)
         except UsageError as error:
-            log.event("tokens_refused", level="error", error="; ".join(error.lines()))
-        else:
-            log.event("tokens_taken_up", file=str(self._path), tokens=len(self._digests))
+            words = "; ".join(error.lines())
+            if words != self._told:
+                log.event("tokens_refused", level="error", error=words)
+            self._told = words
+            return
+        self._told = ""
+        if digests != self._digests:
+            self._digests = digests
+            log.event("tokens_taken_up", file=str(self._path), tokens=len(digests))
 
 
 def _read(path: Path) -> tuple[bytes, ...]:
@@ -86,11 +79,3 @@ def _read(path: Path) -> tuple[bytes, ...]:
 
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
-
-
-def _stamp(path: Path) -> tuple[int, int, int]:
-    try:
-        facts = os.stat(path)  # noqa: PTH116  # as short as can be: a request waits
-    except OSError:
-        return (0, 0, 0)
-    return facts.st_ino, facts.st_size, facts.st_mtime_ns

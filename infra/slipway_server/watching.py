@@ -1,10 +1,10 @@
-"""What changes on disk while the server runs: versions in the models' folders, and the configuration file."""
+"""What changes on disk while the server runs: versions, the configuration file, certificates and tokens."""
 
 from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from slipway_client.errors import UsageError
@@ -28,6 +28,17 @@ async def versions(models: Models, seconds: int, after: Callable[[], Awaitable[N
             await after()
         except Exception as error:  # noqa: BLE001  # the watch must go on whatever one look meets
             log.event("fault", level="error", error=repr(error), trace=traceback.format_exc())
+
+
+async def credentials(looks: Sequence[Callable[[], None]]) -> None:
+    """Look once a second whether certificates and tokens have changed."""
+    while looks:
+        await asyncio.sleep(1)
+        for look in looks:
+            try:
+                await asyncio.to_thread(look)
+            except Exception as error:  # noqa: BLE001  # the watch must go on whatever one look meets
+                log.event("fault", level="error", error=repr(error), trace=traceback.format_exc())
 
 
 class ConfigFile:
