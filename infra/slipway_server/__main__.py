@@ -33,9 +33,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         import uvloop  # wrong flags are answered before it and gRPC are imported
 
+        from slipway_server import processes
+
+        siblings = processes.siblings()
+        if parsed.processes > 1 and siblings is None:
+            return uvloop.run(processes.supervise(parsed, processes.command()))
+
         from slipway_server.server import serve
 
-        uvloop.run(serve(parsed))
+        uvloop.run(serve(parsed, siblings))
     except UsageError as error:
         sys.stderr.write("\n".join(error.lines()) + "\n")
         return 2

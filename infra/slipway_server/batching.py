@@ -26,7 +26,7 @@ from slipway_server.batching_parameters import BatchingParameters, parameters_of
 from slipway_server.codes import Code, StatusError, invalid
 from slipway_server.metrics import Metrics
 from slipway_server.servable import Servable
-from slipway_server.steps import Keep, Run
+from slipway_server.steps import Keep, Run, Times
 from slipway_server.workers import Workers
 
 TRIALS = 3  # that requests of a size in a batch of a size must pass before they are believed
@@ -45,6 +45,7 @@ class Task:
     answer: asyncio.Future[Sequence[rt.Tensor]]
     since: float  # of time.perf_counter
     begun: float = 0.0
+    ended: float = 0.0
 
 
 class BatchThreads:
@@ -126,8 +127,8 @@ class Batching:
         self.same_bits = same_bits
         self._queues: dict[Hashable, _Queue] = {}
 
-    async def run(self, run: Run, keep: Keep) -> Sequence[rt.Tensor]:
-        """The results of a run, alone or with others'.
+    async def run(self, run: Run, keep: Keep, times: Times | None = None) -> Sequence[rt.Tensor]:
+        """The results of a run, alone or with others'. times: gets those of the queue and the run.
 
         Raises StatusError with the session's own code and text; INVALID_ARGUMENT for more rows than a batch
         takes and UNAVAILABLE when the queue is full, in upstream's words.
@@ -135,13 +136,25 @@ class Batching:
         rows = _rows(run.tensors)
         queue = self._queue(run) if rows else None
         if queue is None or rows in queue.apart:
-            return await self._alone(run, rows, keep)
+            begun = time.perf_counter()
+            try:
+                return await self._alone(run, rows, keep)
+            finally:
+                if times is not None:
+                    times.append(("run", begun, time.perf_counter()))
         if (size := sum(tensor.size for tensor in run.tensors)) > session_tensors.SMALL:
             run.hold(size)  # they are copied into the batch
         task = Task(run, rows, asyncio.get_running_loop().create_future(), time.perf_counter())
         self.metrics.input_batch_size.observe(rows)
         queue.add(task, keep)
-        results = await task.answer
+        try:
+            results = await task.answer
+        finally:
+            if times is not None:
+                now = time.perf_counter()
+                times.append(("queue", task.since, task.begun or now))
+                if task.begun:
+                    times.append(("run", task.begun, task.ended or now))
         if run.api:
             seconds = time.perf_counter() - task.since
             self.metrics.runtime_latency.observe(seconds * 1e6, self.servable.name, run.api, "TF1")
@@ -365,7 +378,9 @@ _under_way: set[asyncio.Future[None]] = set()  # an event loop holds its tasks o
 
 
 def _tell(tasks: Sequence[Task], outcomes: Sequence[Outcome]) -> None:
+    now = time.perf_counter()
     for task, outcome in zip(tasks, outcomes, strict=True):
+        task.ended = now
         if task.answer.done():
             continue  # the caller left
         if isinstance(outcome, Exception):

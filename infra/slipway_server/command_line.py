@@ -99,6 +99,7 @@ def _check(read: Flags) -> None:
             raise UsageError(f"--{ports[number]} and --{name} are both {number}")
         if number:
             ports[number] = name
+    _check_processes(read)
     try:
         read.channel_arguments()
     except ValueError:
@@ -111,6 +112,17 @@ def _check(read: Flags) -> None:
     for name in ("monitoring_config_file", "rest_ssl_config_file", "rest_api_enable_cors_support"):
         if getattr(read, name) and not read.rest_api_port:
             raise UsageError(f"--{name} needs --rest_api_port: it is about REST")
+
+
+def _check_processes(read: Flags) -> None:
+    """Raise UsageError for what one process has and several cannot share."""
+    if read.processes > 1:
+        for name, why in (
+            ("grpc_socket_path", "a UNIX socket is one process's"),
+            ("reload_folders", "a reload request would reach only one of them"),
+        ):
+            if getattr(read, name):
+                raise UsageError(f"--{name} does not go with --processes={read.processes}: {why}")
 
 
 def _boolean(flag: Known, value: str) -> bool:

@@ -160,11 +160,6 @@ class Flags:
         "answers hold float_val, int_val, ...: read them with a client that takes both, and leave it out",
     )
     # what TensorFlow Serving has no flag for
-    batching_same_bits: bool = own(
-        True,
-        "a request is batched only where trials gave the same bits as alone; false: batched always, and its "
-        "numbers may be rounded otherwise",
-    )
     rest_body_limit: int = own(
         8 * 1024 * 1024,
         "bytes of a REST request's body at most, unpacked too; a body may hold a quarter as many values",
@@ -183,6 +178,22 @@ class Flags:
     )
     grpc_reflection: bool = own(True, "tell clients such as grpcurl what the API is")
     access_log: bool = own(False, "a line of the log for each request: who asked what, code, time and bytes")
+    processes: int = own(
+        1,
+        "processes that serve on the same ports, each with all models and its part of the memory",
+        lowest=1,
+        highest=64,
+    )
+    batching_same_bits: bool = own(
+        True,
+        "a request is batched only where trials gave the same bits as alone; false: batched always, and its "
+        "numbers may be rounded otherwise",
+    )
+    enable_tracing: bool = own(
+        False,
+        "spans by OpenTelemetry, sent where its variables say; on too when `OTEL_TRACES_EXPORTER` or "
+        "`OTEL_EXPORTER_OTLP_ENDPOINT` is given",
+    )
 
     def channel_arguments(self) -> tuple[tuple[str, int | str], ...]:
         """The pairs of --grpc_channel_arguments; gRPC has numbers and texts.

@@ -42,7 +42,8 @@ class GrpcOptions:
     """How gRPC is opened.
 
     socket: a UNIX socket beside the port, if any. arguments: of gRPC's own, by their names. tls, tokens: None
-    for everybody. reflection, access_log: whether they are on.
+    for everybody. reflection, access_log: whether they are on. shared: the port is several
+    processes'.
     """
 
     port: int
@@ -52,6 +53,7 @@ class GrpcOptions:
     tokens: Tokens | None = None
     reflection: bool = False
     access_log: bool = False
+    shared: bool = False
 
 
 class GrpcServer:
@@ -79,7 +81,8 @@ class GrpcServer:
             options=(
                 ("grpc.max_receive_message_length", largest_message),
                 ("grpc.max_send_message_length", -1),  # an answer is as large as the model makes it
-                ("grpc.so_reuseport", 0),  # a second server on this port must fail, not share it
+                # A second server on this port must fail, not share it, if it is not one of several processes.
+                ("grpc.so_reuseport", int(options.shared)),
                 *options.arguments,
             ),
         )
@@ -124,13 +127,17 @@ class GrpcServer:
     def _add(self, service: str, **methods: _Answer) -> None:
         handlers = {
             # On the wire one request is a stream of one, and only a stream lets its handler say when to read.
-            name: grpc.stream_unary_rpc_method_handler(guarded(self._entered(name, self._admitted(answer))))
+            name: grpc.stream_unary_rpc_method_handler(
+                guarded(self._entered(service, name, self._admitted(answer)))
+            )
             for name, answer in methods.items()
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
 
-    def _entered(self, method: str, handler: _Handler) -> _Handler:
-        """With what is on of tokens and access log; without them the handler itself."""
+    def _entered(self, service: str, method: str, handler: _Handler) -> _Handler:
+        """With what is on of tokens, traces and access log; without them the handler itself."""
+        if self._service.tracing is not None:
+            handler = self._service.tracing.traced(service, method, handler)
         if self._options.tokens is not None:
             handler = with_token(self._options.tokens, handler)
         return _told(method, handler) if self._options.access_log else handler

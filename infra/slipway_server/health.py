@@ -35,7 +35,11 @@ class Health:
     )
     SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3
 
-    def __init__(self) -> None:
+    def __init__(self, told: Callable[[bool], None] = lambda _: None) -> None:
+        """told: called when this process begins or ceases to serve."""
+        self._told = told
+        self._own: bool | None = None  # not known yet
+        self._others = True
         self._serving = False
         self._closed = False
         self._watches = 0
@@ -47,8 +51,21 @@ class Health:
 
     @serving.setter
     def serving(self, value: bool) -> None:
-        if value != self._serving:
-            self._serving = value
+        """Of this process; it is not serving as long as another of the same ports is not."""
+        if value != self._own and not self._closed:
+            self._own = value
+            self._told(value)
+            self._settle()
+
+    def others_serve(self, value: bool) -> None:
+        """Whether all other processes serve; True if there are none."""
+        self._others = value
+        self._settle()
+
+    def _settle(self) -> None:
+        serving = bool(self._own) and self._others and not self._closed
+        if serving != self._serving:
+            self._serving = serving
             self._tell()
 
     def close(self) -> None:
@@ -117,10 +134,11 @@ class ProbeServer:
     Kubernetes' own gRPC probes are of that kind: they speak without TLS.
     """
 
-    def __init__(self, health: Health, port: int, budget: Budget) -> None:
+    def __init__(self, health: Health, port: int, budget: Budget, shared: bool = False) -> None:
+        """shared: the port is several processes'."""
         self._port = port
         self._server = grpc.aio.server(
-            options=(("grpc.max_receive_message_length", 4096), ("grpc.so_reuseport", 0))
+            options=(("grpc.max_receive_message_length", 4096), ("grpc.so_reuseport", int(shared)))
         )
         self._server.add_generic_rpc_handlers((handlers(health, Arrivals(budget)),))
 

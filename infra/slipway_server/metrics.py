@@ -7,9 +7,11 @@ with a colon and counters do not end in _total.
 from __future__ import annotations
 
 import itertools
+import operator
 import threading
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 def exponential(scale: float, growth: float, count: int) -> tuple[float, ...]:
@@ -33,6 +35,14 @@ class Counter:
     def add(self, *values: str, amount: int = 1) -> None:
         with self._lock:
             self._cells[values] = self._cells.get(values, 0) + amount
+
+    def state(self) -> list[Any]:
+        with self._lock:
+            return list(self._cells.items())
+
+    def add_state(self, state: Iterable[Any]) -> None:
+        for values, count in state:
+            self.add(*values, amount=count)
 
     def first(self) -> int:
         """The value of one cell, 0 without any: what ReloadConfigResponse.metric reports."""
@@ -65,6 +75,17 @@ class Histogram:
             # A value on a bound counts above it: tensorflow/core/lib/histogram/histogram.cc, Add
             cell[0][bisect_right(self._bounds, value)] += 1
             cell[1][0] += value
+
+    def state(self) -> list[Any]:
+        with self._lock:
+            return [(values, list(counts), total[0]) for values, (counts, total) in self._cells.items()]
+
+    def add_state(self, state: Iterable[Any]) -> None:
+        with self._lock:
+            for values, counts, total in state:
+                had, sum_ = self._cells.setdefault(tuple(values), ([0] * len(counts), [0.0]))
+                had[:] = map(operator.add, had, counts)
+                sum_[0] += total
 
     def lines(self) -> list[str]:
         with self._lock:
@@ -161,6 +182,18 @@ class Metrics:
             self.warmup_latency,
             self.warmup_records,
         )
+
+    def state(self) -> dict[str, Any]:
+        """Every cell of every metric, of types that JSON has."""
+        return {metric.name: metric.state() for metric in self._all}
+
+    def sum(self, others: Iterable[dict[str, Any]]) -> Metrics:
+        """These and others' metrics together, from their states."""
+        out = Metrics()
+        for state in (self.state(), *others):
+            for metric in out._all:
+                metric.add_state(state.get(metric.name, []))
+        return out
 
     def named(self, upstream: str) -> Counter | None:
         """The counter upstream calls e.g. /tensorflow/serving/request_count."""

@@ -54,8 +54,13 @@ class RestServer:
         *,
         tls: Tls | None = None,
         tell: bool = False,
+        shared: bool = False,
     ) -> None:
-        """largest: bytes of a request body at most. tell: of each request in the log."""
+        """largest: bytes of a request body at most. tell: of each request in the log.
+
+        shared: the port is several processes'.
+        """
+        self._shared = shared
         self._routes = routes
         self._port = port
         self._budget = budget
@@ -74,6 +79,7 @@ class RestServer:
                 None,
                 self._port,
                 limit=READ_AHEAD,
+                reuse_port=self._shared or None,
                 ssl=None if self._tls is None else self._tls.context(),
                 ssl_handshake_timeout=None if self._tls is None else HEAD_SECONDS,
             )

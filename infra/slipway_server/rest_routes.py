@@ -133,7 +133,7 @@ class Routes:
         if method not in _METHODS:
             return _page(501)
         if self._monitoring.enabled and path == self._monitoring.path:
-            return self._metrics(target)
+            return await self._metrics(target)
         if not target.lower().startswith("/v1/"):
             return _page(404)
         reply = (
@@ -145,7 +145,7 @@ class Routes:
 
     async def _api(self, method: str, target: str, request: h11.Request, body: bytes, claim: Claim) -> Reply:
         try:
-            return Reply(200, await self._route(method, target, request, body, claim))
+            return Reply(200, await self._traced(method, target, request, body, claim))
         except Full as error:
             return Reply(503, json_answers.error_body(error.message))
         except StatusError as error:
@@ -154,12 +154,35 @@ class Routes:
             log.event("fault", level="error", error=repr(error), trace=traceback.format_exc())
             return Reply(500, json_answers.error_body("internal error; the server's log has it"))
 
-    def _metrics(self, target: str) -> Reply:
+    async def _traced(
+        self, method: str, target: str, request: h11.Request, body: bytes, claim: Claim
+    ) -> bytes:
+        """`_route`, in a span if there are traces."""
+        tracing = self._service.tracing
+        if tracing is None:
+            return await self._route(method, target, request, body, claim)
+        path = re.split("[?#]", target, maxsplit=1)[0]
+        headers = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers)
+        attributes = {"http.request.method": method, "url.path": path}
+        with tracing.request(f"{method} {path}", headers, **attributes) as span:
+            try:
+                answer = await self._route(method, target, request, body, claim)
+            except StatusError as error:
+                span.set_attribute("http.response.status_code", HTTP_STATUS[error.code])
+                raise
+            span.set_attribute("http.response.status_code", 200)
+            return answer
+
+    async def _metrics(self, target: str) -> Reply:
         """model_servers/http_server.cc:89, ProcessPrometheusRequest."""
         if target != self._monitoring.path:
             text = f"Unexpected path: {target}. Should be {self._monitoring.path}"
             return Reply(400, text.encode(), "text/plain")
-        return Reply(200, self._service.metrics.text().encode(), "text/plain")
+        try:
+            text = await self._service.metrics_text()
+        except StatusError as error:
+            return Reply(HTTP_STATUS[error.code], error.message.encode(), "text/plain")
+        return Reply(200, text.encode(), "text/plain")
 
     async def _route(
         self, method: str, target: str, request: h11.Request, body: bytes, claim: Claim

@@ -22,7 +22,7 @@ from slipway_server.examples import Examples
 from slipway_server.json_requests import DEFAULT_SIGNATURE
 from slipway_server.metrics import Metrics
 from slipway_server.session_tensors import Hold
-from slipway_server.steps import Run, Steps, Together, finish
+from slipway_server.steps import Run, Steps, Times, Together, finish
 from slipway_server.version_folder import check_whole
 
 T = TypeVar("T")
@@ -90,9 +90,17 @@ class Servable:
             out.signature_def[key].CopyFrom(signature.definition)
         return out
 
-    def complete(self, steps: Steps[T]) -> T:
-        """Do all the steps, with a run of their own."""
-        return finish(steps, self.run(next(steps)))
+    def complete(self, steps: Steps[T], times: Times | None = None) -> T:
+        """Do all the steps, with a run of their own. times: gets that of the run."""
+        run = next(steps)
+        if times is None:
+            return finish(steps, self.run(run))
+        begun = time.perf_counter()
+        try:
+            results = self.run(run)
+        finally:
+            times.append(("run", begun, time.perf_counter()))
+        return finish(steps, results)
 
     def run(self, run: Run) -> list[rt.Tensor]:
         """Raises StatusError with the session's own code and text."""

@@ -24,12 +24,15 @@ from slipway_server.loading import Loader
 from slipway_server.metrics import Metrics
 from slipway_server.model_state import ModelConfig
 from slipway_server.models import Models
+from slipway_server.processes import Siblings
 from slipway_server.reader import Reader
 from slipway_server.rest import RestServer
 from slipway_server.rest_routes import Routes
 from slipway_server.service import Service
 from slipway_server.tls import Tls
 from slipway_server.tokens import Tokens
+from slipway_server.tracing import otlp
+from slipway_server.tracing import wanted as tracing_wanted
 from slipway_server.workers import Workers
 
 # Kubernetes kills 30 s after SIGTERM unless told otherwise; the rest is for freeing the models.
@@ -39,8 +42,8 @@ FREE_SECONDS = 3.0
 SWITCH_SECONDS = 0.001
 
 
-async def serve(flags: Flags) -> None:
-    """Serve until SIGTERM or SIGINT, then drain.
+async def serve(flags: Flags, siblings: Siblings | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. siblings: other processes on the same ports.
 
     Raises SlipwayError when the flags' files cannot be used, TensorFlow cannot be loaded or a port
     cannot be had. A model that cannot be loaded is not such an error: it shows in the model's status and
@@ -59,6 +62,7 @@ async def serve(flags: Flags) -> None:
     )
     doors = Doors(flags, monitoring)
     batching = batching_of(flags)
+    tracing = otlp() if tracing_wanted(flags.enable_tracing) else None
     for flag in command_line.without_effect(flags):
         value = command_line.text(getattr(flags, flag.name))
         log.event("flag_ignored", flag=flag.name, value=value, because=flag.help)
@@ -74,11 +78,11 @@ async def serve(flags: Flags) -> None:
     batches = Batches(
         batching, flags.enable_per_model_batching_parameters, flags.batching_same_bits, workers, metrics
     )
-    together = batches.of if flags.enable_batching else lambda _: None
-    loader = Loader(runtime, metrics, flags.tags(), flags.warm_ups(), together)
-    models = Models(loader, flags.allow_version_labels_for_unavailable_models)
-    service = Service(models, metrics, flags.reloadable(), workers)
-    health = Health()
+    models = _models(flags, runtime, metrics, batches)
+    service = Service(
+        models, metrics, flags.reloadable(), workers=workers, siblings=siblings, tracing=tracing
+    )
+    health = await _health(siblings, stopping, metrics)
     ports: Ports | None = None
     watchers: list[asyncio.Task[None]] = []
     try:
@@ -97,6 +101,8 @@ async def serve(flags: Flags) -> None:
         if ports is not None:
             await ports.stop(GRACE_SECONDS)
         freed = await _free(models, service, batches)
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)
     if freed:
         log.event("stopped")
         return
@@ -126,6 +132,7 @@ class Doors:
             tokens=self.tokens,
             reflection=flags.grpc_reflection,
             access_log=flags.access_log,
+            shared=flags.processes > 1,
         )
         self.looks = [one.look for one in (*tls.values(), self.tokens) if one is not None]
 
@@ -143,7 +150,7 @@ class Ports:
     def __init__(self, doors: Doors, service: Service, health: Health) -> None:
         flags = doors.flags
         self._body = flags.rest_body_limit
-        self._available = memory.available()
+        self._available = memory.available() // flags.processes
         at_rest = memory.resident()
         found = memory.limits(self._body, self._available, at_rest)
         self.budget = memory.Budget(found.requests, at_rest)
@@ -166,7 +173,11 @@ class Ports:
             self.budget,
             found.message,
         )
-        self._probes = ProbeServer(health, flags.health_port, self.budget) if flags.health_port else None
+        self._probes = (
+            ProbeServer(health, flags.health_port, self.budget, flags.processes > 1)
+            if flags.health_port
+            else None
+        )
         self._rest = (
             RestServer(
                 routes,
@@ -175,6 +186,7 @@ class Ports:
                 found.body,
                 tls=doors.rest_tls,
                 tell=flags.access_log,
+                shared=flags.processes > 1,
             )
             if flags.rest_api_port
             else None
@@ -215,6 +227,23 @@ class Ports:
     @property
     def _idle(self) -> bool:
         return not self.budget.claimed and not self._grpc.arrivals
+
+
+def _models(flags: Flags, runtime: rt.Runtime, metrics: Metrics, batches: Batches) -> Models:
+    """The models as the flags want them loaded."""
+    together = batches.of if flags.enable_batching else lambda _: None
+    loader = Loader(runtime, metrics, flags.tags(), flags.warm_ups(), together)
+    return Models(loader, flags.allow_version_labels_for_unavailable_models)
+
+
+async def _health(siblings: Siblings | None, stopping: asyncio.Event, metrics: Metrics) -> Health:
+    """The health of this process, or of all of them together."""
+    if siblings is None:
+        return Health()
+    health = Health(siblings.serving)
+    health.others_serve(False)
+    await siblings.join(stopping.set, health.others_serve, metrics.state)
+    return health
 
 
 async def _first_load(models: Models, configs: list[ModelConfig], stopping: asyncio.Event) -> bool:

@@ -17,9 +17,11 @@ from slipway_server.config import models_of
 from slipway_server.examples import of_input
 from slipway_server.metrics import Metrics
 from slipway_server.models import Models
+from slipway_server.processes import Siblings
 from slipway_server.servable import Servable
 from slipway_server.session_tensors import Hold
-from slipway_server.steps import Steps, finish
+from slipway_server.steps import Steps, Times, finish
+from slipway_server.tracing import Tracing
 from slipway_server.workers import Workers
 
 T = TypeVar("T")
@@ -36,9 +38,17 @@ class Service:
         models: Models,
         metrics: Metrics,
         reloadable: Sequence[Path] = (),
+        *,
         workers: Workers | None = None,
+        siblings: Siblings | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
-        """reloadable: the folders whose models a reload request may name; without any, none is obeyed."""
+        """reloadable: the folders whose models a reload request may name; without any, none is obeyed.
+
+        siblings: the other processes on the same ports, if there are any. tracing: None for no traces.
+        """
+        self.tracing = tracing
+        self._siblings = siblings
         self.models = models
         self._reloadable = tuple(reloadable)
         self.metrics = metrics
@@ -49,14 +59,24 @@ class Service:
         version = self.models.find(spec)
         servable = version.servable
         assert servable is not None
-        if servable.together is None:
-            return await self.infer(api, spec, size, lambda servable: servable.complete(steps(servable)))
-        access_log.about(servable.name, servable.version)
-        kind = (servable, spec.signature_name, api, size.bit_length())
-        work = steps(servable)
-        run = await self._anywhere((*kind, "inputs"), partial(next, work))
-        results = await servable.together.run(run, partial(self.models.keep, version))
-        return await self._anywhere((*kind, "answer"), partial(finish, work, results))
+        times: Times | None = None
+        if self.tracing is not None:
+            times = []
+            self.tracing.about(servable.name, servable.version, spec.signature_name)
+        try:
+            if servable.together is None:
+                return await self.infer(
+                    api, spec, size, lambda servable: servable.complete(steps(servable), times)
+                )
+            access_log.about(servable.name, servable.version)
+            kind = (servable, spec.signature_name, api, size.bit_length())
+            work = steps(servable)
+            run = await self._anywhere((*kind, "inputs"), partial(next, work))
+            results = await servable.together.run(run, partial(self.models.keep, version), times)
+            return await self._anywhere((*kind, "answer"), partial(finish, work, results))
+        finally:
+            if self.tracing is not None and times:
+                self.tracing.parts(times)
 
     async def _anywhere(self, kind: Hashable, work: Callable[[], T]) -> T:
         """Do work that needs no session, and so may end after its caller has left."""
@@ -108,6 +128,12 @@ class Service:
             return servable.multi_inference(request.tasks, of_input(request.input), hold)
 
         return await self.answer("MultiInference", spec, size, steps)
+
+    async def metrics_text(self) -> str:
+        """The metrics of all processes, added up. Raises StatusError when one does not tell its own."""
+        if self._siblings is None:
+            return self.metrics.text()
+        return self.metrics.sum(await self._siblings.states()).text()
 
     def metadata(self, request: Any) -> Any:
         """Answer a GetModelMetadataRequest (get_model_metadata_impl.cc)."""

@@ -33,11 +33,15 @@ Steps = Generator[Run, Sequence[rt.Tensor], T]
 Keep = Callable[[], Callable[[], None]]  # keeps a version loaded, and returns what lets it go
 
 
+# The parts of a request by name with begin and end, of time.perf_counter.
+Times = list[tuple[str, float, float]]
+
+
 class Together(Protocol):
     """What runs the requests of a servable together with each other."""
 
-    async def run(self, run: Run, keep: Keep) -> Sequence[rt.Tensor]:
-        """The results of a run. Raises StatusError."""
+    async def run(self, run: Run, keep: Keep, times: Times | None) -> Sequence[rt.Tensor]:
+        """The results of a run. times: gets its parts. Raises StatusError."""
 
 
 def free(_size: int) -> None:

@@ -41,7 +41,8 @@ PARTIAL = {
     )
 } | {"tensorflow.serving.FileSystemStoragePathSourceConfig"}
 NOT_IN_THE_WHEEL = {
-    f"tensorflow.serving.{name}" for name in ("MonitoringConfig", "PrometheusConfig", "SSLConfig")
+    f"tensorflow.serving.{name}"
+    for name in ("BatchingParameters", "MonitoringConfig", "PrometheusConfig", "SSLConfig")
 }
 WHOLE = (
     "PredictRequest",
