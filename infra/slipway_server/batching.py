@@ -133,8 +133,9 @@ class Batching:
         Raises StatusError with the session's own code and text; INVALID_ARGUMENT for more rows than a batch
         takes and UNAVAILABLE when the queue is full, in upstream's words.
         """
-        rows = _rows(run.tensors)
-        queue = self._queue(run) if rows else None
+        shapes = [tensor.shape for tensor in run.tensors]
+        rows = _rows(shapes)
+        queue = self._queue(run, shapes) if rows else None
         if queue is None or rows in queue.apart:
             begun = time.perf_counter()
             try:
@@ -167,12 +168,9 @@ class Batching:
             return self.threads.workers.here(kind, work)
         return await self.threads.workers.there(kind, work, keep())
 
-    def _queue(self, run: Run) -> _Queue:
-        key = (
-            run.signature,
-            tuple(run.wanted),
-            *((tensor.dtype, tensor.shape[1:]) for tensor in run.tensors),
-        )
+    def _queue(self, run: Run, shapes: Sequence[tuple[int, ...]]) -> _Queue:
+        dtypes = (tensor.dtype for tensor in run.tensors)
+        key = (run.signature, *run.wanted, *dtypes, *(shape[1:] for shape in shapes))
         queue = self._queues.get(key)
         if queue is None:
             if len(self._queues) >= MOST_QUEUES:
@@ -332,7 +330,7 @@ class _Queue:
         batching.metrics.processed_batch_size.observe(padded)
         batching.metrics.padding_size.observe(padding, str(padded))
         tensors = [
-            tensor_rows.joined(batching.servable.runtime, parts, padding)
+            tensor_rows.joined(batching.servable.runtime, parts, counts, padding)
             for parts in zip(*(task.run.tensors for task in tasks), strict=True)
         ]
         results = batching.servable.session_run(first._replace(tensors=tensors))
@@ -389,9 +387,9 @@ def _tell(tasks: Sequence[Task], outcomes: Sequence[Outcome]) -> None:
             task.answer.set_result(outcome)
 
 
-def _rows(tensors: Sequence[rt.Tensor]) -> int:
-    """The rows that all tensors have; 0 if they differ, or one is a scalar."""
-    found = {shape[0] if (shape := tensor.shape) else 0 for tensor in tensors}
+def _rows(shapes: Sequence[tuple[int, ...]]) -> int:
+    """The rows that tensors of these shapes all have; 0 if they differ, or one is a scalar."""
+    found = {shape[0] if shape else 0 for shape in shapes}
     return found.pop() if len(found) == 1 else 0
 
 

@@ -16,15 +16,16 @@ from slipway_server.codes import Code, StatusError
 class Rows(rt.Tensor):
     """Some rows of a tensor, read like a tensor of their own; its memory is the tensor's."""
 
-    __slots__ = ("_dtype", "_rows", "_shape", "_start", "_whole")
+    __slots__ = ("_dtype", "_row", "_shape", "_start", "_whole")
 
-    def __init__(self, whole: rt.Tensor, start: int, rows: int) -> None:
+    def __init__(self, whole: rt.Tensor, dtype: int, row: int, start: int, shape: tuple[int, ...]) -> None:
+        """dtype: the tensor's. row: bytes of one of its rows. shape: of the rows from `start`."""
         self.handle = 0  # nothing to free
         self._whole = whole
-        self._dtype = whole.dtype
+        self._dtype = dtype
+        self._row = row
         self._start = start
-        self._rows = rows
-        self._shape = (rows, *whole.shape[1:])
+        self._shape = shape
 
     @property
     def dtype(self) -> int:
@@ -36,40 +37,37 @@ class Rows(rt.Tensor):
 
     @property
     def size(self) -> int:
-        return self._row_size() * self._rows
+        return self._row * self._shape[0]
 
     def content(self) -> bytes:
-        row = self._row_size()
-        return ctypes.string_at(self._whole.data + self._start * row, self._rows * row) if row else b""
+        return ctypes.string_at(self._whole.data + self._start * self._row, self.size) if self._row else b""
 
     def strings(self, start: int = 0, end: int | None = None) -> list[bytes]:
         elements = math.prod(self._shape[1:])
         first = self._start * elements
-        stop = self._rows * elements if end is None else end
+        stop = self._shape[0] * elements if end is None else end
         return self._whole.strings(first + start, first + stop)
 
-    def _row_size(self) -> int:
-        count = self._whole.shape[0]
-        return self._whole.size // count if count else 0
 
-
-def joined(runtime: rt.Runtime, parts: Sequence[rt.Tensor], padding: int) -> rt.Tensor:
+def joined(runtime: rt.Runtime, parts: Sequence[rt.Tensor], counts: Sequence[int], padding: int) -> rt.Tensor:
     """The rows of all parts in one tensor, the last part's first row `padding` times behind them.
+
+    counts: the rows of each.
 
     The parts have at least a row each, and are equal in dtype and in all dimensions but the first.
     """
     dtype, last = parts[0].dtype, parts[-1]
-    shape = (sum(part.shape[0] for part in parts) + padding, *parts[0].shape[1:])
+    shape = (sum(counts) + padding, *last.shape[1:])
     if dtype == DataType.DT_STRING:
         strings = [text for part in parts for text in part.strings()]
         strings += last.strings(0, math.prod(shape[1:])) * padding
         return rt.tensor_from_proto(runtime, _string_proto(shape, strings))
-    row = last.size // last.shape[0]
+    row = last.size // counts[-1]
     whole = rt.new_tensor(runtime, dtype, shape, shape[0] * row)
     at = whole.data
-    for part in parts:
-        ctypes.memmove(at, part.data, part.size)
-        at += part.size
+    for part, count in zip(parts, counts, strict=True):
+        ctypes.memmove(at, part.data, count * row)
+        at += count * row
     for _ in range(padding):
         ctypes.memmove(at, last.data, row)
         at += row
@@ -91,9 +89,9 @@ def split(whole: rt.Tensor, counts: Sequence[int], padded: int) -> list[rt.Tenso
             "input tensors",
         )
     out: list[rt.Tensor] = []
-    at = 0
+    dtype, row, at = whole.dtype, whole.size // padded, 0
     for count in counts:
-        out.append(Rows(whole, at, count))
+        out.append(Rows(whole, dtype, row, at, (count, *shape[1:])))
         at += count
     return out
 
