@@ -31,6 +31,8 @@ from slipway_server.workers import Workers
 
 TRIALS = 3  # that requests of a size in a batch of a size must pass before they are believed
 TRY_AGAIN = 64  # batches, of which one is tried all the same
+# A batch that takes longer is run in a thread, so that the next one gathers meanwhile.
+QUICK_BATCH_SECONDS = 0.0005
 MOST_QUEUES = 1024  # shapes come from clients; what is known of them stays bounded
 
 Outcome = Sequence[rt.Tensor] | Exception
@@ -230,7 +232,7 @@ class _Queue:
         while self._due():
             tasks = [task for task in self._batches[0] if not task.answer.done()]  # who left is left out
             kind = self._kind(tasks)
-            quick = threads.workers.quick(kind)
+            quick = threads.workers.quick(kind, QUICK_BATCH_SECONDS)
             if not quick and not threads.take(self):
                 return
             self._batches.popleft()

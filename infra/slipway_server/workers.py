@@ -29,9 +29,9 @@ class Workers:
         # time, for asking the kernel each time would cost every request some microseconds.
         self._doubted: set[Hashable] = set()
 
-    def quick(self, kind: Hashable) -> bool:
-        """Whether work of this kind is known to be short enough for the event loop."""
-        return self._seconds.get(kind, QUICK_SECONDS) < QUICK_SECONDS
+    def quick(self, kind: Hashable, seconds: float = QUICK_SECONDS) -> bool:
+        """Whether work of this kind is known to take less, and so is short enough for the event loop."""
+        return self._seconds.get(kind, seconds) < seconds
 
     def here(self, kind: Hashable, work: Callable[[], T]) -> T:
         """Do it now, in this thread."""
