@@ -122,10 +122,6 @@ class Models:
     def names(self) -> list[str]:
         return sorted(self._models)
 
-    def configs(self) -> list[ModelConfig]:
-        """What is served, as it was configured."""
-        return [model.config for model in self._models.values()]
-
     async def configure(self, configs: list[ModelConfig]) -> None:
         """Serve exactly these models from now on; returns when each was loaded or has failed.
 

@@ -28,6 +28,7 @@ from slipway_server.tls import Tls
 
 MOST_CONNECTIONS = 1024
 IDLE_SECONDS = 30.0  # without a byte from the client, between requests or in one
+HANDSHAKE_SECONDS = 10.0  # of TLS, before the connection counts as one
 HEAD_SECONDS = 30.0  # for a whole request head: a byte now and then does not hold a connection
 BODY_SECONDS = 300.0
 LINGER_SECONDS = 2.0
@@ -81,7 +82,7 @@ class RestServer:
                 limit=READ_AHEAD,
                 reuse_port=self._shared or None,
                 ssl=None if self._tls is None else self._tls.context(),
-                ssl_handshake_timeout=None if self._tls is None else HEAD_SECONDS,
+                ssl_handshake_timeout=None if self._tls is None else HANDSHAKE_SECONDS,
             )
         except OSError as error:
             raise EnvironmentFault(

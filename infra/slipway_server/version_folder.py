@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -53,7 +54,9 @@ def files_of(path: Path) -> Files:
                 continue
             out.append((str(file), facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns))
     if not out:  # perhaps only made just now
-        out.append((str(path), 0, path.stat().st_mtime_ns, path.stat().st_ctime_ns))
+        with contextlib.suppress(OSError):
+            facts = path.stat()
+            out.append((str(path), 0, facts.st_mtime_ns, facts.st_ctime_ns))
     return tuple(sorted(out))
 
 

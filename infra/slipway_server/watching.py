@@ -10,7 +10,7 @@ from pathlib import Path
 from slipway_client.errors import UsageError
 
 from slipway_server import log
-from slipway_server.codes import StatusError
+from slipway_server.codes import Code, StatusError
 from slipway_server.config import parse_models, text_of
 from slipway_server.models import Models
 
@@ -69,9 +69,8 @@ class ConfigFile:
             try:
                 await self._models.configure(configs)
             except StatusError as error:
-                if self._models.configs() != configs:
+                if error.code is not Code.UNKNOWN:  # else taken: what did not load is told of and tried again
                     raise UsageError(error.message, where=str(self._path)) from error
-                # taken: what did not become available is told by its own events, and tried again by them
             self._served, self._told = text, ""
             log.event("config_taken_up", file=str(self._path), models=self._models.names())
         except UsageError as error:

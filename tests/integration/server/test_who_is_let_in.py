@@ -15,7 +15,8 @@ from typing import Any
 import grpc
 import pytest
 
-from .authority import Authority, ssl_config
+from tests.standins.authority import Authority, ssl_config
+
 from .conftest import PREDICTION, Made, Server, StartServer, free_port, predict_request
 from .protos import floats
 
