@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import Callable, Collection, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -172,7 +172,7 @@ class Models:
                     self._models[name] = Model(config)
             await self._look()
             deadline = time.monotonic() + 3 * self._settle_seconds
-            while self._waiting(fresh) and time.monotonic() < deadline:
+            while self._waiting() and time.monotonic() < deadline:
                 await asyncio.sleep(self._settle_seconds / 4)
                 await self._look()
             for name, model in self._models.items():
@@ -241,12 +241,12 @@ class Models:
         version.seen, version.since = files, now
         return False
 
-    def _waiting(self, names: Collection[str]) -> bool:
-        """Whether a version of these models waits for its files, and none of its model serves."""
+    def _waiting(self) -> bool:
+        """Whether a version waits for its files to come to rest."""
         return any(
-            not self._models[name].was_available
-            and any(version.state is State.START for version in self._models[name].versions.values())
-            for name in names
+            version.state is State.START
+            for model in self._models.values()
+            for version in model.versions.values()
         )
 
     def _retire_unwanted(self, model: Model, wanted: dict[int, Path]) -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import http.client
 import json
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool
 from slipway_client import messages
 from slipway_server import __main__, __version__
+from slipway_server.reflection import MOST_STREAMS, Reflection
 
 from .conftest import PREDICTION, Made, Server, StartServer, predict_request
 from .protos import example, floats
@@ -268,7 +272,6 @@ def test_multi_inference_refuses_with_upstreams_codes_and_words(
 
 
 def test_reflection_tells_the_whole_api(opened: Server) -> None:
-    from google.protobuf import descriptor_pb2, descriptor_pool  # a pool of its own
     from slipway_server.reflection import Reflection
 
     kinds = Reflection(health=True)
@@ -297,6 +300,32 @@ def test_reflection_tells_the_whole_api(opened: Server) -> None:
             assert service.methods
             assert all(method.input_type.fields for method in service.methods)
         assert ask(file_containing_symbol="no.such.Thing").error_response.error_code == 5
+
+
+def test_reflection_streams_are_few_and_end_with_the_server(made: Made, start: StartServer) -> None:
+    server = start("--model_name=net", f"--model_base_path={made.models}/net")
+    kinds = Reflection(health=False)
+    question = kinds._request(list_services="").SerializeToString()
+    call = server.channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
+    ended = threading.Event()
+
+    def asked_and_kept_open() -> Iterator[bytes]:
+        yield question
+        ended.wait(60)
+
+    streams = [call(asked_and_kept_open(), timeout=60) for _ in range(MOST_STREAMS)]
+    try:
+        for stream in streams:
+            next(stream)
+        code, words = refused(lambda: next(call(iter([question]), timeout=30)))
+        assert (code, words) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "too many reflection streams already")
+        server.process.send_signal(signal.SIGTERM)
+        for stream in streams:
+            assert refused(lambda it=stream: next(it)) == (grpc.StatusCode.UNAVAILABLE, "the server stops")  # type: ignore[misc]
+    finally:
+        ended.set()
+    assert server.process.wait(40) == 0
+    assert not server.events("fault")
 
 
 def test_reflection_can_be_switched_off(made: Made, start: StartServer) -> None:
