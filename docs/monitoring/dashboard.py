@@ -24,6 +24,10 @@ ATTEMPTS = METRICS.load_attempts.name
 LOADED = METRICS.load_latency.name
 WARMED = METRICS.warmup_latency.name
 RECORDS = METRICS.warmup_records.name
+QUEUED = METRICS.queuing_latency.name
+BATCHED = METRICS.processed_batch_size.name
+WAITING = METRICS.input_batch_size.name
+PADDED = METRICS.padding_size.name
 
 OF_MODEL = 'model_name=~"$model"'
 WINDOW = "[$__rate_interval]"
@@ -83,6 +87,23 @@ PANELS = (
         {
             f'sum by (model) (rate({BATCHES}_sum{{model=~"$model"}}{WINDOW}))'
             f' / sum by (model) (rate({BATCHES}_count{{model=~"$model"}}{WINDOW}))': "{{model}} mean"
+        },
+    ),
+    Panel(
+        "Rows of requests and batches",
+        "short",
+        {
+            f"sum(rate({name}_sum{WINDOW})) / sum(rate({name}_count{WINDOW}))": f"{what} mean"
+            for name, what in ((WAITING, "request"), (BATCHED, "batch"), (PADDED, "of it padding"))
+        },
+    ),
+    Panel(
+        "Time in the queue for a batch",
+        "ms",
+        {
+            f"histogram_quantile({share}, sum by (thread_pool_name, le) (rate({QUEUED}_bucket{WINDOW})))"
+            " / 1000": f"{{{{thread_pool_name}}}} p{share * 100:g}"
+            for share in (0.5, 0.99)
         },
     ),
     Panel(

@@ -106,7 +106,7 @@ def test_the_page_has_every_metric_and_alert() -> None:
     page = (ROOT / "docs/monitoring.md").read_text()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if "`" in line]
     told = {
-        row[0].strip("`"): (row[1].partition(",")[0], row[2].replace("`", "").split(", "))
+        row[0].strip("`"): (row[1].partition(",")[0], re.findall(r"\w+", row[2]))
         for row in rows
         if len(row) == 3
     }
