@@ -74,7 +74,8 @@ class Siblings:
         self._say(ask=asked)
         try:
             async with asyncio.timeout(TELL_SECONDS):
-                return await answer
+                states: list[Any] = await answer
+                return states
         except TimeoutError:
             raise StatusError(Code.UNAVAILABLE, "not every process told its metrics in time") from None
         finally:
@@ -147,8 +148,8 @@ class _Watch:
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
+        for told_by in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(told_by, self._stopping.set)
         for number in range(self._count):
             self._all.append(await self._start(number))
         listening = [asyncio.ensure_future(self._listen(each)) for each in self._all]

@@ -247,15 +247,15 @@ class Servable:
         assert feeds is not None
         assert outputs is not None
         run = Run("", ",".join(asked), feeds, tensors, list(fetches), outputs, hold)
-        found = dict(zip(fetches, (yield run), strict=True))
+        tensors_of = dict(zip(fetches, (yield run), strict=True))
         response = messages.MultiInferenceResponse()
         for name, (kind, wanted) in asked.items():
             named = self._signatures[name].definition.outputs
             line = response.results.add(model_spec=self._model_spec(name))
             result = getattr(line, kind.field)
             result.SetInParent()  # said even when it holds nothing
-            tensors = {alias: found[named[alias].name] for alias in wanted}
-            kind.fill(result, tensors, examples.count, hold)
+            results = {alias: tensors_of[named[alias].name] for alias in wanted}
+            kind.fill(result, results, examples.count, hold)
         return response
 
     def _signature(self, name: str, definition: Any) -> Signature:

@@ -297,7 +297,7 @@ def held(start: StartServer, made: Made, tmp_path: Path) -> Held:
 
 def test_a_full_queue_refuses_in_upstreams_words(held: Held) -> None:
     calls = [held.ask(2) for _ in range(3)]
-    refused = []
+    refused: list[Any] = []
     while not refused:  # two wait, so the third is answered at once; gRPC may bring them in any order
         refused = [call for call in calls if call.done()]
         time.sleep(0.01)
