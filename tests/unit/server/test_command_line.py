@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from slipway_client.errors import UsageError
-from slipway_server import __main__, command_line, flags
+from slipway_server import __main__, __version__, command_line, flags
 from slipway_server.flags import Flags, Treatment
 
 ROOT = Path(__file__).parents[3]
@@ -130,6 +131,13 @@ def test_help_lists_every_flag_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert __main__.main(["--help"]) == 0
     told = re.findall(r"^  --(\w+)=", capsys.readouterr().out, re.M)
     assert sorted(told) == sorted(item.name for item in fields(Flags))
+
+
+def test_the_version_told_is_the_distributions() -> None:
+    project = tomllib.loads(
+        (ROOT / "infra" / "slipway_server" / "pyproject.toml").read_text(encoding="utf-8")
+    )
+    assert __version__ == project["project"]["version"]
 
 
 def test_the_page_has_the_table_of_flags() -> None:
