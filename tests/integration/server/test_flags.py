@@ -320,7 +320,7 @@ def test_reflection_streams_are_few_and_end_with_the_server(made: Made, start: S
         assert (code, words) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "too many reflection streams already")
         server.process.send_signal(signal.SIGTERM)
         for stream in streams:
-            assert refused(lambda it=stream: next(it)) == (grpc.StatusCode.UNAVAILABLE, "the server stops")  # type: ignore[misc]
+            assert refused(lambda it=stream: next(it)) == (grpc.StatusCode.UNAVAILABLE, "the server stops")
     finally:
         ended.set()
     assert server.process.wait(40) == 0
