@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
-from slipway_server import batching, tensor_rows
+from slipway_server import batching, log, tensor_rows
 from slipway_server.batching import Batches, Batching
 from slipway_server.batching_parameters import BatchingParameters
 from slipway_server.codes import StatusError, invalid
@@ -132,7 +132,7 @@ def test_a_batch_is_believed_after_its_trials_and_tried_again() -> None:
 
 def test_what_is_rounded_otherwise_is_run_alone_and_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[dict[str, Any]] = []
-    monkeypatch.setattr(batching.log, "event", lambda name, **fields: told.append({"event": name, **fields}))
+    monkeypatch.setattr(log, "event", lambda name, **fields: told.append({"event": name, **fields}))
     model = Model(rounded=0.5)
 
     async def test(batches: Batching) -> None:
