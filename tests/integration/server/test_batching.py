@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -359,3 +360,36 @@ def test_sizes_are_padded_to_allowed_ones(
             "sum": 4,
             "count": 1,
         }
+
+
+def test_a_version_with_its_own_parameters_is_batched_and_no_other(
+    made: Made, start: StartServer, tmp_path: Path
+) -> None:
+    shutil.copytree(made.models / "shapes", tmp_path / "own")
+    (tmp_path / "own/1/batching_params.pbtxt").write_text("max_batch_size { value: 2 }")
+    shutil.copytree(made.models / "shapes", tmp_path / "none")
+    names = ("own", "none")
+    (tmp_path / "models.config").write_text(
+        "model_config_list {"
+        + "".join(
+            f'config {{ name: "{name}" base_path: "{tmp_path}/{name}" model_platform: "tensorflow" }}'
+            for name in names
+        )
+        + "}"
+    )
+    server = start(
+        f"--model_config_file={tmp_path}/models.config",
+        "--enable_batching",
+        "--enable_per_model_batching_parameters",
+    )
+    three = {"x": floats([3], [1, 2, 3])}
+    own, none = (
+        ask_all(server, [("Predict", predict_request(name, "half_plus_three", **three).SerializeToString())])[
+            0
+        ]
+        for name in names
+    )
+    refused = "Task size 3 is larger than maximum input batch size 2"
+    assert own == (grpc.StatusCode.INVALID_ARGUMENT, refused)
+    assert isinstance(none, bytes)
+    assert server.stop() == 0

@@ -272,7 +272,6 @@ def test_multi_inference_refuses_with_upstreams_codes_and_words(
 
 
 def test_reflection_tells_the_whole_api(opened: Server) -> None:
-    from slipway_server.reflection import Reflection
 
     kinds = Reflection(health=True)
     for package in ("grpc.reflection.v1", "grpc.reflection.v1alpha"):

@@ -120,7 +120,7 @@ def test_health_is_that_of_all(made: Made, start: StartServer, tmp_path: Path) -
     assert server.wait_for("all_started")["serving"] is False
     assert {health(server) for _ in range(12)} == {2}
     lacking.unlink()
-    (tmp_path / "net" / "1" / "new").touch()  # other files: what failed is tried again
+    (tmp_path / "net" / "1" / "saved_model.pb").touch()  # what failed is tried again once its files change
     _until(lambda: health(server) == 1)
     assert {health(server) for _ in range(12)} == {1}
     assert server.stop() == 0
