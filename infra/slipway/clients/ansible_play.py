@@ -77,6 +77,7 @@ def play(
     check: bool = False,
     diff: bool = False,
     tags: str = "",
+    skip_tags: str = "",
     limit: str = "",
     extra: Mapping[str, object] | None = None,
     environment: Mapping[str, str] | None = None,
@@ -95,9 +96,8 @@ def play(
 
     started = time.monotonic()
     words = [*(["--check"] if check else []), *(["--diff"] if check or diff else [])]
-    words += [
-        word for flag, value in (("--tags", tags), ("--limit", limit)) if value for word in (flag, value)
-    ]
+    given = (("--tags", tags), ("--skip-tags", skip_tags), ("--limit", limit))
+    words += [word for flag, value in given if value for word in (flag, value)]
     reader = Reader(emit)
     inventories = [path.absolute() for path in ([inventory] if isinstance(inventory, Path) else inventory)]
     with _private_folder() as private:

@@ -82,13 +82,13 @@ class HostsSettings(Section):
 
     backend: Literal["nspawn", "lxd", "ssh", "vagrant", "pulumi"] = Field(
         "nspawn",
-        description="nspawn makes hosts on this machine, lxd with LXD; ssh takes machines that exist; vagrant "
-        "those of the Vagrantfile; pulumi those that `slipway hosts create` makes in a cloud",
+        description="nspawn makes hosts on this machine, lxd with LXD; ssh takes machines that exist; "
+        "vagrant those of the Vagrantfile; pulumi those that `slipway hosts create` makes in a cloud",
     )
     inventory: ExistingPath | None = Field(
         None,
-        description="backend ssh: an Ansible inventory of existing machines, of any kind; backend lxd: one whose "
-        "host in group lxd makes them, else this machine's LXD does",
+        description="backend ssh: an Ansible inventory of existing machines, of any kind; backend lxd: one "
+        "whose host in group lxd makes them, else this machine's LXD does",
     )
     workers: int = Field(
         2, ge=0, le=20, description="backends nspawn, lxd, pulumi: worker nodes beside the control plane"

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import itertools
 import secrets
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from slipway import artifacts
 from slipway.artifacts.cache import digest_of, sha256_of
-from slipway.clients import ansible_inventory, ansible_play, passwords, written_inventory
+from slipway.clients import hosts_play
 from slipway.clients.ansible_play import Played
 from slipway.clients.kubectl import Kubectl
 from slipway.core import registries
@@ -143,36 +142,13 @@ def play(
     if limit and cluster is not None and cluster.registry is not None:
         # the role finds it by the facts of all hosts, which it has not then
         shared["registry_address"] = cluster.registry.address
-    grouped = variables.for_groups(found)
-    asked: dict[str, Any] = {"check": check, "diff": diff, "tags": tags, "limit": limit, "emit": ctx.emit}
-    inventories = [ctx.state.inventory]
-    if hosts.inventory is None:
-        kept = variables.wanted(settings, hosts)
-        text = written_inventory.inventory(kept, ctx.state.known_hosts, shared, grouped)
-    else:
-        machines = ansible_inventory.machines(hosts.inventory)
-        variables.need_one_home(settings, hosts, machines, {*shared, *itertools.chain(*grouped.values())})
-        text = written_inventory.addition(hosts, machines, ctx.state.known_hosts, shared, grouped)
-        inventories.append(hosts.inventory)
-        asked |= {
-            "limit": within(limit),
-            "extra": written_inventory.OVER_THE_USERS,
-            "environment": {
-                **ansible_inventory.environment(hosts.inventory),
-                **passwords.environment(),
-            },
-        }
-    write_atomically(ctx.state.inventory, text, 0o600)
-    return ansible_play.play(
+    variables.need_wanted(settings, hosts)
+    return hosts_play.play(
         ctx.project / "playbooks" / f"{playbook}.yml",
-        inventories,
-        ctx.evidence(f"{playbook}-check.log" if check else f"{playbook}.log"),
-        **asked,
+        variables.wanted(settings, hosts),
+        hosts_play.Given(ctx.state.inventory, ctx.state.known_hosts, shared, variables.for_groups(found)),
+        log=ctx.evidence(f"{playbook}-check.log" if check else f"{playbook}.log"),
+        # a model server waits for its model: that is stage serve's
+        asked=hosts_play.Asked(check, diff, tags, "model_server", limit),
+        emit=ctx.emit,
     )
-
-
-def within(limit: str) -> str:
-    """Ansible's pattern for those of the hosts that are slipway's; an inventory may hold others."""
-    if not limit:
-        return written_inventory.GROUP
-    return f"{limit}{',' if ',' in limit else ':'}&{written_inventory.GROUP}"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 from slipway.artifacts import KubernetesArtifacts
-from slipway.clients.ansible_inventory import Machine
 from slipway.core.context import Context
 from slipway.core.errors import UsageError
 from slipway.core.schema import Settings
@@ -31,34 +29,21 @@ _SHARED_DISK: dict[str, object] = {
 
 
 def wanted(settings: Settings, hosts: Hosts) -> Hosts:
-    """The hosts with the groups whose layers are set up here.
-
-    Beside an existing registry none is, and a model server waits for its model: stage serve sets it up.
-    """
-    others = {"model_server"} if settings.image.registry is None else {"model_server", "registry"}
+    """The hosts with the groups whose layers are set up here: beside an existing registry none is."""
+    if settings.image.registry is None:
+        return hosts
     return replace(
         hosts,
         hosts=tuple(
-            replace(host, groups=tuple(group for group in host.groups if group not in others))
+            replace(host, groups=tuple(group for group in host.groups if group != "registry"))
             for host in hosts.hosts
         ),
     )
 
 
-def need_one_home(
-    settings: Settings, hosts: Hosts, machines: Iterable[Machine], names: Iterable[str]
-) -> None:
-    """Raise UsageError where the user's inventory sets what slipway sets as well, or a layer not wanted."""
-    ours = set(names)
-    twice = [f"{machine.name}: {name}" for machine in machines for name in sorted(ours & machine.variables)]
-    if twice:
-        raise UsageError(
-            f"the inventory sets a variable that slipway sets too: {twice[0]}",
-            where=str(hosts.inventory),
-            tail="\n".join(twice[1:]),
-            action="take it out there; slipway.yaml has the settings that stand for such variables",
-        )
-    if settings.image.registry is not None and hosts.group("registry"):
+def need_wanted(settings: Settings, hosts: Hosts) -> None:
+    """Raise UsageError where the user's inventory asks for a layer that is not wanted."""
+    if hosts.inventory is not None and settings.image.registry is not None and hosts.group("registry"):
         raise UsageError(
             f"image.registry brings a registry ({settings.image.registry}), and the inventory has a group "
             "registry, in which one is set up",

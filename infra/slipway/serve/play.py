@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from slipway import artifacts
-from slipway.clients import ansible_play, ssh
+from slipway.clients import hosts_play, ssh
 from slipway.clients.ansible_play import Played
 from slipway.core.context import Context
 from slipway.core.errors import SlipwayError
@@ -26,19 +26,18 @@ _ASK = ["python3", "-c", "import platform, sys; print('%d.%d' % sys.version_info
 def run(ctx: Context, servers: Hosts, model: ExportedModel, *, check: bool = False) -> Played:
     """Write the inventory beside the wheels, and run the playbook.
 
-    Raises ProvisionError with host, task and log; what `artifacts.wheels` raises.
+    Raises ProvisionError with host, task and log; UsageError where the user's inventory sets what the model
+    decides; what `artifacts.wheels` raises.
     """
     wheels = {host.name: str(_wheels(ctx, host).absolute()) for host in servers.hosts}
-    write_atomically(
-        ctx.state.serving / "inventory.yml",
-        ansible_play.inventory(servers, ctx.state.known_hosts, _variables(model, wheels), {}),
-        0o600,
-    )
-    return ansible_play.play(
+    return hosts_play.play(
         ctx.project / "playbooks" / "model_server.yml",
-        ctx.state.serving / "inventory.yml",
-        ctx.evidence(f"model_server{'-check' if check else ''}.log"),
-        check=check,
+        servers,
+        hosts_play.Given(
+            ctx.state.serving / "inventory.yml", ctx.state.known_hosts, _variables(model, wheels)
+        ),
+        log=ctx.evidence(f"model_server{'-check' if check else ''}.log"),
+        asked=hosts_play.Asked(check=check),
         emit=ctx.emit,
     )
 

@@ -242,7 +242,7 @@ def test_up_waits_for_machines_that_still_boot(
 
     booted: list[str] = []
     monkeypatch.setattr(Existing, "up", up)
-    monkeypatch.setattr(created, "_await_first_boot", lambda host, hosts: booted.append(host.name))
+    monkeypatch.setattr(created, "_await_first_boot", lambda host: booted.append(host.name))
     monkeypatch.setattr("slipway.core.interrupt.pause", lambda seconds: None)
     assert Created().up(ctx, settings()).changed == 1
     assert (answers, booted) == ([], ["cp"])

@@ -21,7 +21,7 @@ from slipway.core.process import Completed
 from slipway.core.schema import Settings
 from slipway.core.state import State
 from slipway.core.types import Host, HostPlay, Hosts
-from slipway.provision.stage import Provision, open_to_the_internet, play, within
+from slipway.provision.stage import Provision, open_to_the_internet, play
 
 HOSTS = Hosts(
     "nspawn",
@@ -308,14 +308,6 @@ def test_a_registry_is_brought_along_or_set_up(lab: Lab, theirs: Callable[..., H
     Provision().run(lab.ctx, settings, theirs())
     with pytest.raises(UsageError, match="has a group registry"):
         Provision().run(lab.ctx, settings, theirs(groups=("control_plane", "registry")))
-
-
-@pytest.mark.parametrize(
-    ("limit", "pattern"),
-    [("", "slipway"), ("worker:!w", "worker:!w:&slipway"), ("cp,w", "cp,w,&slipway")],
-)
-def test_a_limit_stays_within_slipways_hosts(limit: str, pattern: str) -> None:
-    assert within(limit) == pattern
 
 
 def refusing(

@@ -63,8 +63,8 @@ class Servers:
         self.resolved.append(f"{lock.parent.parent.name} {python}")
         return self.locked
 
-    def _play(self, playbook: Path, inventory: Path, log: Path, *, check: bool, emit: Any) -> Played:
-        self.played.append((playbook.name, yaml.safe_load(inventory.read_text()), check))
+    def _play(self, playbook: Path, inventory: list[Path], log: Path, *, check: bool, **_: Any) -> Played:
+        self.played.append((playbook.name, yaml.safe_load(inventory[0].read_text()), check))
         changes = (TaskChange("one", "model_server : Write the unit", "/etc/unit"),)
         return Played({"one": HostPlay(9, 1, 0, 0), "two": HostPlay(9, 0, 0, 0)}, changes, log, 1.0)
 

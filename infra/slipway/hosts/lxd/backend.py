@@ -8,7 +8,6 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from slipway.core.schema import Settings
 from slipway.core.stage import HasBake
 from slipway.core.state import write_atomically
 from slipway.core.types import Host, Hosts, Outcome, dump, load
-from slipway.hosts import base, existing
+from slipway.hosts import base
 from slipway.hosts.base import HostStatus
 from slipway.hosts.leaving import drain
 from slipway.hosts.lxd import image
@@ -45,6 +44,7 @@ from slipway.hosts.nspawn import host_files, inherit
 from slipway.hosts.nspawn.backend import Nspawn
 from slipway.hosts.nspawn.labs import lab_name
 from slipway.hosts.nspawn.sysctls import AT_LEAST
+from slipway.hosts.resolving import hosts_of
 
 ALIAS = "host"  # of the image, in a project that is the lab's own
 BOOT_SECONDS = 60.0
@@ -161,10 +161,7 @@ def _where(settings: Settings) -> Host:
     if settings.hosts.inventory is None:
         return _HERE
     path = settings.hosts.inventory
-    key, machines = existing.resolve(
-        existing.read_inventory(path), path, Path.home() / ".ssh" / "known_hosts"
-    )
-    found = [replace(host, identity=key) for host in machines if "lxd" in host.groups]
+    found = [host for host in hosts_of(path) if "lxd" in host.groups]
     if len(found) != 1:
         raise UsageError(
             f"{len(found)} hosts of {settings.hosts.inventory} are in group lxd, expected one",
