@@ -199,7 +199,7 @@ def test_what_is_on_a_node_already_is_refused_with_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANSIBLE_COLLECTIONS_PATH", str(PLAYBOOKS / "collections"))
-    bare = {
+    bare: dict[str, Any] = {
         "packages": {},
         "files": {},
         "listeners": {},
