@@ -6,4 +6,10 @@ package (only its shared library is loaded), numpy, a model's own code, the driv
 slipway_client's messages, dtypes, TFRecord files and errors.
 """
 
+import os
+
+# gRPC reports errors to its caller too; its own lines on stderr would break the rule of one JSON object a
+# line. It reads the variable when it is imported, which any module of this package may do first.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
 __version__ = "0.1.0"

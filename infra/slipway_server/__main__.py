@@ -28,9 +28,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # process. SIGTERM last: who sees it caught (a test does) may send either.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _leave)
-        # gRPC reports errors to its caller too; its own lines on stderr would break the rule of one JSON
-        # object a line. The variable is read when the library loads.
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         import uvloop  # wrong flags are answered before it and gRPC are imported
 
         from slipway_server import processes
