@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from slipway.clients import ansible_play, ssh
+from slipway.clients import ansible_play, ssh, written_inventory
 from slipway.clients.kubectl import Kubectl
 from slipway.core.context import Context
 from slipway.core.errors import ProvisionError
@@ -73,7 +73,7 @@ class Lab:
 
     def on(self, name: str, *argv: str) -> str:
         (host,) = [host for host in self.made.hosts if host.name == name]
-        with ssh.connect(host, self.made.identity) as connection:
+        with ssh.connect(host) as connection:
             return connection.run(list(argv), timeout=60).stdout
 
     def address(self, name: str) -> str:
@@ -90,7 +90,7 @@ class Lab:
             "registry_password_file": str(folder / "password"),
             "registry_ca_file": str(folder / "ca.crt"),
         }
-        text = ansible_play.inventory(self.seen, self.ctx.state.known_hosts, variables, {})
+        text = written_inventory.inventory(self.seen, self.ctx.state.known_hosts, variables, {})
         (folder / "inventory.yml").write_text(text)
         log = folder / "log"
         with suppress(ProvisionError):

@@ -142,7 +142,7 @@ compose:
 
 
 def test_a_clouds_plugin_finds_the_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import boto3  # type: ignore[import-untyped]  # it has no types
+    import boto3
     from moto.server import ThreadedMotoServer
 
     for name, value in (
