@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 from slipway.core import extras
 from slipway.core.errors import ArtifactError, UsageError
@@ -20,7 +15,8 @@ def require(model: Path, signature: Path, key: Path) -> None:
     one of the files. key: a public key in PEM. Raises UsageError for a file that is no such key.
     """
     extras.need("signatures", "checking a model's signature")
-    hashing, verifying = _library()
+    from model_signing import hashing, verifying
+
     try:
         check = verifying.Config().use_elliptic_key_verifier(public_key=key)
     except Exception as error:  # whatever the key's parser says of it
@@ -40,23 +36,3 @@ def require(model: Path, signature: Path, key: Path) -> None:
             where=str(model),
             action=f"it is not used; look whether {key} is the key of whoever signed it, and get it again",
         ) from error
-
-
-def _library() -> tuple[Any, Any]:
-    """model_signing's modules hashing and verifying.
-
-    Release 1.1 imports pyOpenSSL, for signatures by certificate, and does not ask for it to be installed.
-    Those are not checked here, so that an empty module in its place does, for as long as the import takes.
-    """
-    absent = importlib.util.find_spec("OpenSSL") is None
-    if absent:
-        stand_in = ModuleType("OpenSSL")
-        stand_in.crypto = None  # type: ignore[attr-defined]  # the one name that is imported of it
-        sys.modules["OpenSSL"] = stand_in
-    try:
-        return importlib.import_module("model_signing.hashing"), importlib.import_module(
-            "model_signing.verifying"
-        )
-    finally:
-        if absent:
-            del sys.modules["OpenSSL"]
