@@ -263,10 +263,13 @@ class _Ended(Exception):
 def _master(host: Host, folder: Path, timeout: float) -> Iterator[tuple[str, ...]]:
     """OpenSSH with an open connection; yields the words that lead others through it. Raises _Ended."""
     pinned = folder / "known_hosts"
-    if host.host_key:
-        pinned.write_text(f"{openssh.known_hosts_line(host)}\n", encoding="utf-8")
     way, open_ = folder / "way", secrets.token_hex(8)
-    environment = _password(host, folder)
+    try:
+        if host.host_key:
+            pinned.write_text(f"{openssh.known_hosts_line(host)}\n", encoding="utf-8")
+        environment = _password(host, folder)
+    except OSError as error:
+        raise _no_room(error) from error
     argv = [
         *("ssh", "-N", "-S", str(way), "-o", "ControlMaster=yes", "-o", "ControlPersist=no"),
         # OpenSSH says so by itself once it is let in and others can share the connection
@@ -297,10 +300,25 @@ def _master(host: Host, folder: Path, timeout: float) -> Iterator[tuple[str, ...
 @contextmanager
 def _socket_folder() -> Iterator[Path]:
     """A private folder whose name leaves room for a socket's."""
-    usual = tempfile.gettempdir()
+    try:
+        usual = tempfile.gettempdir()
+    except OSError as error:  # there is none that can be written to
+        raise _no_room(error) from error
     short = usual if len(usual) < 60 else "/tmp"  # noqa: S108  # what is made in it is private
-    with tempfile.TemporaryDirectory(prefix="slip-ssh-", dir=short, ignore_cleanup_errors=True) as made:
-        yield Path(made)
+    try:
+        made = tempfile.TemporaryDirectory(prefix="slip-ssh-", dir=short, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise _no_room(error) from error
+    with made as name:
+        yield Path(name)
+
+
+def _no_room(error: OSError) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"no SSH connection without a temporary file: {error.strerror}",
+        where=str(error.filename or ""),
+        action="make room, or name another folder in TMPDIR",
+    )
 
 
 def _password(host: Host, folder: Path) -> dict[str, str]:
