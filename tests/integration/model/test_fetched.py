@@ -471,9 +471,6 @@ class Signed:
 def signed(tmp_path_factory: pytest.TempPathFactory) -> Signed:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
-    from slipway.clients import model_signatures
-
-    model_signatures._library()  # imports it without what it does not ask for
     from model_signing import hashing, signing
 
     folder = tmp_path_factory.mktemp("signed")
