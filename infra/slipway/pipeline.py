@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from slipway.core.context import Context
-from slipway.core.errors import SlipwayError, UsageError
+from slipway.core.errors import SlipwayError
 from slipway.core.events import Detail, Note
-from slipway.core.order import EARLIER, LATER, Task
+from slipway.core.order import EARLIER, LATER, Task, span
 from slipway.core.scheduler import Scheduler
 from slipway.core.schema import Settings
 from slipway.core.stage import HasLeft, HasProvided, HasReady, HasRemove, Stage, is_shared, name_of, produces
@@ -75,7 +75,7 @@ def run(
     stays, and the next run goes on from there.
     """
     names = [name_of(stage) for stage in stages]
-    begin, end = _span(names, first, last)
+    begin, end = span(names, first, last)
     skip = {**dict.fromkeys(names[:begin], EARLIER), **dict.fromkeys(names[end + 1 :], LATER)}
     each = settings.each(only)
     once, own = _split(stages)
@@ -130,22 +130,11 @@ def require_ready(
     settings: Settings, *, first: str = "", last: str = "", only: str = "", stages: Sequence[Stage] = STAGES
 ) -> None:
     """Raise EnvironmentFault if a stage of this run cannot run on this machine. Touches nothing."""
-    begin, end = _span([name_of(stage) for stage in stages], first, last)
+    begin, end = span([name_of(stage) for stage in stages], first, last)
     for stage in stages[begin : end + 1]:
         for _, own in settings.each(only):
             if isinstance(stage, HasReady) and not unwanted(stage, own):
                 stage.ready(own)
-
-
-def _span(names: list[str], first: str, last: str) -> tuple[int, int]:
-    """Where in the chain a run begins and ends. Raises UsageError."""
-    for name in (first, last):
-        if name and name not in names:
-            raise UsageError(f"no such stage: {name}", action=f"stages are {', '.join(names)}")
-    begin, end = names.index(first) if first else 0, names.index(last) if last else len(names) - 1
-    if begin > end:
-        raise UsageError(f"{first} comes after {last}", action=f"the order is {', '.join(names)}")
-    return begin, end
 
 
 def plan(

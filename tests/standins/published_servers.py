@@ -40,7 +40,7 @@ def python_with(*packages: str) -> Path:
     Raises CalledProcessError when it cannot be made here.
     """
     key = hashlib.sha256(" ".join((sys.version, *packages)).encode()).hexdigest()[:12]
-    folder = cache_home() / "published" / key
+    folder = cache_home() / "tests" / "published" / key
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(dir=folder.parent))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from slipway.core.context import Context
+from slipway.core.errors import UsageError
 from slipway.core.schema import Settings
 from slipway.core.stage import Stage, name_of, needs, produces
 from slipway.core.step import unwanted
@@ -56,3 +57,14 @@ def in_order(tasks: Iterable[Task], before: Sequence[Task] = ()) -> tuple[Task, 
         out.append(replace(task, after=tuple(dict.fromkeys(label for label in found if label))))
         makers[produces(task.stage), task.model] = task.label
     return tuple(out)
+
+
+def span(names: list[str], first: str, last: str) -> tuple[int, int]:
+    """Where in the chain a run begins and ends. Raises UsageError."""
+    for name in (first, last):
+        if name and name not in names:
+            raise UsageError(f"no such stage: {name}", action=f"stages are {', '.join(names)}")
+    begin, end = names.index(first) if first else 0, names.index(last) if last else len(names) - 1
+    if begin > end:
+        raise UsageError(f"{first} comes after {last}", action=f"the order is {', '.join(names)}")
+    return begin, end

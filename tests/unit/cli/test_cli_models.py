@@ -125,7 +125,7 @@ def test_manifests_of_each_model_are_printed(
     slipway: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     space = {"kind": "Namespace"}
-    monkeypatch.setattr(declaration, "render", lambda settings, made: [space, {"of": made.model_name}])
+    monkeypatch.setattr(declaration, "render", lambda _ctx, settings, made: [space, {"of": made.model_name}])
     assert json.loads(slipway("render", "--json")[1]) == [space, {"of": "mnist"}, {"of": "other"}]
     assert slipway("render", "--model", "other")[1] == "kind: Namespace\n---\nof: other\n"
 

@@ -51,7 +51,7 @@ def test_a_keys_row_says_its_default_and_what_it_means(key: str, info: Any) -> N
 @pytest.mark.parametrize(
     ("key", "words"),
     [
-        ("hosts.backend", "one of `nspawn`, `ssh`, `vagrant`, `pulumi`"),
+        ("hosts.backend", "one of `nspawn`, `lxd`, `ssh`, `vagrant`, `pulumi`"),
         ("hosts.inventory", "path"),
         ("hosts.mtu", "whole number from 1,280 to 9,000"),
         ("artifacts.sources", "list of `release`, `modules`"),
