@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,8 +11,9 @@ from slipway.cli.options import Config, Json, Set, Verbose
 from slipway.cli.printing import show, show_removed
 from slipway.cli.session import Session
 from slipway.core.errors import UsageError
-from slipway.hosts import cloud_init as first_boot
-from slipway.hosts import created
+
+if TYPE_CHECKING:
+    from slipway.hosts.created import Offered
 
 
 def create(
@@ -31,10 +32,12 @@ def create(
     \b
     slipway hosts create --set hosts.backend=pulumi --set hosts.cloud=hetzner
     """
-    session = Session(config, set_, verbose=verbose)
-    offers: list[created.Offered] = []
+    from slipway.hosts import created
 
-    def agreed(offered: created.Offered) -> bool:
+    session = Session(config, set_, verbose=verbose)
+    offers: list[Offered] = []
+
+    def agreed(offered: Offered) -> bool:
         offers.append(offered)
         for line in offered.lines():
             session.console.line(line)
@@ -65,6 +68,8 @@ def destroy(config: Config = None, set_: Set = None, json: Json = False, verbose
 
     Their network and firewall go with them, what runs on them, and their keys.
     """
+    from slipway.hosts import created
+
     session = Session(config, set_, verbose=verbose)
     with session.owning("hosts destroy") as ctx:
         removed = created.destroy(ctx, session.settings)
@@ -88,9 +93,11 @@ def cloud_init(
     \b
     slipway hosts cloud-init cp > cp.yaml
     """
+    from slipway.hosts.cloud_init import user_data
+
     session = Session(config, set_, verbose=verbose)
     with session.owning("hosts cloud-init") as ctx:
-        made = first_boot.user_data(ctx, name)
+        made = user_data(ctx, name)
     for line in made.entry():
         session.console.line(line)
     show(

@@ -51,9 +51,12 @@ def pass_on(place: Context, ctx: Context) -> None:
 
 def take_back(ctx: Context) -> list[str]:
     """Take out what slipway set. Returns a line for the file if it is gone with that."""
+    ours = written(ctx)
+    if not ours:
+        return []
     project = project_of(ctx)
     there = (project / "Pulumi.yaml").is_file() and file(ctx).is_file()
-    gone = there and pulumi_stack.take_back(file(ctx), written(ctx))
+    gone = there and pulumi_stack.take_back(file(ctx), ours)
     _memory(ctx).unlink(missing_ok=True)
     return [f"{file(ctx).relative_to(project)}"] if gone else []
 

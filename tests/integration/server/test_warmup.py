@@ -86,8 +86,11 @@ class Answers:
         self.path = path
         self.warmed = 0
 
-    def predict(self, request: Any) -> None:
-        if request.model_spec.name == "bad":
+    def predict(self, request: Any, _claim: Any) -> str:
+        return str(request.model_spec.name)
+
+    def complete(self, asked: str) -> None:
+        if asked == "bad":
             raise StatusError(Code.INVALID_ARGUMENT, "refused")
 
 
