@@ -287,7 +287,9 @@ def test_by_hand_in_a_shell_with_what_env_says(desk: Desk) -> None:
     assert "mnist-service" in desk.pulumi("stack", "output", "--json")
     desk.pulumi("refresh", "--yes", "--skip-preview")
     assert "kubernetes" in desk.pulumi("about")
-    assert desk.up().changed == 1  # slipway's own settings again
+    assert desk.up().changed == 0  # what somebody set there stays
+    assert desk.get("deployment", "mnist-deployment")["spec"]["replicas"] == 2
+    assert desk.up(replicas=3).changed == 1  # but a setting of slipway's counts more
 
 
 def test_the_state_moves_and_its_passphrase_changes(desk: Desk) -> None:
