@@ -33,6 +33,7 @@ def test_up_succeeds_after_a_kill_half_way(lab: Project) -> None:
         "hosts",
         "provision",
         "model",
+        "serve",
         "image",
         "deploy",
         "smoke",

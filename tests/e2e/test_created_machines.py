@@ -44,7 +44,7 @@ def test_machines_are_made_proved_and_taken_away(owner: Project) -> None:
     assert done.code == 0, done.err[-5000:]
     smoke = owner.report("smoke.json")
     assert smoke["ok"] and smoke["differences"] == 0
-    assert {replica["node"] for replica in smoke["replicas"]} == {"cp", "worker-1"}
+    assert {replica["node"] for replica in smoke["replicas"]} == {"worker-1"}
 
     again = owner.run("hosts", "create", "--yes", "--json")
     assert again.code == 0 and again.document()["changed"] == [], again.err[-3000:]

@@ -19,7 +19,7 @@ for file in passwd group shadow gshadow subuid subgid; do sed "s/^/$file /" /etc
 ls /sys/class/net; iptables-save | grep '^-A'; ip6tables-save | grep '^-A'
 cut -d ' ' -f 2 /proc/mounts | grep -v ^/run | sort; ps -e -o comm= | grep -E '^(lxd|lxcfs|dnsmasq)'
 find / -xdev \( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var/cache -o -path /var/log \
-  -o -path /var/lib/apt -o -path /var/lib/dpkg -o -path /var/lib/systemd -o -path /root/.ansible \
+  -o -path /var/lib/apt -o -path /var/lib/dpkg -o -path /var/lib/systemd -o -path /root/.ansible -o -path /var/backups/slipway \
   -o -name 80slipway-timeouts \) -prune -o -print
 find /var/lib/lxd
 """
