@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import runpy
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -260,3 +261,14 @@ def test_a_check_is_a_name_a_condition_and_a_sentence(role: Path) -> None:
     assert set(task) == {"name", "ansible.builtin.assert", "loop", "loop_control"}
     assert all(set(check) == {"check", "that", "otherwise"} for check in task["loop"])
     assert not any("{{" in check["that"] for check in task["loop"]), "a condition is written as in `when`"
+
+
+@pytest.mark.parametrize(("needs", "products"), [("client", ["client"]), ("server", ["client", "server"])])
+def test_a_venv_on_a_host_has_what_its_products_ask_for(needs: str, products: list[str]) -> None:
+    fixed = yaml.safe_load((COLLECTION / "roles/model_server/vars/main.yml").read_text())
+    for product in products:
+        declared = tomllib.loads((PLAYBOOKS.parent / f"infra/slipway_{product}/pyproject.toml").read_text())
+        asked = {
+            re.split(r"[^A-Za-z0-9-]", word, maxsplit=1)[0] for word in declared["project"]["dependencies"]
+        }
+        assert asked - {"slipway-client"} <= set(fixed[f"_model_server_{needs}_needs"])
