@@ -25,6 +25,8 @@ from slipway.core.state import State
 from slipway.core.types import Cluster, ExportedModel, Hosts, ImageRef, Outcome
 from slipway.image.stage import BuildImage
 
+from tests.e2e.conftest import PROJECT
+
 if TYPE_CHECKING:
     from tests.e2e.conftest import Project
 
@@ -72,7 +74,7 @@ def made(lab: Project, tmp_path_factory: pytest.TempPathFactory) -> Made:
         state.kept(ImageRef),
     )
     assert hosts and cluster and model and image
-    return Made(Context(state, tmp_path_factory.mktemp("image"), lab.root), hosts, cluster, model, image)
+    return Made(Context(state, tmp_path_factory.mktemp("image"), PROJECT), hosts, cluster, model, image)
 
 
 @pytest.fixture(autouse=True)

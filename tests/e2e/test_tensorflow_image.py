@@ -17,7 +17,7 @@ from slipway.core.context import Context
 from slipway.core.state import State
 from slipway.image import build_context, own_wheels
 
-from tests.e2e.conftest import Project
+from tests.e2e.conftest import PROJECT, Project
 from tests.standins.apt_repository import SigningKey, publish
 from tests.standins.tensorflow_packages import PROGRAM, whole
 
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.soak, pytest.mark.timeout(1800)]
 def settings(lab: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     """The repository's, which holds a package that needs nothing of its surroundings."""
     folder, key = tmp_path_factory.mktemp("repository"), SigningKey()
-    ctx = Context(State(lab.state), folder, lab.root)
+    ctx = Context(State(lab.state), folder, PROJECT)
     packed = folder / "runtime.tar.gz"
     build_context.write_runtime(packed, artifacts.wheels(ctx, build_context.LOCK, "3.13"), "portable")
     publish(folder, key, whole(VERSION, {**unpacked(packed), **own()}))
