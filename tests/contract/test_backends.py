@@ -81,8 +81,10 @@ def test_another_host_key_than_the_pinned_one_is_refused(ready: Ready) -> None:
     assert openssh.fingerprint(ssh.shown_key(hosts.hosts[0])).split()[1] in refused.value.tail
 
 
-def test_another_login_key_is_refused(ready: Ready, tmp_path: Path) -> None:
-    _, hosts = ready
+# each machine once: sshd refuses everybody for a while where refusals come in a row
+@pytest.mark.parametrize("made", ["existing_lab", "lxd_lab"])
+def test_another_login_key_is_refused(made: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    _, hosts = request.getfixturevalue(made)
     (tmp_path / "key").write_bytes(base.ed25519().private)
     (tmp_path / "key").chmod(0o600)
     other = replace(hosts.hosts[0], identity=tmp_path / "key")

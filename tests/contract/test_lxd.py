@@ -70,11 +70,11 @@ def test_what_was_half_made_is_made_anew(own_lxd: MakeLab, lxd_machine: tuple[Ba
     lab, machine = own_lxd(), lxd_machine[0]
     lab.up()
     machine.on(
-        f"{LXC} lxc --project {lab.name} config unset cp {MADE}; lxc --project {lab.name} stop --force cp"
+        f"{LXC} lxc --project {lab.name} config unset {lab.name}-cp {MADE}; lxc --project {lab.name} stop --force {lab.name}-cp"
     )
     assert lab.up().changed
     found = json.loads(machine.on(f"{LXC} lxc query '/1.0/instances?recursion=1&project={lab.name}'"))
-    assert [(one["name"], one["status"]) for one in found] == [("cp", "Running")]
+    assert [(one["name"], one["status"]) for one in found] == [(f"{lab.name}-cp", "Running")]
 
 
 def test_a_stopped_host_is_started_with_its_files(
@@ -84,7 +84,7 @@ def test_a_stopped_host_is_started_with_its_files(
     (host,) = lab.up().value.hosts
     with ssh.connect(host) as connection:
         connection.run(["touch", "/root/kept"])
-    lxd_machine[0].on(f"{LXC} lxc --project {lab.name} stop --force cp")
+    lxd_machine[0].on(f"{LXC} lxc --project {lab.name} stop --force {lab.name}-cp")
     assert lab.up().changed == 1
     with ssh.connect(host) as connection:
         connection.run(["test", "-e", "/root/kept"])

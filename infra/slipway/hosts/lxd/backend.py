@@ -90,7 +90,7 @@ class Lxd:
             surplus = [name for name in there if name not in names(settings.hosts)]
             drain(ctx, surplus)
             for name in surplus:
-                _delete(own, name)
+                _delete(own, _instance(own, name))
             site = inherit.site(settings.site, settings.hosts.suite)
             hosts = design(settings.hosts, bridge, there)
             place = host_files.Place(hosts, str(bridge.address.network), site)
@@ -137,7 +137,9 @@ class Lxd:
         with ssh.connect(load(Host, _record(ctx).read_bytes())) as connection:
             own = Lxc(connection, _project(ctx))
             return tuple(
-                HostStatus(host.name, host.address, _state(own, host.name), ", ".join(host.groups))
+                HostStatus(
+                    host.name, host.address, _state(own, _instance(own, host.name)), ", ".join(host.groups)
+                )
                 for host in _hosts(own).values()
             )
 
@@ -226,7 +228,7 @@ def _hosts(own: Lxc) -> dict[str, LxdHost]:
     for instance in own.get("instances", recursion="1"):
         if made := instance["config"].get(MADE):
             told = json.loads(made)
-            name = instance["name"]
+            name = instance["name"].removeprefix(_instance(own, ""))
             out[name] = LxdHost(name, told["address"], groups(name), told["machine_id"])
     return out
 
@@ -241,7 +243,7 @@ def _claim(ctx: Context, lxc: Lxc) -> int:
             "features.storage.volumes": "true",
             STATE: str(ctx.state.root.resolve()),
             OWNER: _this_machine(),
-            SYSCTLS: json.dumps(_sysctls(lxc, tuple(AT_LEAST))),
+            SYSCTLS: json.dumps(_before(lxc)),
         }
         lxc.send("POST", "projects", body={"name": project, "config": config})
         changed += 1
@@ -274,23 +276,38 @@ def _too_low(lxc: Lxc) -> dict[str, int]:
     return {name: least for name, least in AT_LEAST.items() if int(found.get(name, least)) < least}
 
 
+def _before(lxc: Lxc) -> dict[str, str]:
+    """What the kernel's settings were before the first lab there, which every lab keeps."""
+    for project in lxc.get("projects", recursion="1"):
+        if SYSCTLS in project["config"]:
+            found: dict[str, str] = json.loads(project["config"][SYSCTLS])
+            return found
+    return _sysctls(lxc, tuple(AT_LEAST))
+
+
+def _instance(own: Lxc, host: str) -> str:
+    """What LXD calls a host: on one bridge no two may have a name, whatever their projects."""
+    return f"{own.project}-{host}"
+
+
 def _make(own: Lxc, host: LxdHost, words: str, files: Sequence[host_files.File]) -> None:
     """Make a container with its own files. That it was made is what is written last."""
-    if own.find("instances", host.name) is not None:  # half made, by a run that was killed
-        _delete(own, host.name)
+    name = _instance(own, host.name)
+    if own.find("instances", name) is not None:  # half made, by a run that was killed
+        _delete(own, name)
     own.send(
         "POST",
         "instances",
         body={
-            "name": host.name,
+            "name": name,
             "source": {"type": "image", "alias": ALIAS},
             "config": {"raw.lxc": words},
         },
     )
     for file in files:
-        own.write(host.name, file.name, file.content, file.mode)
+        own.write(name, file.name, file.content, file.mode)
     made = json.dumps({"address": host.address, "machine_id": host.machine_id})
-    own.send("PATCH", "instances", host.name, body={"config": {MADE: made}})
+    own.send("PATCH", "instances", name, body={"config": {MADE: made}})
 
 
 def _state(own: Lxc, name: str) -> str:
@@ -299,9 +316,10 @@ def _state(own: Lxc, name: str) -> str:
 
 def _start(own: Lxc, host: LxdHost) -> int:
     """Start a container that does not run. Returns 1 if there was something to do."""
-    if _state(own, host.name) == "running":
+    name = _instance(own, host.name)
+    if _state(own, name) == "running":
         return 0
-    own.send("PUT", "instances", host.name, "state", body={"action": "start", "timeout": 30})
+    own.send("PUT", "instances", name, "state", body={"action": "start", "timeout": 30})
     return 1
 
 
@@ -366,12 +384,8 @@ def _take_away(lxc: Lxc, project: str) -> list[str]:
         own.send("DELETE", "images", one["fingerprint"])
     before = json.loads(found["config"].get(SYSCTLS, "{}"))
     lxc.send("DELETE", "projects", project)
-    others = [one for one in lxc.get("projects", recursion="1") if SYSCTLS in one["config"]]
-    if others:  # what was before the first lab is put back by the last one
-        for one in others:
-            kept = {**json.loads(one["config"][SYSCTLS]), **before}
-            lxc.send("PATCH", "projects", one["name"], body={"config": {SYSCTLS: json.dumps(kept)}})
-    else:
+    others = any(SYSCTLS in one["config"] for one in lxc.get("projects", recursion="1"))
+    if not others:  # what was before the first lab is put back by the last one
         now = _sysctls(lxc, tuple(before))
         for name, value in before.items():
             if now.get(name) != value:
