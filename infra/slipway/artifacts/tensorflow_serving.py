@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import yaml
@@ -17,6 +16,7 @@ from slipway.core import process
 from slipway.core.context import Context
 from slipway.core.errors import ArtifactError, CommandError, EnvironmentFault
 from slipway.core.events import Detail, Note, progress
+from slipway.core.project import COLLECTION
 from slipway.core.schema import Settings
 
 VERSION = (
@@ -24,11 +24,10 @@ VERSION = (
 )
 PACKAGE = "tensorflow-model-server"
 # where hosts take it from too, and the key it is signed with
-_ROLE = Path("playbooks/collections/ansible_collections/slipway/serving/roles/model_server/defaults/main.yml")
+_ROLE = COLLECTION / "roles/model_server/defaults/main.yml"
 _KEY = "tensorflow-serving.release.pub.gpg"
 _HELPER = Path("/usr/lib/apt/apt-helper")
-_DAY = 86400
-_WARNED = 30 * _DAY  # as the role does (apt_source_renew_days)
+_WARNED = timedelta(days=30)  # as the role does (apt_source_renew_days)
 _OTHERWISE = "image.server: portable answers the same API and needs no repository"
 
 
@@ -108,23 +107,19 @@ def _fetch(ctx: Context, wanted: Repository, folder: Path) -> None:
 
 def _check(ctx: Context, wanted: Repository, key: Path) -> None:
     """Raise ArtifactError for any key but the pinned one, and for that one after its end."""
-    reader = openpgp.reader(ctx.project)
-    if bad := str(reader.problem(key.read_bytes(), wanted.fingerprint)):
-        raise _refused(wanted, "its signing key is not to be trusted", bad)
-    packets = reader.dearmor(key.read_bytes())
-    key.write_bytes(packets)  # apt tells an armored key by the name of its file
-    ends = float(reader.ends(packets))
-    if ends == float("inf"):
-        return
-    day = f"{datetime.fromtimestamp(ends, UTC):%Y-%m-%d}"
-    if ends <= time.time():
+    found = openpgp.read(ctx.project, key.read_bytes(), wanted.fingerprint)
+    if found.problem:
+        raise _refused(wanted, "its signing key is not to be trusted", found.problem)
+    key.write_bytes(found.packets)  # apt tells an armored key by the name of its file
+    now = datetime.now(UTC)
+    if found.ends <= now:
         raise _refused(
             wanted,
-            f"its signing key ended on {day}",
+            f"its signing key ended on {found.ends:%Y-%m-%d}",
             "Google makes this key valid for longer, late nearly every year (tensorflow/serving issue 4150)",
         )
-    if ends <= time.time() + _WARNED:
-        ctx.emit(Note(f"the signing key of {wanted.address} ends on {day}"))
+    if found.ends - now <= _WARNED:
+        ctx.emit(Note(f"the signing key of {wanted.address} ends on {found.ends:%Y-%m-%d}"))
 
 
 def _refused(wanted: Repository, why: str, tail: str) -> ArtifactError:

@@ -67,10 +67,6 @@ class Lxc:
         words = ["file", "push", "--create-dirs", "--uid=0", "--gid=0", f"--mode={mode:04o}"]
         self._run([*words, "-", f"{instance}/{path}"], input=content)
 
-    def console(self, instance: str) -> str:
-        """What an instance said while it booted, as far as LXD keeps it."""
-        return self._run(["console", "--show-log", instance], check=False).output
-
     def _address(self, path: Sequence[str], query: Mapping[str, str]) -> str:
         own = bool(path) and path[0] != "projects" and "all-projects" not in query
         asked = urlencode({**({"project": self.project} if own else {}), **query})

@@ -15,6 +15,8 @@ from slipway.core import process
 from slipway.core.errors import EnvironmentFault
 
 DISTRIBUTION = "slipway-serving"
+# Below the folder with playbooks/
+COLLECTION = Path("playbooks/collections/ansible_collections/slipway/serving")
 _PACKAGE = Path(__file__).resolve().parents[1]
 _CARRIED = _PACKAGE / "project"
 # The wheels of slipway's own that the serving image takes; a checkout builds them when they are needed.

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from slipway.clients import ssh
+from slipway.clients import journals
 from slipway.clients.kubectl import Kubectl, KubectlError
-from slipway.core.errors import SlipwayError
 from slipway.core.evidence import Reading
 from slipway.core.types import Cluster, Host, HostPlay, Node, Registry
 
@@ -71,17 +70,9 @@ def journal(host: Host) -> Reading:
 
     The file says why not when the host does not answer.
     """
-    commands = (
+    return journals.told(
+        f"provision/{host.name}.log",
+        host,
         ["systemctl", "status", "--no-pager", "--lines=0", *UNITS],
         ["journalctl", "--no-pager", "--lines=800", *(f"--unit={unit}" for unit in UNITS)],
     )
-
-    def read(seconds: float) -> str:
-        try:
-            with ssh.connect(host, timeout=seconds) as connection:
-                said = [connection.run(words, timeout=seconds, check=False) for words in commands]
-        except SlipwayError as error:
-            return "\n".join([*error.lines(), ""])
-        return "\n".join([*(done.output for done in said), ""])
-
-    return Reading(f"provision/{host.name}.log", read)

@@ -7,17 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from slipway import artifacts
-from slipway.clients import hosts_play, ssh
+from slipway.clients import hosts_play, journals, ssh
 from slipway.clients.ansible_play import Played
 from slipway.core.context import Context
-from slipway.core.errors import SlipwayError
 from slipway.core.evidence import Reading
+from slipway.core.project import COLLECTION
 from slipway.core.state import link_atomically, write_atomically
 from slipway.core.types import ExportedModel, Host, Hosts
 
-LOCK = Path(
-    "playbooks/collections/ansible_collections/slipway/serving/roles/model_server/files/requirements.lock"
-)
+LOCK = COLLECTION / "roles/model_server/files/requirements.lock"
 PRODUCTS = ("slipway_client", "slipway_server")
 # one line: what the host's own python3 is, and for which processor
 _ASK = ["python3", "-c", "import platform, sys; print('%d.%d' % sys.version_info[:2], platform.machine())"]
@@ -73,13 +71,5 @@ def _wheels(ctx: Context, host: Host) -> Path:
 
 def journal(host: Host) -> Reading:
     """The last lines of a host's model server, as evidence; why not, when the host does not answer."""
-
-    def read(seconds: float) -> str:
-        words = ["journalctl", "--no-pager", "--lines=400", "--unit=model-server.service"]
-        try:
-            with ssh.connect(host, timeout=seconds) as connection:
-                return connection.run(words, timeout=seconds, check=False).output
-        except SlipwayError as error:
-            return "\n".join([*error.lines(), ""])
-
-    return Reading(f"model-servers/{host.name}.log", read)
+    words = ["journalctl", "--no-pager", "--lines=400", "--unit=model-server.service"]
+    return journals.told(f"model-servers/{host.name}.log", host, words)

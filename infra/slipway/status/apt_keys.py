@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
 
 from slipway.clients import openpgp
+from slipway.core.project import COLLECTION
 
-COLLECTION = Path("playbooks/collections/ansible_collections/slipway/serving")
 # Name of the source on hosts, to where below the roles its key is pinned, and the variable that does it
 PINS = {
     "docker": ("docker/vars/main.yml", "_docker_key_fingerprint"),
     "kubernetes": ("kubernetes_node/vars/main.yml", "_kubernetes_node_key_fingerprint"),
     "tensorflow-serving": ("model_server/defaults/main.yml", "model_server_key_fingerprint"),
 }
-NEVER = datetime.max.replace(tzinfo=UTC)
-
-
-@dataclass(frozen=True)
-class AptKey:
-    """What a key file on a host is worth. problem: why it may not be trusted; empty when it may."""
-
-    ends: datetime
-    problem: str
 
 
 def pins(project: Path) -> dict[str, str]:
@@ -36,11 +25,6 @@ def pins(project: Path) -> dict[str, str]:
     return out
 
 
-def read(project: Path, source: str, content: bytes) -> AptKey:
+def read(project: Path, source: str, content: bytes) -> openpgp.Key:
     """A key file of that source. Raises KeyError for a source no role pins the key of."""
-    module = openpgp.reader(project)
-    problem = str(module.problem(content, pins(project)[source]))
-    if problem:
-        return AptKey(NEVER, problem)
-    ends = float(module.ends(module.dearmor(content)))
-    return AptKey(NEVER if ends == float("inf") else datetime.fromtimestamp(ends, UTC), "")
+    return openpgp.read(project, content, pins(project)[source])

@@ -13,6 +13,7 @@ from pathlib import Path
 from cryptography import x509
 
 from slipway.clients import ssh
+from slipway.clients.openpgp import NEVER
 from slipway.core.context import Context
 from slipway.core.errors import SlipwayError
 from slipway.core.types import Host, Hosts
@@ -98,7 +99,7 @@ class Ending:
 
     def left(self, now: datetime) -> str:
         """How long it is still valid, in words."""
-        if self.problem or self.ends == apt_keys.NEVER:
+        if self.problem or self.ends == NEVER:
             return self.problem or "never ends"
         days = (self.ends - now) / timedelta(days=1)
         if days <= 0:

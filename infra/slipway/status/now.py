@@ -10,13 +10,13 @@ from typing import Any
 
 from slipway.clients import nodes
 from slipway.clients.kubectl import Kubectl
+from slipway.clients.openpgp import NEVER
 from slipway.clients.pods import why_not_ready
 from slipway.core.context import Context
 from slipway.core.errors import SlipwayError
 from slipway.core.types import Cluster, Endpoints, label_of
 from slipway.hosts.backends import made_here
 from slipway.status import certificates
-from slipway.status.apt_keys import NEVER
 
 Rows = list[dict[str, str]]
 

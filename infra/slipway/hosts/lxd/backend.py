@@ -35,11 +35,10 @@ from slipway.hosts.lxd.design import (
     Bridge,
     LxdHost,
     design,
-    groups,
-    names,
     profile,
     raw,
 )
+from slipway.hosts.naming import groups, names
 from slipway.hosts.nspawn import host_files, inherit
 from slipway.hosts.nspawn.backend import Nspawn
 from slipway.hosts.nspawn.labs import lab_name
@@ -48,7 +47,6 @@ from slipway.hosts.resolving import hosts_of
 
 ALIAS = "host"  # of the image, in a project that is the lab's own
 BOOT_SECONDS = 60.0
-_HERE = Host("this machine", "localhost", getpass.getuser(), "", ("lxd",), connection="local")
 
 
 class Lxd:
@@ -63,26 +61,15 @@ class Lxd:
     def plan(self, ctx: Context, settings: Settings) -> list[str]:
         """See Backend.plan."""
         with _lxd(settings) as lxc:
-            there = _hosts(lxc.of(_project(ctx)))
-            bridge = _bridge(lxc)
-            hosts = design(settings.hosts, bridge, there)
-            on = f"of LXD on {lxc.connection.host.name}"
-            lines = [] if there else [f"make project {_project(ctx)} {on}, with an image and a profile"]
-            lines += [f"raise {name} to {AT_LEAST[name]} there (put back by down)" for name in _too_low(lxc)]
-            lines += [
-                f"make and start container {host.name} ({host.address}, {', '.join(host.groups)})"
-                for host in hosts
-                if host.name not in there
-            ]
-            return lines + [f"remove container {name}" for name in there if name not in names(settings.hosts)]
+            return _to_change(ctx, settings, lxc)
 
     def up(self, ctx: Context, settings: Settings) -> Outcome[Hosts]:
         """See Backend.up."""
         base.private_folder(ctx.state.root)
         base.private_folder(ctx.state.hosts)
-        for line in self.plan(ctx, settings):
-            ctx.emit(Note(line))
         with _lxd(settings) as lxc:
+            for line in _to_change(ctx, settings, lxc):
+                ctx.emit(Note(line))
             write_atomically(_record(ctx), dump(lxc.connection.host), 0o600)
             changed = _reclaim(ctx, lxc) + _claim(ctx, lxc)
             own, bridge = lxc.of(_project(ctx)), _bridge(lxc)
@@ -149,6 +136,21 @@ class Lxd:
         return [base.host_reading(host) for host in known.hosts] if known is not None else ()
 
 
+def _to_change(ctx: Context, settings: Settings, lxc: Lxc) -> list[str]:
+    """A line for each thing that `up` would change; changes nothing."""
+    there = _hosts(lxc.of(_project(ctx)))
+    hosts = design(settings.hosts, _bridge(lxc), there)
+    on = f"of LXD on {lxc.connection.host.name}"
+    lines = [] if there else [f"make project {_project(ctx)} {on}, with an image and a profile"]
+    lines += [f"raise {name} to {AT_LEAST[name]} there (put back by down)" for name in _too_low(lxc)]
+    lines += [
+        f"make and start container {host.name} ({host.address}, {', '.join(host.groups)})"
+        for host in hosts
+        if host.name not in there
+    ]
+    return lines + [f"remove container {name}" for name in there if name not in names(settings.hosts)]
+
+
 @contextmanager
 def _lxd(settings: Settings) -> Iterator[Lxc]:
     """The LXD of these settings, reached. Raises HostError where there is none."""
@@ -161,7 +163,7 @@ def _lxd(settings: Settings) -> Iterator[Lxc]:
 def _where(settings: Settings) -> Host:
     """The machine with LXD: the only host of group lxd in the inventory, or this one without an inventory."""
     if settings.hosts.inventory is None:
-        return _HERE
+        return Host("this machine", "localhost", getpass.getuser(), "", ("lxd",), connection="local")
     path = settings.hosts.inventory
     found = [host for host in hosts_of(path) if "lxd" in host.groups]
     if len(found) != 1:

@@ -10,6 +10,7 @@ from typing import Any
 
 from slipway.core.errors import HostError
 from slipway.core.schema import HostsSettings
+from slipway.hosts.naming import groups, names
 from slipway.hosts.nspawn.launch import INIT
 
 # LXD's words for what is ours are in its configuration, under keys that it leaves to users
@@ -19,11 +20,6 @@ MADE, STATE, OWNER, SYSCTLS = (
     "user.slipway.owner",
     "user.slipway.sysctls",
 )
-GROUPS = {
-    "cp": ("control_plane", "docker", "registry"),
-    "worker": ("worker",),
-    "model-server": ("model_server",),
-}
 
 
 @dataclass(frozen=True)
@@ -50,17 +46,6 @@ class LxdHost:
     address: str
     groups: tuple[str, ...]
     machine_id: str
-
-
-def names(settings: HostsSettings) -> list[str]:
-    """The hosts of a lab, the control plane first."""
-    counts = {"worker": settings.workers, "model-server": settings.model_servers}
-    return ["cp", *(f"{kind}-{number}" for kind in counts for number in range(1, counts[kind] + 1))]
-
-
-def groups(name: str) -> tuple[str, ...]:
-    """The inventory groups of a host."""
-    return GROUPS[name.rstrip("-0123456789")]
 
 
 def design(settings: HostsSettings, bridge: Bridge, made: Mapping[str, LxdHost]) -> tuple[LxdHost, ...]:

@@ -9,14 +9,9 @@ from pathlib import Path
 
 from slipway.core.errors import EnvironmentFault, HostError
 from slipway.core.schema import HostsSettings
+from slipway.hosts import naming
 from slipway.hosts.nspawn import network, sysctls
 from slipway.hosts.nspawn.labs import Lab, LabHost, interface_name, lab_name
-
-_GROUPS = {
-    "cp": ("control_plane", "docker", "registry"),
-    "worker": ("worker",),
-    "model-server": ("model_server",),
-}
 
 
 def design(
@@ -40,8 +35,7 @@ def design(
         _refuse_another(made, settings)
         _refuse_overlaps(made, cluster)
     subnet = ipaddress.IPv4Network(made.subnet) if made is not None else _free_subnet(settings, labs, cluster)
-    counts = {"worker": settings.workers, "model-server": settings.model_servers}
-    names = ["cp", *(f"{kind}-{number}" for kind in counts for number in range(1, counts[kind] + 1))]
+    names = naming.names(settings)
     if len(names) + 1 > subnet.num_addresses - 2:  # its first and last address are nobody's
         raise EnvironmentFault(
             f"subnet {subnet} is too small for {len(names)} hosts and a gateway",
@@ -111,7 +105,7 @@ def _host(lab: str, name: str, index: int, subnet: ipaddress.IPv4Network) -> Lab
     return LabHost(
         name=name,
         address=str(subnet[1 + index]),
-        groups=_GROUPS.get(name.rstrip("-0123456789"), ()),
+        groups=naming.groups(name),
         machine=whole,
         machine_id=uuid.uuid4().hex,
         netns=whole,

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from slipway.core.errors import HostError
 from slipway.core.schema import HostsSettings
-from slipway.hosts.lxd.design import Bridge, LxdHost, design, groups, names, profile, raw
+from slipway.hosts.lxd.design import Bridge, LxdHost, design, profile, raw
+from slipway.hosts.naming import groups, names
 
 BRIDGE = Bridge("lxdbr0", ipaddress.IPv4Interface("10.79.0.1/24"), frozenset({"10.79.0.254"}))
 
