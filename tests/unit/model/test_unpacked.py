@@ -162,6 +162,7 @@ def test_a_zip_is_held_to_the_same(tmp_path: Path) -> None:
         (b"\x1f\x8b\x08\0\0", "cannot be unpacked"),
         (gzip.compress(b"no tar in it, but more than nothing" * 40), "cannot be unpacked"),
     ],
+    ids=["bzip2", "xz", "zstd", "a page", "nothing", "a cut zip", "a cut gzip", "no tar"],
 )
 def test_what_is_no_whole_archive_is_told(tmp_path: Path, data: bytes, says: str) -> None:
     file = tmp_path / "a"
