@@ -96,3 +96,19 @@ def progress(
         emit(ProgressFinished(label, ok=False))
         raise
     emit(ProgressFinished(label, ok=True))
+
+
+@contextmanager
+def counted(
+    emit: Emit, label: str, total: int | None, unit: Literal["B", "steps"]
+) -> Iterator[Callable[[int], None]]:
+    """The same for what comes in parts: yields `came(count)`, how much more there is, or less if negative."""
+    with progress(emit, label, total, unit) as advance:
+        done = 0
+
+        def came(count: int) -> None:
+            nonlocal done
+            done += count
+            advance(done)
+
+        yield came

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from slipway.clients.remote_files import RemoteFile, RemoteFiles
 from slipway.core.errors import ArtifactError, ModelError
-from slipway.core.events import Emit, progress
+from slipway.core.events import Emit, counted
 from slipway.model import unpacked
 
 _MARKS = ("saved_model.pb", "saved_model.pbtxt")
@@ -107,14 +107,7 @@ class Stored:
         fetched = parts / "files"
         sizes = [file.size for file in before]
         total = None if None in sizes else sum(size or 0 for size in sizes)
-        with progress(emit, f"fetch {self.address}", total, "B") as advance:
-            done = 0
-
-            def came(count: int) -> None:
-                nonlocal done
-                done += count
-                advance(done)
-
+        with counted(emit, f"fetch {self.address}", total, "B") as came:
             for file in before:
                 self._fetch(store, file, fetched, came)
         if self._look()[0] != before:

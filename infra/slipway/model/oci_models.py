@@ -22,7 +22,7 @@ from slipway.artifacts import cache
 from slipway.clients import docker_logins
 from slipway.clients.registry import Manifest, Repository
 from slipway.core.errors import ArtifactError, ImageError, ModelError
-from slipway.core.events import Emit, progress
+from slipway.core.events import Emit, counted
 from slipway.core.setting_types import OCI_ADDRESS
 from slipway.core.types import Registry
 from slipway.model import addresses, unpacked
@@ -69,14 +69,7 @@ class Artifact:
         total = sum(layer.size for layer in layers)
         if total > unpacked.LARGEST:
             raise ModelError(f"has more than {unpacked.LARGEST >> 30} GiB", where=self.address)
-        with progress(emit, f"fetch {self.address}", total, "B") as advance:
-            done = 0
-
-            def came(count: int) -> None:
-                nonlocal done
-                done += count
-                advance(done)
-
+        with counted(emit, f"fetch {self.address}", total, "B") as came:
             blobs = [self._fetch(layer, parts, came) for layer in layers]
         tree = parts / "unpacked"
         only = _MODELCAR if self._is_image(layers) else ""
