@@ -11,6 +11,7 @@ from slipway.core.errors import ProvisionError
 
 from tests.playbooks.bare_host import PLAYBOOKS, SERVED, URL, BareHost, bare_host
 from tests.standins.apt_repository import Fault, Package, SigningKey, publish
+from tests.standins.authority import Authority
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
@@ -212,6 +213,72 @@ def test_a_key_that_ends_soon_is_watched_and_renewed(host: BareHost, key: Signin
     assert host.play(again).changed == 1
     assert host.told("again")["key_ends"] > said["key_ends"] and "warnings" not in host.told("again")
     host.play([UNINSTALL])
+
+
+# What a forward proxy is asked for is a whole address; this folder of the stand-in answers for one host
+PROXIED = "repository.invalid"
+TLS = """
+import functools, http.server, ssl, sys
+handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory="/srv/stand-in")
+server = http.server.HTTPServer(("127.0.0.1", 8443), handler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("/srv/tls/server.crt", "/srv/tls/server.key")
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+"""
+
+
+def test_behind_a_proxy_that_apt_and_the_environment_name(host: BareHost, key: SigningKey) -> None:
+    uri = f"http://{PROXIED}/good"
+    through = {"uri": uri, "key_url": f"{uri}/key.gpg"}
+    with pytest.raises(ProvisionError) as caught:
+        host.play([role(key, **through)])
+    said = f"{caught.value} {caught.value.tail}"
+    assert "what to do: see that this host reaches it: name resolution, firewall, proxy, certificates" in said
+    host.on(f"mkdir -p {SERVED}/http: && ln -s .. {SERVED}/http:/{PROXIED}")
+    host.on(f"echo 'Acquire::http::Proxy \"{URL}\";' >/etc/apt/apt.conf.d/99proxy")
+    environment = {"http_proxy": URL}
+    try:
+        block = {"name": "Through", "block": [role(key, **through)], "environment": environment}
+        assert host.play([block]).changed == 1
+        assert "1.0" in host.on("apt-cache policy stand-in")
+    finally:
+        host.on("rm /etc/apt/apt.conf.d/99proxy")
+        host.play([UNINSTALL])
+
+
+def test_a_server_whose_authority_only_this_site_knows(
+    host: BareHost, key: SigningKey, tmp_path: Path
+) -> None:
+    ours = Authority("ca.site.invalid")
+    private, certificate = ours.sign("repository")
+    files = {
+        "server.key": private,
+        "server.crt": certificate,
+        "ca.crt": ours.certificate,
+        "serve.py": TLS.encode(),
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    host.put(tmp_path, "/srv/tls")
+    host.on("systemd-run --quiet --unit=stand-in-https python3 /srv/tls/serve.py")
+    uri = "https://127.0.0.1:8443/good"
+    over = {"uri": uri, "key_url": f"{uri}/key.gpg"}
+    with pytest.raises(ProvisionError) as caught:
+        host.play([role(key, **over)])
+    said = f"{caught.value} {caught.value.tail}".lower()
+    assert "certificate" in said and "what to do: see that this host reaches it" in said
+    host.on(
+        "cp /srv/tls/ca.crt /usr/local/share/ca-certificates/site.crt && update-ca-certificates --fresh >/dev/null 2>&1"
+    )
+    try:
+        assert host.play([role(key, **over)]).changed == 1
+        assert "1.0" in host.on("apt-cache policy stand-in")
+    finally:
+        host.on(
+            "rm /usr/local/share/ca-certificates/site.crt && update-ca-certificates --fresh >/dev/null 2>&1"
+        )
+        host.play([UNINSTALL])
 
 
 def test_packages_are_installed_from_it(host: BareHost, key: SigningKey) -> None:

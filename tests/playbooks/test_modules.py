@@ -55,6 +55,13 @@ def answer(*items: dict[str, Any]) -> str:
 
 
 class TestHostFacts:
+    def test_room_is_told_once_for_each_file_system(self, tmp_path: Path) -> None:
+        (tmp_path / "below").mkdir()
+        folders = [str(tmp_path), str(tmp_path / "below"), str(tmp_path / "none")]
+        told = host_facts.room(folders)
+        assert list(told) == [str(tmp_path)]
+        assert 0 <= told[str(tmp_path)] < 1_000_000_000
+
     def test_only_installed_packages_count(self) -> None:
         status = (
             "Package: containerd\nStatus: install ok installed\nVersion: 1.7.24~ds1-6\nDescription: x\n .\n more\n\n"

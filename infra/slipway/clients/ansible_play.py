@@ -22,7 +22,7 @@ from slipway_client.logins import without_logins
 
 from slipway.clients.ansible_inventory import folder_of
 from slipway.core import interrupt, process
-from slipway.core.errors import ProvisionError
+from slipway.core.errors import LockHeld, ProvisionError
 from slipway.core.events import Detail, Emit, Note, silent
 from slipway.core.types import HostPlay
 
@@ -47,11 +47,15 @@ class TaskChange:
 
 @dataclass(frozen=True)
 class Failure:
-    """A task that failed, or a host that could not be reached. message: its own last lines."""
+    """A task that failed, or a host that could not be reached.
+
+    message: its own last lines. held: whether it failed because another run has the host.
+    """
 
     host: str
     task: str
     message: str
+    held: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,8 +92,9 @@ def play(
     inventory: of several the last one counts most, and its folder is where relative paths start.
     environment is added to what Ansible is started with. log: file for what ansible-playbook prints. What
     ansible-runner keeps for itself is removed.
-    Raises ProvisionError when a task fails, a host is unreachable or the playbook cannot start: with
-    host, task, the last lines of its message and the log; KeyboardInterrupt when it was interrupted.
+    Raises LockHeld when another run has a host, and nothing was changed. Raises ProvisionError when a task
+    fails, a host is unreachable or the playbook cannot start: with host, task, the last lines of its message
+    and the log. Raises KeyboardInterrupt when it was interrupted.
     Hosts are left as the last task left them: the next run goes on from there.
     """
     from ansible_runner import run
@@ -113,6 +118,8 @@ def play(
                 "ANSIBLE_NOCOLOR": "1",
                 "ANSIBLE_SSH_CONTROL_PATH_DIR": str(private / "ssh"),
                 "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+                # plays of one process are one run, and may set up a host side by side (role host's lock)
+                "SLIPWAY_RUN_PROCESS": str(os.getpid()),
                 "LC_ALL": "C.UTF-8",  # Ansible refuses to start in a locale that is not UTF-8
                 **(environment or {}),
             },
@@ -129,6 +136,8 @@ def play(
     if ended.status == "canceled":
         raise KeyboardInterrupt
     failures = reader.failures()
+    if any(failure.held for failure in failures):
+        raise held(failures, log)
     if failures:
         raise failed(playbook, failures, log)
     if ended.rc != 0:
@@ -187,6 +196,18 @@ def _complaints(printed: str) -> str:
     lines = printed.splitlines()
     first = next((number for number, line in enumerate(lines) if "error" in line.lower()), -_TAIL)
     return "\n".join(lines[first:][:_TAIL])
+
+
+def held(failures: Sequence[Failure], log: Path) -> LockHeld:
+    """The error of hosts that another run has, with its own words about that run."""
+    having = [failure for failure in failures if failure.held]
+    return LockHeld(
+        "another run sets up the same hosts",
+        where=", ".join(failure.host for failure in having),
+        tail=having[0].message,
+        action="wait for it to end, or end it where it runs (Ctrl-C), then run the same command again",
+        evidence=(log,),
+    )
 
 
 def failed(playbook: Path, failures: Sequence[Failure], log: Path) -> ProvisionError:
@@ -249,7 +270,7 @@ class Reader:
         role = data.get("role") or "playbook"
         self._seconds[host][role] = self._seconds[host].get(role, 0.0) + float(data.get("duration") or 0)
         if kind != "runner_on_ok":
-            self._failed[host] = Failure(host, task, message(result))
+            self._failed[host] = Failure(host, task, message(result), held="held_by" in result)
             self.emit(Detail(f"failed: {task}", host))
         elif result.get("changed") or secretly:
             self.changes.append(TaskChange(host, task, _subject(result)))

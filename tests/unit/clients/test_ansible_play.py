@@ -144,3 +144,15 @@ def test_the_error_names_the_first_host_whole_and_the_others_in_a_line(tmp_path:
         f"  more in: {tmp_path / 'log'}",
     ]
     assert error.exit_code == 4
+
+
+def test_hosts_that_another_run_has_are_told_as_that_and_no_task_is_blamed(tmp_path: Path) -> None:
+    reader = Reader()
+    said = "cp is being set up by another run\n  which: ansible-playbook site.yml, process 7 of ann on desk"
+    reader.take(
+        event("runner_on_failed", host="cp", task="Take the host", res={"msg": said, "held_by": "process 7"})
+    )
+    reader.take(event("runner_on_failed", host="w", task="Take the host", res={"msg": "no python"}))
+    error = ansible_play.held(reader.failures(), tmp_path / "log")
+    assert (error.exit_code, error.where) == (3, "cp")
+    assert error.tail == said

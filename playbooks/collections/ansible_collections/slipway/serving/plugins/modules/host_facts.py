@@ -14,7 +14,7 @@ import ssl
 import stat
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from shutil import which
 from typing import Any
@@ -58,6 +58,12 @@ ansible_facts:
         swap: {description: Whether swap is in use., type: bool}
         disk:
           description: The kubelet's nodefs and imagefs, each with path, and with free and size in bytes.
+          type: dict
+        clock: {description: "What its clock says, in seconds since 1970.", type: float}
+        room:
+          description: >-
+            Folder to free space in MB, of those where packages and configuration are written; of a file
+            system with several, the first.
           type: dict
         package_lists: {description: Whether apt has read any package lists., type: bool}
         packages: {description: Name to version of the installed packages., type: dict}
@@ -132,6 +138,8 @@ GROUPS = ("docker", "lxd")
 USERS = ("model-server",)
 # The kubelet's names of the file systems it watches, and the folders they are found by
 DISKS = {"nodefs": "/var/lib/kubelet", "imagefs": "/var/lib/containerd"}
+# Where something is written whatever the role
+WRITTEN = ("/", "/etc", "/usr", "/var", "/var/lib", "/var/lib/dpkg", "/var/cache/apt/archives")
 TRUST = ("/etc/containerd/certs.d", "/etc/docker/certs.d")
 KUBERNETES = Path("/etc/kubernetes")
 CONTROL_PLANE_FILES = (
@@ -254,6 +262,16 @@ def disk(folder: Path) -> dict[str, Any]:
         "free": found.f_bavail * found.f_frsize,
         "size": found.f_blocks * found.f_frsize,
     }
+
+
+def room(folders: Sequence[str]) -> dict[str, int]:
+    """Folder to free space in MB; of a file system that several are on, the first."""
+    found: dict[int, tuple[str, int]] = {}
+    for folder in folders:
+        if Path(folder).is_dir():
+            free = os.statvfs(folder)
+            found.setdefault(Path(folder).stat().st_dev, (folder, free.f_bavail * free.f_frsize // 1_000_000))
+    return dict(found.values())
 
 
 def read(path: str) -> str:
@@ -424,6 +442,8 @@ def facts(run: Callable[[list[str]], str]) -> dict[str, Any]:
         "sets_conntrack": sets_conntrack(Path("/proc/sys/net/netfilter/nf_conntrack_max")),
         "swap": swap_in_use(read("/proc/swaps")),
         "disk": {name: disk(Path(folder)) for name, folder in DISKS.items()},
+        "clock": time.time(),
+        "room": room(WRITTEN),
         "package_lists": any(lists.glob("*_Packages*")),
         "packages": installed_packages(status),
         "held_packages": held_packages(status),

@@ -1,0 +1,187 @@
+"""Unusual hosts, whose setting up is ended again and again on its way: it comes to the same end.
+
+They have two cards each and no IPv6, the last one's own name has capitals and dots, and it has swap. First a host with Docker
+and LXD, then a cluster.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from slipway.clients import ansible_play, ssh
+from slipway.core.context import Context
+from slipway.core.schema import Settings
+from slipway.core.state import State
+from slipway.core.types import Host, Hosts
+from slipway.hosts.nspawn.labs import lab_name
+from slipway.hosts.stage import MakeHosts, take_down
+from slipway.provision import stage
+
+from tests.lab_traces import traces
+from tests.playbooks.bare_host import BareHost
+from tests.playbooks.by_hand import PLAYBOOKS, ByHand, by_hand
+
+pytestmark = [pytest.mark.lab, pytest.mark.soak, pytest.mark.timeout(7200)]
+
+ROOT = Path(__file__).parents[2]
+SEED = 12
+TWO_CARDS = (
+    "ip link add second type dummy; ip address add 10.77.0.{number}/24 dev second; ip link set second up"
+)
+NO_IPV6 = "sysctl -q -w net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1"
+NAME = "echo Worker.One.Example >/etc/hostname; hostname Worker.One.Example"
+# What the kernel would tell; swap itself is the machine's, which all hosts of a lab share
+SWAP = (
+    "printf 'Filename\\tType\\tSize\\tUsed\\tPriority\\n/swap file 1048572 0 -2\\n' >/run/swaps;"
+    " mount --bind /run/swaps /proc/swaps"
+)
+# Nothing goes out of the host, for longer than Ansible's SSH waits
+CUT = "ip rule add pref 0 blackhole; sleep 120; ip rule del pref 0 blackhole"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is set up. roles: in the order of site.yml. cut_at: a task in the middle of it."""
+
+    workers: int
+    kills: int
+    roles: tuple[str, ...]
+    cut_at: str
+
+
+KINDS = {
+    "engines": Kind(0, 6, ("lxd", "apt_source", "docker"), "docker : Configure the daemon"),
+    # role model_server's is another playbook, and killed in no test
+    "cluster": Kind(
+        1,
+        14,
+        (
+            *("kubernetes_node", "control_plane", "registry", "worker", "cni", "network_policy"),
+            "metrics_server",
+        ),
+        "kubernetes_node : Install the programs",
+    ),
+}
+
+
+@dataclass
+class Site:
+    kind: Kind
+    ctx: Context
+    hosts: Hosts
+    inventories: list[Path] = field(default_factory=list)
+    runs: int = 0
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.model_validate({"hosts": {"workers": self.kind.workers, "golden": False}})
+
+    @property
+    def last(self) -> Host:
+        return self.hosts.hosts[-1]
+
+    def on(self, host: Host, script: str) -> str:
+        with ssh.connect(host) as connection:
+            return connection.run(["sh", "-c", script], timeout=300).stdout
+
+    def make(self) -> None:
+        """Hosts, again where they went down, with what they have of their own: a reboot takes that away."""
+        self.hosts = MakeHosts().run(self.ctx, self.settings).value
+        for number, host in enumerate(self.hosts.hosts, 1):
+            self.on(host, f"{TWO_CARDS.format(number=number)}; {NO_IPV6}")
+        self.on(self.last, f"{NAME}; {SWAP}")
+
+    def site(self) -> AbstractContextManager[ByHand]:
+        self.runs += 1
+        return by_hand(self.ctx.state.root.parent, f"run-{self.runs}", "site.yml", self.inventories)
+
+    def play(self, playbook: str, **how: Any) -> ansible_play.Played:
+        return ansible_play.play(
+            PLAYBOOKS / playbook, self.inventories, self.ctx.evidence(f"{playbook}.log"), **how
+        )
+
+
+@pytest.fixture(scope="module", params=list(KINDS))
+def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    root = tmp_path_factory.mktemp("kills")
+    ctx = Context(State(root / ".slipway"), root / "run", ROOT)
+    made = Site(KINDS[request.param], ctx, Hosts("nspawn", ()))
+    try:
+        made.make()
+        if request.param == "engines":
+            host = BareHost(root, made.hosts, ctx, ["docker", "lxd"])
+            made.inventories = [host.inventory({})]
+        else:
+            stage.play(ctx, made.settings, made.hosts, check=True)  # which writes the inventory
+            made.inventories = [ctx.state.inventory]
+        yield made
+    finally:
+        take_down(ctx)
+        assert traces(lab_name(ctx.state.root)) == []
+
+
+def test_a_host_that_reboots_or_is_cut_off_meanwhile_is_told_and_taken_up_again(lab: Site) -> None:
+    with lab.site() as run:
+        assert run.reaches("apt_source : Install packages", lab.last.name)
+        lab.on(lab.last, "systemd-run --quiet --on-active=2 systemctl reboot --force")
+        said = run.fails()
+    assert f"fatal: [{lab.last.name}]: UNREACHABLE!" in said
+    lab.make()
+
+    with lab.site() as run:
+        assert run.reaches(lab.kind.cut_at, lab.last.name)
+        lab.on(lab.last, f"systemd-run --quiet --unit=cut sh -c '{CUT}'")
+        said = run.fails()
+    assert f"fatal: [{lab.last.name}]: UNREACHABLE!" in said
+    lab.on(lab.last, "while systemctl is-active --quiet cut; do sleep 1; done")
+
+
+def test_a_run_that_is_killed_in_each_role_comes_to_the_same_end(lab: Site) -> None:
+    chance = random.Random(SEED)
+    if "docker" in lab.kind.roles:  # it is there by now
+        lab.play("reset.yml", extra={"reset_confirmed": True})
+    # where a dry run names packages, the real one installs them
+    foreseen = [
+        change.task.replace("Name the packages that would be installed", "Install packages")
+        for change in lab.play("site.yml", check=True).changes
+    ]
+    of = {
+        role: sorted({task for task in foreseen if task.startswith(f"{role} : ")}) for role in lab.kind.roles
+    }
+    assert all(of.values()), of
+    points = [chance.choice(of[role]) for role in lab.kind.roles]
+    points += [chance.choice(of[role]) for role in chance.choices(lab.kind.roles, k=lab.kind.kills - len(of))]
+    killed: list[str] = []
+    for task in sorted(points, key=foreseen.index):
+        with lab.site() as run:
+            if run.reaches(task):
+                time.sleep(chance.uniform(0, 2))
+                run.kill()
+                killed.append(task)
+            else:
+                run.ends()
+        print(f"{'killed at' if task in killed else 'ended without'} {task}", flush=True)
+    with lab.site() as run:
+        run.ends()
+    assert {task.partition(" : ")[0] for task in killed} == set(lab.kind.roles), killed
+
+
+def test_then_it_is_what_it_is_after_one_run(lab: Site) -> None:
+    assert lab.play("verify.yml").changed == 0
+    again = lab.play("site.yml")
+    assert again.changed == 0, again.changes
+    if not lab.kind.workers:
+        return
+    kubectl = "kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes --no-headers"
+    nodes = lab.on(lab.hosts.hosts[0], f"{kubectl} --output custom-columns=N:.metadata.name")
+    assert nodes.split() == ["cp", "worker-1"], "whatever the machine calls itself"
+    settings = "cat /etc/kubernetes/kubelet.conf.d/10-host.conf"
+    assert "failSwapOn: false" in lab.on(lab.last, settings)
+    assert "failSwapOn" not in lab.on(lab.hosts.hosts[0], settings)
