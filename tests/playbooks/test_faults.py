@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 import pytest
 from slipway.core.errors import LockHeld, ProvisionError
 
-from tests.playbooks.bare_host import BareHost, bare_host
+from tests.playbooks.bare_host import PLAYBOOKS, BareHost, bare_host
 from tests.playbooks.by_hand import ByHand, by_hand
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
@@ -54,6 +54,11 @@ LET_GO = "systemctl stop stand-in-upgrade"
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BareHost]:
     with bare_host(tmp_path_factory.mktemp("faults"), "docker") as made:
         yield made
+
+
+@pytest.fixture(autouse=True)
+def _collection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANSIBLE_COLLECTIONS_PATH", str(PLAYBOOKS / "collections"))
 
 
 def site(host: BareHost, name: str) -> AbstractContextManager[ByHand]:
@@ -139,6 +144,7 @@ def test_what_dpkg_was_interrupted_at_is_finished(host: BareHost) -> None:
     """As after a power cut: a package that is unpacked and not set up, and dpkg's journal of its work."""
     package = "socat"
     host.on(
+        "ls /var/lib/apt/lists/*Packages* >/dev/null 2>&1 || apt-get update -q >/dev/null\n"
         f"cd /srv && apt-get download -q {package} && dpkg --unpack {package}_*.deb"
         f" && dpkg-query --status {package} >status && mv status /var/lib/dpkg/updates/0000"
     )
