@@ -11,6 +11,18 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+_MAY_SIGN = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 class Authority:
     """Its own certificate is `certificate`, as PEM."""
@@ -18,8 +30,11 @@ class Authority:
     def __init__(self, name: str) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _named(name)
-        signed = _builder(self._name, self._name, self._key, -1, 1).add_extension(
-            x509.BasicConstraints(ca=True, path_length=0), critical=True
+        signed = (
+            _builder(self._name, self._name, self._key, -1, 1)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_MAY_SIGN, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
         )
         self.certificate = _pem(signed.sign(self._key, hashes.SHA256()))
 
@@ -28,7 +43,10 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         addresses = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
         builder = _builder(_named(name), self._name, key, min(-1, ends_in_days - 1), ends_in_days)
-        signed = builder.add_extension(addresses, critical=False).sign(self._key, hashes.SHA256())
+        # Python 3.13 asks for it
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        builder = builder.add_extension(addresses, critical=False).add_extension(issuer, critical=False)
+        signed = builder.sign(self._key, hashes.SHA256())
         private = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
