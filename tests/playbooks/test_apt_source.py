@@ -219,8 +219,10 @@ def test_a_key_that_ends_soon_is_watched_and_renewed(host: BareHost, key: Signin
 PROXIED = "repository.invalid"
 TLS = """
 import functools, http.server, ssl, sys
-handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory="/srv/stand-in")
-server = http.server.HTTPServer(("127.0.0.1", 8443), handler)
+class Handler(http.server.SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"  # a connection that ends with its answer is an error to apt's TLS
+handler = functools.partial(Handler, directory="/srv/stand-in")
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 8443), handler)
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain("/srv/tls/server.crt", "/srv/tls/server.key")
 server.socket = context.wrap_socket(server.socket, server_side=True)
@@ -263,7 +265,7 @@ def test_a_server_whose_authority_only_this_site_knows(
     host.put(tmp_path, "/srv/tls")
     host.on("systemd-run --quiet --unit=stand-in-https python3 /srv/tls/serve.py")
     uri = "https://127.0.0.1:8443/good"
-    over = {"uri": uri, "key_url": f"{uri}/key.gpg"}
+    over = {"uri": uri, "key_url": f"{uri}/key.gpg", "timeout": 20}
     with pytest.raises(ProvisionError) as caught:
         host.play([role(key, **over)])
     said = f"{caught.value} {caught.value.tail}".lower()
