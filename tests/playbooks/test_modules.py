@@ -9,6 +9,7 @@ import ipaddress
 import json
 import os
 import pwd
+import re
 import struct
 import sys
 import tarfile
@@ -22,6 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from jinja2 import Template
 
 from tests.plugins import PLUGINS, ended, load
 
@@ -61,6 +63,22 @@ class TestHostFacts:
         told = host_facts.room(folders)
         assert list(told) == [str(tmp_path)]
         assert 0 <= told[str(tmp_path)] < 1_000_000_000
+
+    def test_lists_are_what_apt_has_read_and_not_the_folder_of_them(self, tmp_path: Path) -> None:
+        (tmp_path / "partial").mkdir()
+        (tmp_path / "lock").touch()
+        assert not host_facts.has_package_lists(tmp_path), "an image that was made just now"
+        (tmp_path / "archive_dists_trixie_main_binary-amd64_Packages.lz4").touch()
+        assert host_facts.has_package_lists(tmp_path)
+
+    @pytest.mark.parametrize(("lists", "seconds"), [(False, "0"), (True, "3600")])
+    def test_without_lists_they_are_fetched_whatever_the_folders_date(
+        self, lists: bool, seconds: str
+    ) -> None:
+        text = (PLUGINS.parent / "roles/apt_source/tasks/packages.yml").read_text()
+        (asked,) = re.findall(r'cache_valid_time: "(.*)"', text)
+        facts = {"slipway_host": {"package_lists": lists}}
+        assert Template(asked).render(ansible_facts=facts) == seconds
 
     def test_only_installed_packages_count(self) -> None:
         status = (

@@ -188,6 +188,16 @@ def test_kubeadm_sees_no_proxy_of_any_name() -> None:
     assert "canary" not in process.run([*before, "env"], env=environ, timeout=10).stdout
 
 
+@pytest.mark.parametrize("way", ["control_plane/templates/kubeadm-init", "worker/templates/kubeadm-join"])
+def test_kubeadm_waits_for_an_answer_as_long_as_its_role_says(way: str) -> None:
+    """Its own minute is over before a busy machine answers the first calls."""
+    role = way.partition("/")[0]
+    text = (COLLECTION / "roles" / f"{way}.yml.j2").read_text()
+    _, _, timeouts = text.partition("\ntimeouts:\n")
+    assert f"  kubernetesAPICall: {{{{ {role}_timeout }}}}s" in timeouts.partition("---")[0]
+    assert read(COLLECTION / f"roles/{role}/defaults/main.yml")[f"{role}_timeout"] > 60
+
+
 def test_fixed_variables_take_nothing_from_registered_results() -> None:
     """What a task registers is handed on where it is used, in that task's or block's own vars."""
     files = [file for role in ROLES for file in (role / "vars").glob("*.yml")]

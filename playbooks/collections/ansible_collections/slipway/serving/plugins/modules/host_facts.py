@@ -134,6 +134,7 @@ UNITS = (
     "snap.lxd.daemon.unix.socket",
 )
 SNAPS = Path("/snap")
+LISTS = Path("/var/lib/apt/lists")
 GROUPS = ("docker", "lxd")
 USERS = ("model-server",)
 # The kubelet's names of the file systems it watches, and the folders they are found by
@@ -251,6 +252,11 @@ def sets_conntrack(file: Path) -> bool:
 
 def swap_in_use(swaps: str) -> bool:
     return len(swaps.strip().splitlines()) > 1
+
+
+def has_package_lists(folder: Path) -> bool:
+    """Whether apt has read any. The age of the folder tells nothing of that."""
+    return any(folder.glob("*_Packages*"))
 
 
 def disk(folder: Path) -> dict[str, Any]:
@@ -422,7 +428,6 @@ def days_until(printed: str, now: float) -> float | None:
 
 def facts(run: Callable[[list[str]], str]) -> dict[str, Any]:
     """run: the output of a program, empty when it fails."""
-    lists = Path("/var/lib/apt/lists")
     # kubeadm writes its files long before it is done, so their presence alone proves nothing
     unfinished = (KUBERNETES / "kubeadm-unfinished").exists()
     control_plane = (KUBERNETES / "admin.conf").exists() and not unfinished
@@ -444,7 +449,7 @@ def facts(run: Callable[[list[str]], str]) -> dict[str, Any]:
         "disk": {name: disk(Path(folder)) for name, folder in DISKS.items()},
         "clock": time.time(),
         "room": room(WRITTEN),
-        "package_lists": any(lists.glob("*_Packages*")),
+        "package_lists": has_package_lists(LISTS),
         "packages": installed_packages(status),
         "held_packages": held_packages(status),
         "snaps": sorted(path.parent.name for path in SNAPS.glob("*/current")),
