@@ -24,6 +24,9 @@ from slipway.core.process import Completed
 from slipway.core.types import Host
 
 CONNECT_SECONDS = 10.0
+# What a busy machine may take before a program begins, as for Ansible: sudo asks its own modules first. The
+# host ends the program in its time by itself; when this is over too, it is OpenSSH that hangs.
+_TO_BEGIN = 60.0
 _BLOCK = 1 << 16
 _OF_NO_CAUSE = ("debug1:", "OpenSSH_", "ended or not ready")  # lines of its log, and of core.process
 _ANY = "host"  # what OpenSSH is called with to share a connection, wherever that leads
@@ -155,7 +158,7 @@ class Connection:
         if become and self.host.user != "root":
             started, read = _as_root(self.host, started, given)
         try:
-            done = self._done(started, read, None if timeout is None else timeout + 10, on_line)
+            done = self._done(started, read, None if timeout is None else timeout + _TO_BEGIN, on_line)
         except CommandError as error:  # its time is over
             raise CommandError(words, error.returncode, error.output, where=self.host.name) from error
         if done is None:
