@@ -19,7 +19,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 pytest_plugins = ("tests.products",)
 # Cheap before dear, so that a mistake shows early.
-ORDER = ("unit", "integration", "stacks", "playbooks", "contract", "e2e")
+ORDER = ("unit", "integration", "stacks", "playbooks", "contract", "vm", "e2e")
 # Below this no lab gets through: three hosts with their images take more, and kubelets evict what runs. More
 # than this is not asked for, since a full cache and a lab that is there already need less than a first run.
 LAB_DISK_BYTES = 6_000_000_000
