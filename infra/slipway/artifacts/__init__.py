@@ -27,6 +27,7 @@ __all__ = [
     "KubernetesArtifacts",
     "base_image",
     "cached_pulumi",
+    "containerd",
     "kubernetes",
     "product",
     "pulumi",
@@ -49,8 +50,24 @@ def kubernetes(ctx: Context, settings: Settings) -> KubernetesArtifacts:
         settings,
         "Kubernetes",
         {
-            "release": lambda network: from_release.kubernetes(ctx, network=network),
+            "release": lambda network: from_release.kubernetes(ctx, settings, network=network),
             "modules": lambda network: from_modules.kubernetes(ctx, settings, network=network),
+        },
+    )
+
+
+def containerd(ctx: Context, settings: Settings) -> Path:
+    """Folder with containerd 2, its shim and ctr, from the first of `artifacts.sources` that has it.
+
+    Only `modules` does: no public source gives the hash of a release. Raises as `kubernetes` does.
+    """
+    return _first(
+        ctx,
+        settings,
+        "containerd",
+        {
+            "release": lambda _network: None,
+            "modules": lambda network: from_modules.containerd(ctx, network=network),
         },
     )
 

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -30,17 +31,22 @@ _PYTHON_PACKAGES = ("ca-certificates", "libstdc++6", "python3", "python3-venv")
 
 @dataclass(frozen=True)
 class Tool:
-    """A module of modules/<name> and what is built of it: package -> program."""
+    """A module of modules/<name> and what is built of it: package -> program.
+
+    place: its folder in modules/ where that is not called as the tool, as of a version beside another one. Of
+    several programs each has to have the name that Go gives it: the last part of its package but a version.
+    """
 
     name: str
     version: str
     programs: dict[str, str]
     ldflags: str = "-s -w"
     tags: str = ""
+    place: str = ""
 
     @property
     def folder(self) -> Path:
-        return HERE / self.name
+        return HERE / (self.place or self.name)
 
     def key(self) -> str:
         """What decides the bytes. The compiler's own version does too, and is not known without Go."""
@@ -63,24 +69,33 @@ def _stamped(version: str) -> str:
     return " ".join(["-s -w", *flags])
 
 
-TOOLS = (
-    Tool(
-        "kubernetes",
-        KUBERNETES,
-        {
-            f"k8s.io/kubernetes/cmd/{name}": name
-            for name in (
-                "kube-apiserver",
-                "kube-controller-manager",
-                "kube-scheduler",
-                "kube-proxy",
-                *NODE_BINARIES,
-            )
-        },
-        _stamped(KUBERNETES),
+def _kubernetes(version: str, place: str = "") -> Tool:
+    names = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", *NODE_BINARIES)
+    programs = {f"k8s.io/kubernetes/cmd/{name}": name for name in names}
+    return Tool("kubernetes", version, programs, _stamped(version), place=place)
+
+
+# Each Kubernetes with the etcd and the CoreDNS that its kubeadm wants. What an upgrade leads to has etcd's
+# own client along: with it the snapshot is taken, and put back.
+RELEASES = {
+    "1.36.3": (
+        _kubernetes("1.36.3"),
+        Tool("etcd", "3.6.8", {"go.etcd.io/etcd/server/v3": "etcd"}),
+        Tool("coredns", "1.14.2", {".": "coredns"}),
     ),
-    Tool("etcd", "3.6.8", {"go.etcd.io/etcd/server/v3": "etcd"}),
-    Tool("coredns", "1.14.2", {".": "coredns"}),
+    "1.37.2": (
+        _kubernetes("1.37.2", "kubernetes-1.37.2"),
+        Tool("etcd", "3.7.0", {"go.etcd.io/etcd/server/v3": "etcd"}, place="etcd-3.7.0"),
+        Tool(
+            "etcd-client",
+            "3.7.0",
+            {"go.etcd.io/etcd/etcdctl/v3": "etcdctl", "go.etcd.io/etcd/etcdutl/v3": "etcdutl"},
+            place="etcd-3.7.0",
+        ),
+        Tool("coredns", "1.14.6", {".": "coredns"}, place="coredns-1.14.6"),
+    ),
+}
+_ANY = (
     Tool("flanneld", "0.28.10", {".": "flanneld"}),
     Tool("netpol", "0.8.0", {".": "netpol"}),
     # its version is a variable of client-go, as Kubernetes' own is: hence a build apart from theirs
@@ -90,6 +105,24 @@ TOOLS = (
         {"sigs.k8s.io/metrics-server/cmd/metrics-server": "metrics-server"},
         "-s -w -X k8s.io/client-go/pkg/version.gitVersion=v0.8.0",
     ),
+)
+
+
+def tools(version: str) -> tuple[Tool, ...]:
+    """What a node of this Kubernetes runs. Raises KeyError for one that modules/ does not pin."""
+    return RELEASES[version] + _ANY
+
+
+TOOLS = tools(KUBERNETES)
+# For distributions whose own is too old for a Kubernetes; runc stays theirs
+CONTAINERD = Tool(
+    "containerd",
+    "2.4.2",
+    {
+        f"github.com/containerd/containerd/v2/cmd/{name}": name
+        for name in ("containerd", "containerd-shim-runc-v2", "ctr")
+    },
+    "-s -w -X github.com/containerd/containerd/v2/version.Version=v2.4.2",
 )
 
 
@@ -118,16 +151,16 @@ def kubernetes(ctx: Context, settings: Settings, *, network: bool) -> Kubernetes
 
     Raises EnvironmentFault (no Go, no mmdebstrap, no space), CommandError or ArtifactError.
     """
-    arch = machine.architecture()
-    tools = {tool.name: tool.key() for tool in TOOLS}
+    arch, version = machine.architecture(), settings.cluster.kube_version
+    wanted_tools = tools(version)
     root_key = cache.key_of(arch, debian.recipe(), *_ROOT_PACKAGES)
     names = (FLANNEL, NETWORK_POLICY, METRICS_SERVER)
-    key = cache.key_of(kubernetes_images.recipe(), *names, root_key, *tools.values())
+    key = cache.key_of(kubernetes_images.recipe(), *names, root_key, *(tool.key() for tool in wanted_tools))
 
     def make(folder: Path) -> None:
-        made = programs(ctx, *tools)
+        made = _programs(ctx, wanted_tools)
         root = cache.entry(ctx, "node-root", root_key, lambda to: _root(ctx, settings, to)) / "root.tar"
-        wanted = _wanted(made["kubeadm"])
+        wanted = _wanted(made["kubeadm"], version)
         for name in NODE_BINARIES:
             cache.link(made[name], folder / "bin" / name)
         images = folder / "images"
@@ -149,7 +182,7 @@ def kubernetes(ctx: Context, settings: Settings, *, network: bool) -> Kubernetes
             )
         (folder / "names").write_text("\n".join(wanted.names) + "\n")
 
-    name = f"kubernetes-{KUBERNETES}-modules"
+    name = f"kubernetes-{version}-modules"
     found = cache.find(ctx, name, key)
     if found is None and not network:
         return None
@@ -158,7 +191,7 @@ def kubernetes(ctx: Context, settings: Settings, *, network: bool) -> Kubernetes
     images = folder / "images"
     return KubernetesArtifacts(
         source="modules",
-        version=KUBERNETES,
+        version=version,
         binaries=folder / "bin",
         kubectl=folder / "bin" / "kubectl",
         images=(images / kubernetes_images.EVERY_NODE, images / kubernetes_images.CONTROL_PLANE),
@@ -168,6 +201,16 @@ def kubernetes(ctx: Context, settings: Settings, *, network: bool) -> Kubernetes
         metrics_server_image=METRICS_SERVER,
         sandbox_image=wanted.of("pause"),
     )
+
+
+def containerd(ctx: Context, *, network: bool) -> Path | None:
+    """Folder with containerd, its shim and ctr; None when not cached and not `network`.
+
+    Raises as `kubernetes` does.
+    """
+    if network:
+        return _built(ctx, CONTAINERD)
+    return cache.find(ctx, _entry(CONTAINERD), CONTAINERD.key())
 
 
 def base_image(ctx: Context, settings: Settings, *, network: bool) -> BaseImage | None:
@@ -262,9 +305,17 @@ def programs(ctx: Context, *names: str) -> dict[str, Path]:
 
     Raises KeyError for a name that no tool has, else as `kubernetes` does.
     """
-    tools = {tool.name: tool for tool in TOOLS}
-    built = [(tool, _built(ctx, tool)) for tool in (tools[name] for name in names)]
+    known = {tool.name: tool for tool in TOOLS}
+    return _programs(ctx, [known[name] for name in names])
+
+
+def _programs(ctx: Context, wanted: Iterable[Tool]) -> dict[str, Path]:
+    built = [(tool, _built(ctx, tool)) for tool in wanted]
     return {name: folder / name for tool, folder in built for name in tool.programs.values()}
+
+
+def _entry(tool: Tool) -> str:
+    return f"go-{tool.name}-{tool.version}"
 
 
 def _built(ctx: Context, tool: Tool) -> Path:
@@ -281,22 +332,22 @@ def _built(ctx: Context, tool: Tool) -> Path:
             tags=tool.tags,
         )
 
-    return cache.entry(ctx, f"go-{tool.name}-{tool.version}", tool.key(), make)
+    return cache.entry(ctx, _entry(tool), tool.key(), make)
 
 
 def _root(ctx: Context, settings: Settings, folder: Path) -> None:
     debian.root(ctx, settings, _ROOT_PACKAGES, folder / "root.tar", epoch=oci.EPOCH)
 
 
-def _wanted(kubeadm: Path) -> kubernetes_images.Wanted:
+def _wanted(kubeadm: Path, version: str = KUBERNETES) -> kubernetes_images.Wanted:
     """kubeadm's own list, so that what is built and what it will ask for cannot drift apart."""
-    listed = process.run([kubeadm, "config", "images", "list", "--kubernetes-version", f"v{KUBERNETES}"])
+    listed = process.run([kubeadm, "config", "images", "list", "--kubernetes-version", f"v{version}"])
     wanted = kubernetes_images.Wanted(tuple(listed.stdout.split()))
-    for tool in TOOLS:
+    for tool in tools(version):
         if tool.name in ("etcd", "coredns") and tool.version not in wanted.tag(tool.name):
             raise ArtifactError(
-                f"modules/{tool.name} is {tool.version}, but kubeadm {KUBERNETES} wants "
+                f"modules/{tool.folder.name} is {tool.version}, but kubeadm {version} wants "
                 f"{wanted.of(tool.name)}",
-                action=f"pin that version in infra/slipway/artifacts/modules/{tool.name}/go.mod",
+                action=f"pin that version in infra/slipway/artifacts/modules/{tool.folder.name}/go.mod",
             )
     return wanted

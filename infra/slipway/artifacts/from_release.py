@@ -6,13 +6,14 @@ import tarfile
 from pathlib import Path
 
 from slipway.artifacts import answers, cache, download, machine, pins
-from slipway.artifacts.values import KUBERNETES, PYTHON, BaseImage, KubernetesArtifacts
+from slipway.artifacts.values import PYTHON, BaseImage, KubernetesArtifacts
 from slipway.core.context import Context
 from slipway.core.errors import ArtifactError
 from slipway.core.events import Note
+from slipway.core.schema import Settings
 
 NODE_BINARIES = ("kubelet", "kubeadm", "kubectl")
-# What kubeadm 1.36.3 asks for (`kubeadm config images list`); nodes pull these themselves.
+# What kubeadm 1.36.3 and 1.37.2 ask for (`kubeadm config images list`); nodes pull these themselves.
 SANDBOX_IMAGE = "registry.k8s.io/pause:3.10.2"
 FLANNEL = "ghcr.io/flannel-io/flannel:v0.28.10"
 NETWORK_POLICY = "registry.k8s.io/networking/kube-network-policies"
@@ -23,17 +24,18 @@ _NODES_PULL_FROM = ("https://registry.k8s.io/v2/", "https://ghcr.io/v2/")
 _PYTHON_REGISTRY = "https://registry-1.docker.io/v2/"
 
 
-def kubernetes(ctx: Context, *, network: bool) -> KubernetesArtifacts | None:
+def kubernetes(ctx: Context, settings: Settings, *, network: bool) -> KubernetesArtifacts | None:
     """The official node binaries; nodes pull the images from the official registries.
 
     None when they are not cached and `network` is False. Raises ArtifactError when an official host does
     not answer or gives another file than the pinned one.
     """
-    rows = [pins.row(name).pinned() for name in NODE_BINARIES]
+    version = settings.cluster.kube_version
+    rows = [pins.row(name, version=version).pinned() for name in NODE_BINARIES]
     policy = pins.row("kube-network-policies-image").pinned()
     metrics = pins.row("metrics-server-image").pinned()
     key = cache.key_of(*(row.sha256 for row in rows))
-    name = f"kubernetes-{KUBERNETES}-release"
+    name = f"kubernetes-{version}-release"
     folder = cache.find(ctx, name, key)
     if folder is None and not network:
         return None
@@ -51,7 +53,7 @@ def kubernetes(ctx: Context, *, network: bool) -> KubernetesArtifacts | None:
     ctx.emit(Note(BY_TAG))
     return KubernetesArtifacts(
         source="release",
-        version=KUBERNETES,
+        version=version,
         binaries=folder / "bin",
         kubectl=folder / "bin" / "kubectl",
         images=(),

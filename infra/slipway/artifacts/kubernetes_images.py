@@ -15,6 +15,8 @@ from slipway.core.errors import ArtifactError
 NONROOT = str(outputs.USER)
 CONTROL_PLANE = "control-plane.tar"
 EVERY_NODE = "every-node.tar"
+# what the official image of a program holds, too
+BESIDE = {"etcd": ("etcdctl", "etcdutl")}
 # cap_net_bind_service=ep as the kernel stores it (VFS_CAP_REVISION_2 with the effective bit): CoreDNS
 # runs as a user of its own and kubeadm grants it this capability to listen on port 53.
 _NET_BIND_SERVICE = bytes.fromhex("01000002" + "00040000" + "00000000" * 3)
@@ -113,9 +115,16 @@ def write(
     def program(name: str, path: str, capability: bytes | None = None) -> oci.Layer:
         return oci.layer(scratch / name, [oci.Item(path, source=programs[name], capability=capability)])
 
+    def beside(name: str) -> tuple[oci.Layer, ...]:
+        return tuple(
+            program(other, f"/usr/local/bin/{other}") for other in BESIDE.get(name, ()) if other in programs
+        )
+
     control_plane = [
         oci.Image(
-            wanted.of(name), (base, program(name, f"/usr/local/bin/{name}")), (f"/usr/local/bin/{name}",)
+            wanted.of(name),
+            (base, program(name, f"/usr/local/bin/{name}"), *beside(name)),
+            (f"/usr/local/bin/{name}",),
         )
         for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd")
     ]

@@ -68,14 +68,17 @@ def rows(path: Path = PATH) -> tuple[Row, ...]:
     return found
 
 
-def row(name: str, platform: str = "", path: Path = PATH) -> Row:
-    """The row of `name` for this machine's platform (or the given one), hashed or not."""
+def row(name: str, platform: str = "", path: Path = PATH, *, version: str = "") -> Row:
+    """The row of `name` for this machine's platform (or the given one), hashed or not.
+
+    version: which of several; any when empty.
+    """
     platform = platform or f"linux/{machine.architecture()}"
     for one in rows(path):
-        if one.name == name and one.platform in (platform, "any"):
+        if one.name == name and one.platform in (platform, "any") and version in ("", one.version):
             return one
     raise ArtifactError(
-        f"no row for {name} on {platform}",
+        f"no row for {' '.join(filter(None, (name, version)))} on {platform}",
         where=str(path),
         action="use a machine of another architecture, or add a row with the sha256 its publisher gives",
     )

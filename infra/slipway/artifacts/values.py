@@ -8,7 +8,7 @@ from typing import Literal
 
 from slipway.artifacts.cache import sha256_of
 
-KUBERNETES = "1.36.3"
+KUBERNETES = "1.36.3"  # what cluster.kube_version is when nobody says
 PYTHON = "3.13"  # of Debian trixie, and of the official image built on it
 SourceName = Literal["release", "modules"]
 

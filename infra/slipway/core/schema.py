@@ -175,6 +175,16 @@ class ClusterSettings(Section):
         None, description="an existing cluster: no hosts are made and nothing is provisioned"
     )
     context: str | None = Field(None, description="context in that kubeconfig; its current one")
+    kube_version: Literal["1.36.3", "1.37.2"] = Field(
+        "1.36.3",
+        description="Kubernetes of the cluster slipway sets up; raised, it upgrades the cluster, by one "
+        "minor version at most",
+    )
+    containerd_source: Literal["packages", "files"] | None = Field(
+        None,
+        description="the distribution's containerd or Docker's, or containerd 2 brought along, as Kubernetes "
+        "1.37 needs on Debian 13; the role's default is packages",
+    )
     pod_subnet: PodNetwork | None = Field(None, description="pod network of the cluster slipway sets up")
     service_subnet: ServiceNetwork | None = Field(
         None, description="service network of the cluster slipway sets up"

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from slipway.artifacts import cache, debian, from_modules, from_release, golang, kubernetes_images, pins
@@ -14,14 +15,22 @@ from slipway.artifacts.values import KUBERNETES
 from slipway.core import process
 from slipway.core.errors import ArtifactError
 from slipway.core.events import Note
-from slipway.core.schema import Settings
+from slipway.core.schema import ClusterSettings, Settings
+
+PINNED = {
+    (tool.name, tool.version): tool
+    for tools in (*map(from_modules.tools, from_modules.RELEASES), (from_modules.CONTAINERD,))
+    for tool in tools
+}
 
 
-@pytest.mark.parametrize("tool", from_modules.TOOLS, ids=lambda tool: tool.name)
+@pytest.mark.parametrize("tool", PINNED.values(), ids=lambda tool: f"{tool.name}-{tool.version}")
 def test_versions_are_those_of_go_mod(tool: from_modules.Tool) -> None:
     text = (tool.folder / "go.mod").read_text()
     module = {
         "kubernetes": "k8s.io/kubernetes",
+        "containerd": "github.com/containerd/containerd/v2",
+        "etcd-client": "go.etcd.io/etcd/etcdutl/v3",
         "etcd": "go.etcd.io/etcd/server/v3",
         "coredns": "github.com/coredns/coredns",
         "flanneld": "github.com/flannel-io/flannel",
@@ -32,6 +41,37 @@ def test_versions_are_those_of_go_mod(tool: from_modules.Tool) -> None:
     assert found is not None
     assert found[1] == tool.version
     assert (tool.folder / "go.sum").stat().st_size > 1000
+
+
+def test_each_kubernetes_that_can_be_asked_for_is_pinned() -> None:
+    field = ClusterSettings.model_fields["kube_version"]
+    assert set(get_args(field.annotation)) == set(from_modules.RELEASES)
+    assert field.default == KUBERNETES
+    assert from_modules.tools(KUBERNETES) == from_modules.TOOLS
+
+
+@pytest.mark.parametrize("version", from_modules.RELEASES)
+def test_the_modules_of_a_kubernetes_are_of_one_version(version: str) -> None:
+    (tool,) = [tool for tool in from_modules.tools(version) if tool.name == "kubernetes"]
+    replaced = re.findall(r"=> k8s\.io/\S+ v(\S+)", (tool.folder / "go.mod").read_text())
+    assert len(replaced) == 31
+    assert set(replaced) == {version.replace("1.", "0.", 1)}
+    assert f"gitVersion=v{version}" in tool.ldflags
+
+
+def test_what_an_upgrade_leads_to_has_etcds_client() -> None:
+    """With it the snapshot is taken."""
+    for version in list(from_modules.RELEASES)[1:]:
+        programs = {name for tool in from_modules.tools(version) for name in tool.programs.values()}
+        assert programs >= {"etcd", *kubernetes_images.BESIDE["etcd"]}
+
+
+@pytest.mark.parametrize("tool", PINNED.values(), ids=lambda tool: tool.name)
+def test_of_several_programs_each_is_called_as_go_calls_it(tool: from_modules.Tool) -> None:
+    if len(tool.programs) > 1:
+        for package, name in tool.programs.items():
+            parts = [part for part in package.split("/") if not re.fullmatch(r"v[2-9]", part)]
+            assert parts[-1] == name
 
 
 def test_flannels_image_is_named_by_its_version() -> None:

@@ -44,7 +44,7 @@ def released(stand_in, monkeypatch: pytest.MonkeyPatch):
     """The release rows point at the stand-in server, which has the pinned file."""
     stand_in.content = b"official program"
 
-    def row(name: str, platform: str = "", path: Path = pins.PATH) -> Row:
+    def row(name: str, platform: str = "", path: Path = pins.PATH, *, version: str = "") -> Row:
         return Row(
             name,
             "1.36.3",
