@@ -19,7 +19,7 @@ BARE: dict[str, Any] = {
     "interfaces": [],
     "slipway_host": {
         **{"packages": {}, "snaps": [], "groups": {}, "units": [], "files": {}, "docker_daemon": {}},
-        **{"architecture": "x86_64", "joined": False},
+        **{"architecture": "x86_64", "joined": False, "kubelet": ""},
     },
 }
 

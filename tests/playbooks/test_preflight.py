@@ -199,6 +199,9 @@ def test_which_model_server_auto_takes_and_why(tmp_path: Path, monkeypatch: pyte
         assert words in said, name
 
 
+BROUGHT = "/etc/systemd/system/containerd.service.d/10-program.conf"
+
+
 def test_what_is_on_a_node_already_is_refused_with_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,7 +212,8 @@ def test_what_is_on_a_node_already_is_refused_with_what_to_do(
         "listeners": {},
         "disk": {},
         "firewalls": {},
-        "kubeadm": "",
+        "kubelet": "",
+        "containerd": "",
         "images": {},
     }
     bare |= {"joined": False, "unfinished": False, "control_plane": False, "encrypts_secrets": False}
@@ -228,6 +232,19 @@ def test_what_is_on_a_node_already_is_refused_with_what_to_do(
         "moved": (
             {"joined": True, "control_plane": True, "node_address": "10.0.0.9"},
             "moved joined its cluster as 10.0.0.9, which it does not have any more, but 10.0.0.5: give it that",
+        ),
+        "old": (
+            {"packages": {"containerd": "1.7.24~ds1-6"}},
+            "Kubernetes 1.37.2 asks containerd by the CRI method RuntimeConfig, which containerd 1.7.24~ds1-6 of this host has"
+            " not: set kubernetes_node_containerd_source (cluster.containerd_source) to files",
+        ),
+        "raised": (
+            {"joined": True, "kubelet": "1.35.1"},
+            "this node runs Kubernetes 1.35.1, asked for 1.36.3; upgrade.yml upgrades a cluster, this role does not",
+        ),
+        "brought": (
+            {"joined": True, "containerd": "2.4.2", "files": {BROUGHT: {}}},
+            "runs containerd 2.4.2 that was brought along, whose data an older one cannot read; leave",
         ),
     }
 
@@ -261,6 +278,7 @@ def test_what_is_on_a_node_already_is_refused_with_what_to_do(
         name: {"told": {"distribution": "Debian", **card(number), "slipway_host": {**bare, **differs}}}
         for number, (name, (differs, _)) in enumerate(cases.items(), 1)
     }
+    written["all"]["children"]["control_plane"]["hosts"]["old"]["kube_version"] = "1.37.2"
     path.write_text(yaml.safe_dump(written))
     complaints(book, path, tmp_path / "log")
     said = " ".join((tmp_path / "log").read_text().split())

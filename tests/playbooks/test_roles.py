@@ -77,11 +77,11 @@ def task_files(role: Path) -> list[Path]:
 def test_site_imports_every_layer() -> None:
     layers = [play["ansible.builtin.import_playbook"] for play in read(PLAYBOOKS / "site.yml")]
     assert layers == [
-        *("lock.yml", "preflight.yml", "lxd.yml", "docker.yml", "nodes.yml", "registry.yml", "cluster.yml"),
-        "model_server.yml",
+        *("lock.yml", "preflight.yml", "lxd.yml", "docker.yml", "upgrade.yml", "nodes.yml"),
+        *("registry.yml", "cluster.yml", "model_server.yml"),
     ]
     both = [play["ansible.builtin.import_playbook"] for play in read(PLAYBOOKS / "kubernetes.yml")]
-    assert both == ["nodes.yml", "cluster.yml"]
+    assert both == ["upgrade.yml", "nodes.yml", "cluster.yml"]
 
 
 @pytest.mark.parametrize("role", ROLES, ids=NAMES)

@@ -71,6 +71,13 @@ class Provision:
         forgotten = forget_nodes(ctx, hosts)
         played = play(ctx, settings, hosts)
         kubectl = Kubectl((ctx.state.bin / "kubectl").resolve(), ctx.state.kubeconfig)
+        if upgrade := played.told.get("slipway_upgrade"):
+            ctx.emit(
+                Note(
+                    f"upgraded from Kubernetes {upgrade['from']} to {upgrade['to']}; what was before is kept "
+                    f"on the control plane in {upgrade['snapshot']} (docs/cluster.md says how to go back)"
+                )
+            )
         registry = registries.as_told(
             registries.provided(ctx, settings, hosts), played.told.get("slipway_registry", {})
         )
@@ -84,6 +91,8 @@ class Provision:
         found = artifacts.kubernetes(ctx, settings)
         programs = sorted(path for path in found.binaries.iterdir() if path.is_file())
         made_of = [sha256_of(path) for path in (*programs, *found.images)]
+        brought = containerd_of(ctx, settings)
+        made_of += [sha256_of(path) for path in sorted(brought.iterdir())] if brought else []
         return digest_of(
             baking.recipe(ctx.project / "playbooks"), found.version, str(settings.docker.source), *made_of
         )
@@ -117,6 +126,11 @@ def open_to_the_internet(hosts: Hosts) -> list[str]:
     ]
 
 
+def containerd_of(ctx: Context, settings: Settings) -> Path | None:
+    """Folder with the containerd that is brought along; None where it comes from packages."""
+    return artifacts.containerd(ctx, settings) if settings.cluster.containerd_source == "files" else None
+
+
 def play(
     ctx: Context,
     settings: Settings,
@@ -137,7 +151,14 @@ def play(
     for name in ("password", "pull-password"):
         if not (ctx.state.registry / name).is_file():
             write_atomically(ctx.state.registry / name, secrets.token_urlsafe(24) + "\n", 0o600)
-    shared = variables.for_all(ctx, settings, hosts, found, registries.provided(ctx, settings, hosts))
+    shared = variables.for_all(
+        ctx,
+        settings,
+        hosts,
+        found,
+        registries.provided(ctx, settings, hosts),
+        containerd=containerd_of(ctx, settings),
+    )
     cluster = ctx.state.own_cluster()
     if limit and cluster is not None and cluster.registry is not None:
         # the role finds it by the facts of all hosts, which it has not then

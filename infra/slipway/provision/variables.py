@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from slipway.artifacts import KubernetesArtifacts
 from slipway.core.context import Context
@@ -53,9 +54,18 @@ def need_wanted(settings: Settings, hosts: Hosts) -> None:
 
 
 def for_all(
-    ctx: Context, settings: Settings, hosts: Hosts, found: KubernetesArtifacts, login: Registry | None
+    ctx: Context,
+    settings: Settings,
+    hosts: Hosts,
+    found: KubernetesArtifacts,
+    login: Registry | None,
+    *,
+    containerd: Path | None = None,
 ) -> dict[str, object]:
-    """Variables of every host. A default of a role is passed on only when someone set it."""
+    """Variables of every host. A default of a role is passed on only when someone set it.
+
+    containerd: folder with the programs that `cluster.containerd_source: files` brings along.
+    """
     out: dict[str, object] = {
         "kube_version": found.version,
         "kubernetes_node_source": "files",
@@ -83,7 +93,10 @@ def for_all(
             "registry_pull_username": login.pull.username,
             "registry_pull_password_file": str(login.pull.password_file.absolute()),
         }
+    if containerd is not None:
+        out["kubernetes_node_containerd_binaries"] = str(containerd.absolute())
     asked = {
+        "kubernetes_node_containerd_source": settings.cluster.containerd_source,
         "control_plane_pod_subnet": settings.cluster.pod_subnet,
         "control_plane_service_subnet": settings.cluster.service_subnet,
         "network_policy_enabled": settings.cluster.network_policy,

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import stat
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from slipway.clients.ansible_play import Played, TaskChange
 from slipway.clients.kubectl import KubectlError
 from slipway.core.context import Context
 from slipway.core.errors import CommandError, ProvisionError, UsageError
+from slipway.core.events import Note
 from slipway.core.process import Completed
 from slipway.core.schema import Settings
 from slipway.core.state import State
@@ -118,6 +120,28 @@ def test_the_registry_is_called_as_the_hosts_call_it(lab: Lab) -> None:
     registry = Provision().run(lab.ctx, Settings(), HOSTS).value.registry
     assert registry is not None and registry.reached is None
     assert "registry_address" not in lab.inventory["vars"], "the role finds it by the hosts' facts"
+
+
+def test_an_upgrade_tells_where_what_was_before_is_kept(lab: Lab) -> None:
+    kept = "/var/lib/kubernetes-upgrade/2026-11-27T14-05-33Z-v1.36.3"
+    lab.told = {"slipway_upgrade": {"from": "1.36.3", "to": "1.37.2", "snapshot": kept}}
+    said: list[str] = []
+    ctx = replace(lab.ctx, emit=lambda event: said.append(event.text) if isinstance(event, Note) else None)
+    Provision().run(ctx, Settings(), HOSTS)
+    assert [line for line in said if "from Kubernetes 1.36.3 to 1.37.2" in line and kept in line]
+
+
+def test_a_containerd_that_is_brought_along_is_another_root(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (lab.ctx.project / "playbooks").mkdir()
+    for image in lab.found.images:
+        image.touch()
+    monkeypatch.setattr(artifacts, "containerd", lambda ctx, settings: lab.found.binaries)
+    brought = Settings.model_validate({"cluster": {"containerd_source": "files"}})
+    assert Provision().bake_key(lab.ctx, Settings()) != Provision().bake_key(lab.ctx, brought)
+    play(lab.ctx, brought, HOSTS)
+    assert lab.inventory["vars"]["kubernetes_node_containerd_binaries"] == str(lab.found.binaries)
 
 
 def test_a_limited_play_is_told_what_the_registry_is_called(lab: Lab) -> None:

@@ -37,6 +37,17 @@ def test_whether_pods_are_measured_is_the_roles_to_say_unless_somebody_asked(
     assert found["metrics_server_image"] == "metrics:1"
 
 
+def test_containerd_is_brought_along_when_somebody_asked(tmp_path: Path) -> None:
+    ctx = Context(State(tmp_path / ".slipway"), tmp_path / "run", tmp_path)
+    settings = Settings.model_validate({"cluster": {"containerd_source": "files"}})
+    found = variables.for_all(ctx, settings, Hosts("ssh", ()), FOUND, None, containerd=tmp_path)
+    assert found["kubernetes_node_containerd_source"] == "files"
+    assert found["kubernetes_node_containerd_binaries"] == str(tmp_path)
+    assert not [name for name in told("ssh", tmp_path) if "containerd" in name], (
+        "the role's default otherwise"
+    )
+
+
 def told(backend: str, tmp_path: Path, login: Registry | None = None) -> dict[str, object]:
     ctx = Context(State(tmp_path / ".slipway"), tmp_path / "run", tmp_path)
     return variables.for_all(ctx, Settings(), Hosts(backend, ()), FOUND, login)

@@ -78,6 +78,14 @@ ansible_facts:
         listeners: {description: "TCP port, as a text, to the program that listens on it.", type: dict}
         node_address: {description: Address the kubelet is told to use; empty if none., type: str}
         kubeadm: {description: "Version of kubeadm, empty where there is none.", type: str}
+        kubelet: {description: "Version of a node's kubelet program, empty where none has joined.", type: str}
+        api_server: {description: "Version of a control plane's API server, else empty.", type: str}
+        containerd: {description: "Version of containerd, empty where there is none.", type: str}
+        upgrading: {description: Whether an upgrade of Kubernetes was cut short here., type: bool}
+        etcd_snapshots:
+          description: Names of the folders that upgrades of Kubernetes have kept here, the newest last.
+          type: list
+          elements: str
         units: {description: Units of the roles that run and start at boot., type: list, elements: str}
         files:
           description: >-
@@ -143,6 +151,8 @@ DISKS = {"nodefs": "/var/lib/kubelet", "imagefs": "/var/lib/containerd"}
 WRITTEN = ("/", "/etc", "/usr", "/var", "/var/lib", "/var/lib/dpkg", "/var/cache/apt/archives")
 TRUST = ("/etc/containerd/certs.d", "/etc/docker/certs.d")
 KUBERNETES = Path("/etc/kubernetes")
+# What upgrades keep, a folder each, named by time and version
+KEPT = Path("/var/lib/kubernetes-upgrade")
 CONTROL_PLANE_FILES = (
     "api-server/audit-policy.yml",
     "api-server/authentication.yml",
@@ -171,6 +181,7 @@ FILES = (
     "/etc/modules-load.d/kubernetes.conf",
     "/etc/sysctl.d/90-kubernetes.conf",
     "/etc/sysctl.d/90-lxd.conf",
+    "/etc/systemd/system/containerd.service.d/10-program.conf",
     "/etc/systemd/system/docker-registry-pull.service",
     "/etc/systemd/system/kubelet.service",
     "/etc/systemd/system/model-server.service",
@@ -182,6 +193,9 @@ FILES = (
     "/usr/bin/kubeadm",
     "/usr/bin/kubectl",
     "/usr/bin/kubelet",
+    "/usr/local/bin/containerd",
+    "/usr/local/bin/containerd-shim-runc-v2",
+    "/usr/local/bin/ctr",
 )
 PUBLIC_FILES = ("/etc/docker/registry/tls/ca.crt", "/etc/kubernetes/metrics-server/tls.crt")
 # What role docker sets in daemon.json, and none of it secret
@@ -380,6 +394,18 @@ def listeners(shown: str) -> dict[str, str]:
     return found
 
 
+def kubernetes_version(printed: str) -> str:
+    """The version in what `kubelet --version` prints, or in a manifest's image of the API server."""
+    found = re.search(r"(?:Kubernetes |/kube-apiserver:)v(\d\S*)", printed)
+    return found[1] if found else ""
+
+
+def containerd_version(printed: str) -> str:
+    """The version in what `containerd --version` prints, without what a distribution adds."""
+    found = re.search(r" v?(\d+\.\d+\.\d+)", printed)
+    return found[1] if found else ""
+
+
 def node_address(text: str) -> str:
     """The address that /etc/default/kubelet gives the kubelet; empty where it gives none."""
     found = re.search(r"--node-ip=(\S+)", text)
@@ -459,6 +485,13 @@ def facts(run: Callable[[list[str]], str]) -> dict[str, Any]:
         "listeners": listeners(run(["ss", "-Hltnp"])),
         "sysctls": {name: read("/proc/sys/" + name.replace(".", "/")).strip() for name in SYSCTLS},
         "kubeadm": run(["/usr/bin/kubeadm", "version", "-o", "short"]).strip().removeprefix("v"),
+        "kubelet": kubernetes_version(run(["/usr/bin/kubelet", "--version"])) if joined else "",
+        "api_server": kubernetes_version(read(str(KUBERNETES / "manifests/kube-apiserver.yaml")))
+        if joined
+        else "",
+        "containerd": containerd_version(run(["containerd", "--version"])),
+        "upgrading": (KUBERNETES / "upgrade-unfinished").exists(),
+        "etcd_snapshots": sorted(path.parent.name for path in KEPT.glob("*/etcd.db")),
         "units": running_units(run(["systemctl", "show", "--property=Id,ActiveState,UnitFileState", *UNITS])),
         "files": file_states(),
         "docker_daemon": docker_daemon(read("/etc/docker/daemon.json")),
