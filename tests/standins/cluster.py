@@ -78,6 +78,10 @@ class StandInCluster:
         items = [one for one in self._all(kind) if not label or label in one["metadata"].get("labels", {})]
         return {"items": items}
 
+    def pages(self, path: str, selector: str = "", **_: Any) -> Iterator[dict[str, Any]]:
+        assert (path, selector) == (f"/api/v1/namespaces/{NAMESPACE}/pods", "")
+        yield {"metadata": {"resourceVersion": "1"}, "items": self._all("pods")}
+
     def apply(self, manifests: Sequence[dict[str, Any]], **_: Any) -> Completed:
         if self.apply_error:
             raise CommandError(("kubectl", "apply"), 1, self.apply_error)

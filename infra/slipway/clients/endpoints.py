@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from slipway.clients.kubectl import Kubectl
+from slipway.clients.pod_watch import every
 from slipway.clients.pods import controller_of, is_over, why_not_ready
 from slipway.core.errors import SlipwayError
 from slipway.core.types import Endpoints, Replica
+
+_SERVICE = "kubernetes.io/service-name"  # the label that says whose an EndpointSlice is
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,8 @@ def find_endpoints(
     Read from the cluster alone: Deployment, its ReplicaSets, their pods, the Service and its
     EndpointSlices. Raises SlipwayError when the Deployment or the Service does not exist.
     """
-    kinds = "deployments,services,replicasets,pods,endpointslices"
-    items = kubectl.get(kinds, namespace=namespace)["items"]
+    items = list(every(kubectl, namespace))  # before the slices, which follow pods
+    items += kubectl.get("deployments,services,replicasets,endpointslices", namespace=namespace)["items"]
     wanted = {"Deployment": deployment, "Service": service}
     objects = {item["kind"]: item for item in items if wanted.get(item["kind"]) == item["metadata"]["name"]}
     for kind, name in wanted.items():
@@ -63,6 +66,12 @@ def find_endpoints(
                 action="deploy it first: `slipway deploy`",
             )
     return match(objects["Deployment"], objects["Service"], items, applied_by)
+
+
+def listed(kubectl: Kubectl, namespace: str, service: str) -> int:
+    """How many ready addresses the EndpointSlices of a Service have."""
+    found = kubectl.get("endpointslices", namespace=namespace, selector=f"{_SERVICE}={service}")
+    return sum(place.ready for place in _endpoints(found["items"]).values())
 
 
 def match(
@@ -81,7 +90,7 @@ def match(
     slices = [
         item
         for item in _of(items, "EndpointSlice")
-        if item["metadata"].get("labels", {}).get("kubernetes.io/service-name") == meta["name"]
+        if item["metadata"].get("labels", {}).get(_SERVICE) == meta["name"]
     ]
     behind = _endpoints(slices)
     pods = {str(item["metadata"]["name"]): item for item in _of(items, "Pod")}

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlencode
 
 from slipway.core import process
 from slipway.core.errors import CommandError
@@ -29,6 +30,8 @@ Reason = Literal[
     "invalid",
     "other",
 ]
+
+PAGE = 500  # objects; as kubectl asks for them itself
 
 # What kubectl prints -> why, in the order they are looked for. The words are client-go's and the API
 # server's own; kubectl has one exit code for all of them.
@@ -135,6 +138,11 @@ class Kubectl:
         """The client of a cluster."""
         return cls(cluster.kubectl, cluster.kubeconfig, cluster.context)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What every command of it has in its environment."""
+        return _environment()
+
     def argv(self, args: Sequence[str]) -> list[str]:
         """The whole command line of `kubectl ARGS` against this cluster."""
         words = [str(self.binary), f"--kubeconfig={self.kubeconfig}"]
@@ -181,6 +189,21 @@ class Kubectl:
         args += ["-l", selector] if selector else []
         answer: dict[str, Any] = json.loads(self.run(args, timeout=timeout).stdout)
         return answer
+
+    def pages(self, path: str, selector: str = "", *, timeout: float = 60.0) -> Iterator[dict[str, Any]]:
+        """A list of the API, by its path, in parts of at most PAGE objects, each as the API gives it.
+
+        The objects of a list have no kind of their own. Raises KubectlError.
+        """
+        query = {"limit": str(PAGE), **({"labelSelector": selector} if selector else {})}
+        while True:
+            page: dict[str, Any] = json.loads(
+                self.run(["get", "--raw", f"{path}?{urlencode(query)}"], timeout=timeout).stdout
+            )
+            yield page
+            if not (rest := page["metadata"].get("continue")):
+                return
+            query["continue"] = rest
 
     def find(self, kind: str, name: str, *, namespace: str | None = None) -> dict[str, Any] | None:
         """One object, or None when it does not exist."""

@@ -167,6 +167,38 @@ def running(
         end_group(child)
 
 
+@contextlib.contextmanager
+def streaming(
+    argv: Sequence[str | Path],
+    *,
+    on_line: Callable[[str], None],
+    env: Mapping[str, str] | None = None,
+    where: str = "",
+    action: str = "",
+) -> Iterator[threading.Event]:
+    """Keep a program running for as long as the block does; yields what is set once its output has ended.
+
+    on_line is called with each line of stdout and stderr, from a thread of its own; none is kept. Raises
+    EnvironmentFault when it cannot be started. It is always ended when the block is left.
+    """
+    words = tuple(str(word) for word in argv)
+    child = _start(words, subprocess.DEVNULL, subprocess.STDOUT, env=env, where=where, action=action)
+    ended = threading.Event()
+
+    def read() -> None:
+        assert child.stdout is not None  # _start gives it
+        for line in child.stdout:
+            on_line(line.rstrip("\n"))
+        child.stdout.close()
+        ended.set()
+
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        yield ended
+    finally:
+        end_group(child)
+
+
 def lives(pid: int) -> bool:
     """Whether a process of this machine runs. One that has ended and was not reaped yet does not."""
     try:

@@ -9,18 +9,31 @@ from slipway.clients.kubectl import Kubectl, KubectlError
 from slipway.clients.pods import why_not_ready
 from slipway.core.evidence import READING_SECONDS, Reading
 
+MOST = 40  # pods
+
 
 def readings(kubectl: Kubectl, namespace: str) -> list[Reading]:
-    """Objects, events, descriptions and every pod's logs, never a secret; pods that are not ready first."""
+    """Objects, events, descriptions and pods' logs, never a secret; pods that are not ready first.
+
+    Of more than MOST pods as many are described and their logs read.
+    """
     here = ["-n", namespace]
+    every = sorted(_pods(kubectl, namespace), key=lambda pod: not why_not_ready(pod))
+    pods = every[:MOST]
+    described = [["describe", "deployment,replicaset,pod,service", *here]]
+    if len(every) > MOST:  # each pod is some questions more
+        names = [pod["metadata"]["name"] for pod in pods]
+        described = [["describe", "deployment,replicaset,service", *here], ["describe", "pod", *names, *here]]
     kinds = "deployment,replicaset,pod,service,endpointslice,pdb,hpa"
     out = [
         _reading(kubectl, "objects.yaml", ["get", kinds, "-o", "yaml", *here]),
         _reading(kubectl, "events.txt", ["get", "events", "--sort-by=.metadata.creationTimestamp", *here]),
-        _reading(kubectl, "describe.txt", ["describe", "deployment,replicaset,pod,service", *here]),
+        *(
+            _reading(kubectl, name, args)
+            for name, args in zip(("describe.txt", "describe-pods.txt"), described, strict=False)
+        ),
         _reading(kubectl, "nodes.txt", ["describe", "nodes"]),
     ]
-    pods = sorted(_pods(kubectl, namespace), key=lambda pod: not why_not_ready(pod))
     for name, args in _logs(pods):
         out.append(_reading(kubectl, name, ["logs", "--all-containers", "--tail=2000", *args, *here]))
     return out

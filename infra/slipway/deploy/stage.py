@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -9,7 +10,7 @@ from slipway_stacks import outputs
 
 from slipway import artifacts
 from slipway.artifacts.pulumi_cli import at_hand
-from slipway.clients.endpoints import find_endpoints
+from slipway.clients.endpoints import find_endpoints, listed
 from slipway.clients.kubectl import Change, Kubectl, Manifest
 from slipway.clients.pulumi_engine import Engine
 from slipway.core import retry
@@ -172,18 +173,18 @@ def _endpoints(kubectl: Kubectl, namespace: str, names: outputs.Names, way: Way)
     A replica that stays out of it (somebody took its label) is smoke's to judge.
     """
 
-    def attempt() -> Endpoints:
-        found = find_endpoints(kubectl, namespace, names.deployment, names.service, way)
-        listed.append(found.endpoints)
-        if len(found.endpoints.replicas) < found.wanted:
-            raise retry.Pending(f"{len(found.endpoints.replicas)} of {found.wanted} replicas are listed")
+    found = find_endpoints(kubectl, namespace, names.deployment, names.service, way)
+    if len(found.endpoints.replicas) >= found.wanted:
         return found.endpoints
 
-    listed: list[Endpoints] = []
-    try:
-        return retry.wait_for(f"{names.service} lists every replica", attempt, timeout=LISTED_SECONDS)
-    except Timeout:
-        return listed[-1]
+    def attempt() -> None:  # by the slices alone: pods are read once more at the end, however many there are
+        count = listed(kubectl, namespace, names.service)
+        if count < found.wanted:
+            raise retry.Pending(f"{count} of {found.wanted} replicas are listed")
+
+    with contextlib.suppress(Timeout):
+        retry.wait_for(f"{names.service} lists every replica", attempt, timeout=LISTED_SECONDS)
+    return find_endpoints(kubectl, namespace, names.deployment, names.service, way).endpoints
 
 
 def env(ctx: Context, settings: Settings) -> dict[str, str]:

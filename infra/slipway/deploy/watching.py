@@ -11,6 +11,7 @@ from typing import Any
 from slipway_stacks import outputs
 
 from slipway.clients.kubectl import Kubectl, KubectlError
+from slipway.clients.pod_watch import PodWatch
 from slipway.clients.pods import Fault, Lasting, controller_of, is_evicted, unplaced, why_not_ready
 from slipway.core import interrupt
 from slipway.core.context import Context
@@ -18,6 +19,8 @@ from slipway.core.errors import DeployError
 from slipway.core.events import progress
 from slipway.core.retry import wait_for
 from slipway.deploy.faults import faults
+
+_SPARING = 10.0  # nodes are listed for a tenth of the time at most
 
 
 @dataclass(frozen=True)
@@ -63,17 +66,23 @@ def wait_ready(ctx: Context, kubectl: Kubectl, namespace: str, names: outputs.Na
     Raises DeployError at once for what waiting does not mend, or at the deadline, with pod, node,
     container, the kubelet's or scheduler's reason and the server's last lines. Changes nothing.
     """
-    first = wait_for(
+    with PodWatch(kubectl, namespace, _selector(names)) as pods:
+        rollout = _Rollout(kubectl, namespace, names, pods)
+        _wait(ctx, rollout, timeout)
+
+
+def _wait(ctx: Context, rollout: _Rollout, timeout: float) -> None:
+    kubectl, namespace, names = rollout.kubectl, rollout.namespace, rollout.names
+    seen = wait_for(
         "an answer of the cluster",
-        lambda: _look(kubectl, namespace, names),
+        rollout.look,
         timeout=30,
         retry_on=(Unreachable,),
         where=str(kubectl.kubeconfig),
     )
-    with progress(ctx.emit, f"replicas of {names.deployment} ready", first.progress.wanted) as advance:
+    with progress(ctx.emit, f"replicas of {names.deployment} ready", seen.progress.wanted) as advance:
         lasting = Lasting()
         deadline = time.monotonic() + timeout
-        seen = first
         while not seen.progress.over:
             advance(seen.progress.ready)
             now = time.monotonic()
@@ -89,7 +98,7 @@ def wait_ready(ctx: Context, kubectl: Kubectl, namespace: str, names: outputs.Na
                 )
             interrupt.pause(1)
             with contextlib.suppress(Unreachable):  # the API server may only be restarting
-                seen = _look(kubectl, namespace, names)
+                seen = rollout.look()
         advance(seen.progress.ready)
 
 
@@ -106,40 +115,62 @@ class Unreachable(Exception):
     """The API server does not answer at the moment."""
 
 
-def _look(kubectl: Kubectl, namespace: str, names: outputs.Names) -> _Seen:
-    try:
-        items = kubectl.get("deployments,replicasets,pods", namespace=namespace, selector=_selector(names))[
-            "items"
-        ]
-    except KubectlError as error:
-        if error.reason == "unreachable":
-            raise Unreachable(error.output) from error
-        raise
-    found = next((item for item in items if item["metadata"]["name"] == names.deployment), None)
-    if found is None:
-        raise DeployError(
-            f"{names.deployment} is gone, or lost its labels, while it was waited for",
-            where=f"namespace {namespace}",
-            action="something else changes it; see its events in the evidence",
+class _Rollout:
+    """What is looked at: the Deployment and its ReplicaSets anew each time, pods as their watch has them."""
+
+    def __init__(self, kubectl: Kubectl, namespace: str, names: outputs.Names, pods: PodWatch) -> None:
+        self.kubectl = kubectl
+        self.namespace = namespace
+        self.names = names
+        self._pods = pods
+        self._nodes: list[dict[str, Any]] = []
+        self._nodes_until = 0.0
+
+    def look(self) -> _Seen:
+        """How far it is and what holds it up. Raises Unreachable; DeployError if the Deployment is gone."""
+        try:
+            found, sets = self._owners()
+            far = progress_of(found, sets)
+            pods = [] if far.over else self._pods.now()
+        except KubectlError as error:
+            if error.reason == "unreachable":
+                raise Unreachable(error.output) from error
+            raise
+        return _Seen(
+            far,
+            [] if far.over else faults(found, sets, pods, self._explaining(pods)),
+            [f"{pod['metadata']['name']}: {reason}" for pod in pods if (reason := why_not_ready(pod))],
         )
-    pods = [item for item in items if item["kind"] == "Pod"]
-    sets = [item for item in items if item["kind"] == "ReplicaSet"]
-    return _Seen(
-        progress_of(found, sets),
-        faults(found, sets, pods, _nodes(kubectl, pods)),
-        [f"{pod['metadata']['name']}: {reason}" for pod in pods if (reason := why_not_ready(pod))],
-    )
 
+    def _owners(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """The Deployment and the ReplicaSets."""
+        items = self.kubectl.get(
+            "deployments,replicasets", namespace=self.namespace, selector=_selector(self.names)
+        )["items"]
+        found = next((item for item in items if item["metadata"]["name"] == self.names.deployment), None)
+        if found is None:
+            raise DeployError(
+                f"{self.names.deployment} is gone, or lost its labels, while it was waited for",
+                where=f"namespace {self.namespace}",
+                action="something else changes it; see its events in the evidence",
+            )
+        return found, [item for item in items if item["kind"] == "ReplicaSet"]
 
-def _nodes(kubectl: Kubectl, pods: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The nodes, if pods find no place or were evicted; empty if this user may not list them."""
-    if not any(is_evicted(pod) or unplaced(pod) is not None for pod in pods):
-        return []
-    try:
-        items: list[dict[str, Any]] = kubectl.get("nodes")["items"]
-    except KubectlError:  # nodes only explain a fault, and who deploys to one namespace may not see them
-        return []
-    return items
+    def _explaining(self, pods: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The nodes, if pods find no place or were evicted; empty if this user may not list them."""
+        if not any(is_evicted(pod) or unplaced(pod) is not None for pod in pods):
+            return []
+        now = time.monotonic()
+        if now >= self._nodes_until:
+            try:
+                self._nodes = self.kubectl.get("nodes")["items"]
+            except (
+                KubectlError
+            ):  # they only explain a fault, and who deploys to one namespace may not see them
+                self._nodes = []
+            # of a thousand nodes a list takes seconds
+            self._nodes_until = time.monotonic() + max(1.0, _SPARING * (time.monotonic() - now))
+        return self._nodes
 
 
 def _selector(names: outputs.Names) -> str:

@@ -10,9 +10,10 @@ def other_images(kubectl: Kubectl, endpoints: Endpoints, image: ImageRef) -> dic
     """Pod -> its images, for each replica that does not run the deployed image."""
     names = {replica.pod for replica in endpoints.replicas}
     out = {}
-    for pod in kubectl.get("pods", namespace=endpoints.namespace)["items"]:
-        name = pod["metadata"]["name"]
-        images = [str(one.get("image", "")) for one in pod["spec"]["containers"]]
-        if name in names and not any(one.endswith(f"@{image.digest}") for one in images):
-            out[name] = ", ".join(images)
+    for page in kubectl.pages(f"/api/v1/namespaces/{endpoints.namespace}/pods"):
+        for pod in page["items"]:
+            name = pod["metadata"]["name"]
+            images = [str(one.get("image", "")) for one in pod["spec"]["containers"]]
+            if name in names and not any(one.endswith(f"@{image.digest}") for one in images):
+                out[name] = ", ".join(images)
     return out

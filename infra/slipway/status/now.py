@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any
 from slipway.clients import nodes
 from slipway.clients.kubectl import Kubectl
 from slipway.clients.openpgp import NEVER
+from slipway.clients.pod_watch import every
 from slipway.clients.pods import why_not_ready
 from slipway.core.context import Context
 from slipway.core.errors import SlipwayError
@@ -19,6 +21,8 @@ from slipway.hosts.backends import made_here
 from slipway.status import certificates
 
 Rows = list[dict[str, str]]
+EACH = 50  # of a kind; more are not told one by one, but in the document
+_FINE = ("ready", "Ready")
 
 
 def status_of(ctx: Context) -> tuple[dict[str, Any], list[str]]:
@@ -42,13 +46,23 @@ def status_of(ctx: Context) -> tuple[dict[str, Any], list[str]]:
     for kind in ("hosts", "nodes", "replicas", "certificates"):
         rows = document[kind]
         lines.append(f"{kind}:" if rows else f"{kind}: none")
-        lines += [
-            f"  {_called(row):<40} {row['state']}" + (f": {row['detail']}" if row.get("detail") else "")
-            for row in rows
-        ]
+        lines += [f"  {line}" for line in _lines(rows)]
     last = document["last_run"]
     lines.append(f"last run: {last['outcome']} ({last['when']})" if last else "last run: none")
     return document, lines
+
+
+def _lines(rows: Rows) -> list[str]:
+    """A line for each; of many that are as they should be one for all, with how many they are."""
+    out = []
+    fine: Counter[str] = Counter()
+    for row in rows:
+        if len(rows) > EACH and row["state"].startswith(_FINE) and not row.get("detail"):
+            fine[row["state"].partition(" on ")[0]] += 1
+        else:
+            detail = f": {row['detail']}" if row.get("detail") else ""
+            out.append(f"{_called(row):<40} {row['state']}{detail}")
+    return [*(f"{f'{count} of {len(rows)}':<40} {state}" for state, count in fine.most_common()), *out]
 
 
 def _called(row: dict[str, str]) -> str:
@@ -83,7 +97,7 @@ def _replicas(kubectl: Kubectl, endpoints: Endpoints, model: str) -> Rows:
     labels = deployment["spec"]["selector"]["matchLabels"]
     selector = ",".join(f"{key}={value}" for key, value in labels.items())
     out = []
-    for pod in kubectl.get("pods", namespace=endpoints.namespace, selector=selector)["items"]:
+    for pod in every(kubectl, endpoints.namespace, selector):
         reason = why_not_ready(pod)
         state = f"not ready: {reason}" if reason else "ready"
         place = pod["spec"].get("nodeName", "no node")

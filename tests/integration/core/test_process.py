@@ -180,3 +180,23 @@ def test_a_program_that_left_its_group_is_found_by_its_mark(tmp_path: Path) -> N
         time.sleep(0.01)
     process.end_marked(mark)
     assert gone(int((tmp_path / "pid").read_text()))
+
+
+def test_what_a_program_says_is_told_line_by_line_and_it_ends_with_the_block(tmp_path: Path) -> None:
+    heard: list[str] = []
+    told = threading.Event()
+
+    def on_line(line: str) -> None:
+        heard.append(line)
+        if line == "two":
+            told.set()
+
+    script = f"echo $$ > {tmp_path}/pid; echo one; echo two >&2; exec sleep 300"
+    with process.streaming(["sh", "-c", script], on_line=on_line) as ended:
+        assert told.wait(60)
+        assert not ended.is_set()
+    assert heard == ["one", "two"]
+    assert gone(int((tmp_path / "pid").read_text()))
+    with process.streaming(["sh", "-c", "echo three"], on_line=on_line) as ended:
+        assert ended.wait(60)
+    assert heard[-1] == "three"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -195,7 +196,11 @@ class Answering(Kubectl):
 
     def get(self, kind: str, *_: Any, **__: Any) -> dict[str, Any]:
         self.asked.append(kind)
-        return {"items": self.items}
+        return {"items": [item for item in self.items if item["kind"] != "Pod"]}
+
+    def pages(self, path: str, *_: Any, **__: Any) -> Iterator[dict[str, Any]]:
+        self.asked.append(path)
+        yield {"items": [item for item in self.items if item["kind"] == "Pod"]}
 
 
 def answering(*items: dict[str, Any]) -> Answering:
@@ -210,9 +215,10 @@ def test_no_deployment_is_said_in_a_sentence() -> None:
         find_endpoints(answering(SERVICE), "serving", "mnist-deployment", "mnist-service", "render")
 
 
-def test_everything_is_asked_at_once() -> None:
+def test_everything_is_asked_once_and_pods_in_pages() -> None:
     items = [DEPLOYMENT, SERVICE, SET, pod("p1"), slices("p1")]
     kubectl = answering(*items)
     found = find_endpoints(kubectl, "serving", "mnist-deployment", "mnist-service", "render")
     assert found == match(DEPLOYMENT, SERVICE, items, "render")
-    assert len(kubectl.asked) == 1
+    kinds = "deployments,services,replicasets,endpointslices"
+    assert kubectl.asked == ["/api/v1/namespaces/serving/pods", kinds]

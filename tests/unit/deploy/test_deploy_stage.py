@@ -398,13 +398,19 @@ def test_replicas_are_waited_for_in_the_services_list_but_not_for_ever(
 ) -> None:
     # EndpointSlices follow the pods: right after these are ready some may not be listed yet.
     replicas = tuple(Replica(f"p{n}", "w", f"10.0.0.{n}", 8500, 8501) for n in range(3))
-    reads = iter([replicas[:1], replicas[:2], replicas])
+    counts = iter([1, 2, 3])
+    seen = [1]
 
     def read(*_: object) -> Found:
-        endpoints = Endpoints("serving", "d", "s", "10.1.1.1", 8500, 8501, next(reads), "render")
+        endpoints = Endpoints("serving", "d", "s", "10.1.1.1", 8500, 8501, replicas[: seen[-1]], "render")
         return Found(endpoints, (), 3)
 
+    def listed_now(*_: object) -> int:
+        seen.append(next(counts))
+        return seen[-1]
+
     monkeypatch.setattr(deploy_stage, "find_endpoints", read)
+    monkeypatch.setattr(deploy_stage, "listed", listed_now)
     monkeypatch.setattr(deploy_stage, "LISTED_SECONDS", seconds)
     stopped(monkeypatch, retry)
     kubectl = Kubectl(Path("kubectl"), Path("kubeconfig"), None)

@@ -70,3 +70,18 @@ def test_a_cluster_that_does_not_answer_still_has_its_readings_which_say_so(
 
     monkeypatch.setattr(Recorder, "run", late)
     assert len(readings(kubectl, "serving")) == 4
+
+
+def test_of_many_pods_those_that_are_not_ready_are_read(
+    kubectl: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running: dict[str, Any] = {"state": {"running": {}}, "lastState": {}}
+    pods = [pod(f"well-{number}", ready=True, **running) for number in range(3000)]
+    pods.append(pod("slow", ready=False, **running))
+    listed = Completed(("kubectl",), 0, json.dumps({"items": pods}), "")
+    monkeypatch.setattr(Recorder, "answer", listed)
+    found = {one.name.removeprefix("deploy/"): one for one in readings(kubectl, "serving")}
+    assert len(found) < 60
+    assert next(name for name in found if name.endswith(".log")) == "slow.log"
+    assert found["describe.txt"].read(5) == "describe deployment,replicaset,service -n serving"
+    assert found["describe-pods.txt"].read(5).startswith("describe pod slow well-0 well-1 ")

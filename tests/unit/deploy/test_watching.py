@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -132,16 +133,32 @@ class Cluster:
 
     def __init__(self, *looks: list[dict[str, Any]]) -> None:
         self.looks = list(looks)
+        self.seen: list[dict[str, Any]] = []
 
     def get(self, *_: Any, **__: Any) -> dict[str, Any]:
-        return {"items": self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]}
+        self.seen = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+        return {"items": [item for item in self.seen if item["kind"] != "Pod"]}
 
     def run(self, args: list[str], **_: Any) -> Any:
         raise AssertionError(f"nothing to ask of {args}")
 
 
+class Told(contextlib.AbstractContextManager["Told"]):
+    """What a watch would know at the time of a look."""
+
+    def __init__(self, cluster: Cluster, *_: Any) -> None:
+        self.cluster = cluster
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing runs."""
+
+    def now(self) -> list[dict[str, Any]]:
+        return [item for item in self.cluster.seen if item["kind"] == "Pod"]
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    monkeypatch.setattr(watching, "PodWatch", Told)
     return stopped(monkeypatch, watching)
 
 

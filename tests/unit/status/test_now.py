@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,11 +67,13 @@ class Kubectl:
         }
 
     def get(self, kind: str, *, namespace: str = "", selector: str = "") -> dict[str, Any]:
-        if kind == "nodes":
-            return {"items": [NODE, LOST, PRESSED]}
-        assert (kind, namespace) == ("pods", "serving")
-        assert selector == "app=mnist-server"
-        return {"items": self.pods}
+        assert (kind, namespace, selector) == ("nodes", "", "")
+        return {"items": [NODE, LOST, PRESSED]}
+
+    def pages(self, path: str, selector: str = "") -> Iterator[dict[str, Any]]:
+        assert (path, selector) == ("/api/v1/namespaces/serving/pods", "app=mnist-server")
+        yield {"items": self.pods[:1]}
+        yield {"items": self.pods[1:]}
 
     def find(self, kind: str, name: str, *, namespace: str = "") -> dict[str, Any] | None:
         assert (kind, namespace) == ("deployment", "serving")
@@ -79,6 +82,9 @@ class Kubectl:
 
 class Gone(Kubectl):
     def get(self, kind: str, **_: object) -> dict[str, Any]:
+        raise CommandError(("kubectl",), 1, "connection refused")
+
+    def pages(self, path: str, selector: str = "") -> Iterator[dict[str, Any]]:
         raise CommandError(("kubectl",), 1, "connection refused")
 
 
@@ -190,3 +196,19 @@ def test_a_cluster_without_a_deployment_has_nodes_only(up: Context) -> None:
     document, _ = now.status_of(up)
     assert len(document["nodes"]) == 3
     assert document["replicas"] == []
+
+
+def test_of_many_replicas_those_that_are_as_they_should_be_are_counted(
+    up: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Kubectl()
+    cluster.pods = [LOADING, *({**POD, "metadata": {"name": f"pod-{number}"}} for number in range(60))]
+    monkeypatch.setattr(kubectl.Kubectl, "of", lambda _: cluster)
+    document, lines = now.status_of(up)
+    assert len(document["replicas"]) == 61
+    place = lines.index("replicas:")
+    assert lines[place + 1 : place + 3] == [
+        f"  {'60 of 61':<40} ready",
+        f"  {'pod-b':<40} not ready: Unschedulable on no node",
+    ]
+    assert lines[place + 3].startswith("certificates")
