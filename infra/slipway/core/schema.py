@@ -378,6 +378,14 @@ class SmokeSettings(Section):
         description="JSONL of requests and expected answers; else the model's own, or its warm-up requests",
     )
     num_tests: int = Field(100, ge=1, le=1_000_000, description="requests to each replica")
+    many_replicas: int = Field(
+        100,
+        ge=1,
+        le=1_000_000,
+        description="from so many replicas on, each is asked for its version and a sample of answers only, "
+        "and the NetworkPolicy is tried from some of them",
+    )
+    sample: int = Field(5, ge=1, le=1000, description="requests to each replica where there are many")
     concurrency: int = Field(4, ge=1, le=256, description="requests in flight")
     timeout: float = Field(10.0, gt=0, le=600, description="seconds until one request counts as an error")
     max_errors: int = Field(0, ge=0, description="gate: requests that may fail")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ NAME = "network_policy"
 NOT_ENFORCED = "not enforced"
 NOT_PROVEN = "not proven"
 _AT_ONCE = 8
+FROM_OF_MANY = 8  # each trial is a program in a container, and the policy is the same for every replica
 # What a policy forbids is dropped or refused; what it allows is a round trip within the cluster.
 _ANSWER_SECONDS = 2
 _METADATA = "169.254.169.254"  # where clouds hand out a machine's credentials
@@ -107,9 +109,26 @@ def forbidden(cluster: Cluster, replica: Replica) -> list[Place]:
     return [replace(place, own=place.own or place.host in here) for place in out]
 
 
-def look(kubectl: Kubectl, cluster: Cluster, endpoints: Endpoints) -> tuple[Seen, ...]:
-    """Try it from every replica, several at once. What keeps one from being asked is told, not raised."""
-    replicas = endpoints.replicas
+def chosen(replicas: Sequence[Replica], count: int) -> tuple[Replica, ...]:
+    """At most `count` of the replicas, from as many nodes as can be; the same ones each time."""
+    by_node: dict[str, list[Replica]] = {}
+    for replica in sorted(replicas, key=lambda one: one.pod):
+        by_node.setdefault(replica.node, []).append(replica)
+    rounds = itertools.zip_longest(*(by_node[node] for node in sorted(by_node)))
+    in_turn = [replica for turn in rounds for replica in turn if replica is not None]
+    if count >= len(by_node):
+        return tuple(in_turn[:count])
+    return tuple(in_turn[number * len(by_node) // count] for number in range(count))
+
+
+def look(
+    kubectl: Kubectl, cluster: Cluster, endpoints: Endpoints, *, at_most: int | None = None
+) -> tuple[Seen, ...]:
+    """Try it from every replica, several at once. What keeps one from being asked is told, not raised.
+
+    at_most: from how many, where there are many; each then tries as many others.
+    """
+    replicas = endpoints.replicas if at_most is None else chosen(endpoints.replicas, at_most)
 
     def one(replica: Replica) -> Seen:
         others = [
@@ -181,8 +200,11 @@ def required(settings: Settings) -> bool:
     return settings.cluster.kubeconfig is None and settings.cluster.network_policy is not False
 
 
-def gate(seen: Sequence[Seen], *, required: bool) -> Gate:
-    """How many things went otherwise than the policy says; not `required`, that is told and fails nothing."""
+def gate(seen: Sequence[Seen], *, required: bool, of: int | None = None) -> Gate:
+    """How many things went otherwise than the policy says; not `required`, that is told and fails nothing.
+
+    of: how many replicas there are, where it was not tried from each.
+    """
     reached = [_line(one, f"reached {', '.join(one.reached)}") for one in seen if one.reached]
     own = [
         _line(one, f"reached its own node: {', '.join(one.reached_own)}") for one in seen if one.reached_own
@@ -195,7 +217,8 @@ def gate(seen: Sequence[Seen], *, required: bool) -> Gate:
     elif own and not any(one.proof for one in seen):
         wrong += len(own)  # all there is to try is on the replicas' own nodes, and it answers
     word = "" if not wrong else NOT_ENFORCED if reached else NOT_PROVEN
-    note = "; ".join([*reached, *missed, *unasked, *own])
+    some = [f"tried from {len(seen)} of {of} replicas"] if of is not None and of > len(seen) else []
+    note = "; ".join([*some, *reached, *missed, *unasked, *own])
     return Gate(NAME, 0, wrong, not wrong or not required, note, verdict=word)
 
 

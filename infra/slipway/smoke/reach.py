@@ -58,5 +58,9 @@ def way_in(kubectl: Kubectl, namespace: str, hosts: Hosts | None) -> Iterator[Re
     if hosts is None or not control:
         yield OverKubectl(kubectl, namespace)
         return
-    with ssh.connect(control[0]) as connection:
-        yield OverSsh(connection, f"an SSH tunnel over {control[0].name}")
+    first = control[0]
+    words = f"an SSH tunnel over {first.name}"
+    if first.connection == "local":
+        words = f"the network of {first.name}, which is this machine"
+    with ssh.connect(first) as connection:
+        yield OverSsh(connection, words)

@@ -1,9 +1,13 @@
-"""Every replica by name: the requests over gRPC, some again over REST, Predict against Classify."""
+"""Every replica by name: the requests over gRPC, some again over REST, Predict against Classify.
+
+Of many replicas each is asked a sample over gRPC, and enough failures end the asking.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -21,6 +25,9 @@ from slipway.smoke.reach import Reach
 
 READY_SECONDS = 20.0  # a pod is Ready before it is asked; this is for one that has just stopped being so
 AT_ONCE = 8
+# Where there are many: the proof has failed anyway, and what does not answer costs its time
+ENOUGH_FAILED = 50
+READY_SECONDS_OF_MANY = 5.0
 
 Sampled = list[tuple[FixedRequest, Answer]]
 
@@ -56,8 +63,67 @@ def ask_all(
     def one(replica: Replica) -> Tried:
         return ask_one(way, replica, model, requests, settings, access=access)
 
+    return _each(one, replicas)
+
+
+def ask_many(
+    way: Reach,
+    replicas: Sequence[Replica],
+    model: str,
+    requests: Sequence[FixedRequest],
+    settings: SmokeSettings,
+    *,
+    access: Access = OPEN,
+) -> tuple[Tried, ...]:
+    """Ask every replica for its version and the same `smoke.sample` answers, several at once.
+
+    Once ENOUGH_FAILED have failed, the others are not asked, and say so.
+    """
+    asked = selection(requests, settings.sample)
+    guard = threading.Lock()
+    failed = 0
+
+    def one(replica: Replica) -> Tried:
+        nonlocal failed
+        if failed >= ENOUGH_FAILED:
+            count = f"{ENOUGH_FAILED} replica{'s' * (ENOUGH_FAILED > 1)}"
+            return Tried(replica, error=f"not asked: {count} had failed before")
+        tried = _ask_briefly(way, replica, model, asked, settings, access=access)
+        if tried.error or tried.report is None or not tried.report.ok:
+            with guard:
+                failed += 1
+        return tried
+
+    return _each(one, replicas)
+
+
+def _each(one: Callable[[Replica], Tried], replicas: Sequence[Replica]) -> tuple[Tried, ...]:
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
         return tuple(pool.map(one, replicas))
+
+
+def _ask_briefly(
+    way: Reach,
+    replica: Replica,
+    model: str,
+    asked: Sequence[FixedRequest],
+    settings: SmokeSettings,
+    *,
+    access: Access,
+) -> Tried:
+    """The sample over gRPC; what has no recorded answer is kept, to be compared with other replicas'."""
+    tried = Tried(replica)
+    try:
+        with contextlib.ExitStack() as open_ways:
+            grpc = _client(open_ways, way, replica, "grpc", timeout=settings.timeout, access=access)
+            report = check(grpc, model, asked, ready_timeout=READY_SECONDS_OF_MANY)
+            tried = replace(tried, report=report)
+            unknown = [request for request in asked if request.recorded is None or request.forms]
+            if unknown and not report.errors:
+                tried = replace(tried, sampled=sample(grpc, model, unknown))
+    except SlipwayError as error:
+        return replace(tried, error=error.in_one_line())
+    return tried
 
 
 def ask_one(

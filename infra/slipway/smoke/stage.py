@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from slipway.smoke.asking_pod import AskingPod, lies_in_image
 from slipway.smoke.foreign_images import other_images
 from slipway.smoke.proof import ModelAnswers, of_deployment, require
 from slipway.smoke.reach import way_in
-from slipway.smoke.replicas import ask_all
+from slipway.smoke.replicas import Tried, ask_all, ask_many
 
 
 @dataclass(frozen=True)
@@ -67,27 +68,30 @@ class Smoke:
         found = find_endpoints(
             kubectl, endpoints.namespace, endpoints.deployment, endpoints.service, endpoints.applied_by
         )
+        replicas = found.endpoints.replicas
+        many = len(replicas) >= settings.smoke.many_replicas
         troubled = nodes.read(kubectl)
         for trouble in troubled:
             if trouble.acute:
                 ctx.emit(Note(trouble.sentence))
-        ctx.emit(Note("trying from each replica what its NetworkPolicy forbids"))
+        trying = network_policy.FROM_OF_MANY if many else None
+        where = f"{min(trying, len(replicas))} replicas" if trying else "each replica"
+        ctx.emit(Note(f"trying from {where} what the NetworkPolicy forbids"))
         # most of that is waiting for answers that do not come; it is over before the pod measures anything
         with (
             ThreadPoolExecutor(max_workers=1) as beside,
             way_in(kubectl, endpoints.namespace, hosts) as way,
             access_to(kubectl, endpoints.namespace, endpoints.deployment) as access,
         ):
-            looking = beside.submit(network_policy.look, kubectl, cluster, found.endpoints)
-            ctx.emit(Note(f"asking {len(found.endpoints.replicas)} replicas through {way.words}"))
+            looking = beside.submit(network_policy.look, kubectl, cluster, found.endpoints, at_most=trying)
+            ctx.emit(Note(f"asking {len(replicas)} replicas through {way.words}{_how(settings, many)}"))
+            ask = ask_many if many else ask_all
             tried = [
-                ask_all(
-                    way, found.endpoints.replicas, one.model.name, one.requests, settings.smoke, access=access
-                )
+                ask(way, replicas, one.model.name, one.requests, settings.smoke, access=access)
                 for one in asked
             ]
         answers = []
-        for one, replicas in zip(asked, tried, strict=True):
+        for one, each in zip(asked, tried, strict=True):
             pod = AskingPod(
                 kubectl,
                 found.endpoints,
@@ -103,19 +107,24 @@ class Smoke:
             )
             chosen = selection(one.requests, settings.smoke.num_tests)
             from_pod = pod.ask(chosen, in_image=lies_in_image(one.model, one.file))
-            answers.append(ModelAnswers(one.model, replicas, from_pod))
+            answers.append(ModelAnswers(one.model, each, from_pod))
         foreign = other_images(kubectl, found.endpoints, image)
         proof = of_deployment(
             found,
             answers,
             foreign=foreign,
-            policy=network_policy.gate(looking.result(), required=network_policy.required(settings)),
+            policy=network_policy.gate(
+                looking.result(), required=network_policy.required(settings), of=len(replicas)
+            ),
             settings=settings.smoke,
         )
         for told in answers:
             folder = "" if told.model is model else f"{told.model.name}/"
-            for replica in told.tried:
-                _keep(ctx, f"{folder}{replica.replica.pod}", replica.report)
+            if many:
+                _keep_all(ctx, f"{folder}replicas", told.tried)
+            else:
+                for replica in told.tried:
+                    _keep(ctx, f"{folder}{replica.replica.pod}", replica.report)
             _keep(ctx, f"{folder}from-a-pod", told.from_pod.report)
         write_atomically(ctx.run / "smoke.json", dump(proof))
         return Outcome(require(proof, endpoints.namespace, troubled), 0, _summary(proof))
@@ -129,6 +138,25 @@ def _keep(ctx: Context, name: str, report: Report | None) -> None:
     if report is not None:
         text = json.dumps(report.as_json(), indent=2) + "\n"
         write_atomically(ctx.evidence(f"smoke/{name}.json"), text)
+
+
+def _keep_all(ctx: Context, name: str, tried: Sequence[Tried]) -> None:
+    """One file for many replicas, a line each."""
+    lines = [
+        json.dumps({"pod": one.replica.pod, **one.report.as_json()}) + "\n" for one in tried if one.report
+    ]
+    write_atomically(ctx.evidence(f"smoke/{name}.jsonl"), "".join(lines))
+
+
+def _how(settings: Settings, many: bool) -> str:
+    """What is asked of each replica, where that is not everything, and why."""
+    if not many:
+        return ""
+    smoke = settings.smoke
+    return (
+        f": each for its version and {smoke.sample} answers, for there are {smoke.many_replicas} or more "
+        "(smoke.many_replicas)"
+    )
 
 
 def _summary(proof: Proof) -> str:

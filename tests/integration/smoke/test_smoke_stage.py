@@ -711,3 +711,71 @@ def test_a_server_that_cannot_be_asked_is_an_error_of_its_own(tmp_path, monkeypa
 
 def test_a_plan_changes_nothing(ctx):
     assert smoke_stage.Smoke().plan(ctx, Settings()) == []
+
+
+MANY = {"many_replicas": 3, "sample": 2}
+
+
+def test_of_many_replicas_each_is_asked_for_a_sample_and_the_output_says_so(run, ctx, monkeypatch):
+    monkeypatch.setattr(smoke_stage.network_policy, "FROM_OF_MANY", 2)
+    with StandInCluster() as standin:
+        proof = run(standin, **MANY).value
+        assert [standin.servers[name].requests for name in ("pod-b", "pod-c")] == [4, 4]
+        assert sum(command[0] == "exec" for command in standin.commands) == 2
+    assert proof.ok
+    assert [(one.pod, one.requests, one.model_version) for one in proof.replicas] == [
+        ("pod-a", 4, 1),
+        ("pod-b", 4, 1),
+        ("pod-c", 4, 1),
+    ]
+    policy = next(gate for gate in proof.gates if gate.name == "network_policy")
+    assert policy.note == "tried from 2 of 3 replicas"
+    kept = sorted(path.name for path in (ctx.run / "evidence" / "smoke").iterdir())
+    assert kept == ["from-a-pod.json", "replicas.jsonl"]
+    lines = (ctx.run / "evidence" / "smoke" / "replicas.jsonl").read_text().splitlines()
+    assert [json.loads(line)["pod"] for line in lines] == ["pod-a", "pod-b", "pod-c"]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "gates"),
+    [
+        (Behaviour(off_by=0.01), {"differences"}),
+        (Behaviour(version=7), {"other_versions"}),
+        (Behaviour(state="LOADING"), {"replicas_answered"}),
+    ],
+)
+def test_of_many_replicas_the_one_that_is_wrong_is_found(run, behaviour, gates):
+    with StandInCluster([Behaviour(), behaviour, Behaviour()]) as standin:
+        failed, said, _ = _failed(run, standin, **MANY)
+    assert failed == gates
+    assert "pod pod-b on node worker-2" in said
+
+
+def test_of_many_replicas_without_recorded_answers_each_must_answer_as_the_first(run, tmp_path):
+    with StandInCluster([Behaviour(), Behaviour(off_by=0.01), Behaviour()]) as standin:
+        file = requests_file(tmp_path, answers=False)
+        failed, said, _ = _failed(run, standin, file=file, requests=file, **MANY)
+    assert "replicas_disagree" in failed
+    assert "pod pod-b on node worker-2: it answers unlike" in said
+
+
+def test_enough_failed_replicas_end_the_asking(run, monkeypatch):
+    monkeypatch.setattr("slipway.smoke.replicas.ENOUGH_FAILED", 1)
+    monkeypatch.setattr("slipway.smoke.replicas.AT_ONCE", 1)
+    with StandInCluster([Behaviour(), Behaviour(version=7, state="LOADING"), Behaviour()]) as standin:
+        failed, said, _ = _failed(run, standin, **MANY)
+    assert "replicas_answered" in failed
+    assert "pod pod-c on node worker-1: not asked: 1 replica had failed before" in said
+
+
+def test_how_few_are_asked_little_is_told_with_the_setting_that_decides(run, ctx, monkeypatch):
+    told: list[str] = []
+    monkeypatch.setattr(
+        type(ctx),
+        "emit",
+        property(lambda _: lambda event: told.append(getattr(event, "text", ""))),
+        raising=False,
+    )
+    with StandInCluster() as standin:
+        run(standin, **MANY)
+    assert any("for its version and 2 answers" in line and "smoke.many_replicas" in line for line in told)

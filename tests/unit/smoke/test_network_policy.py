@@ -115,3 +115,19 @@ def test_the_last_line_is_the_answer() -> None:
         "the registry": "timed out",
         "dns": "",
     }
+
+
+def test_of_many_replicas_some_are_chosen_from_as_many_nodes_as_can_be() -> None:
+    replicas = [Replica(f"pod-{n}-{m}", f"node-{n}", "10.0.0.1", 8500, 8501) for n in range(9) for m in "ab"]
+    some = network_policy.chosen(replicas, 3)
+    assert [one.pod for one in some] == ["pod-0-a", "pod-3-a", "pod-6-a"]
+    assert network_policy.chosen(list(reversed(replicas)), 3) == some
+    assert len({one.pod for one in network_policy.chosen(replicas, 11)}) == 11
+    assert len({one.node for one in network_policy.chosen(replicas, 11)}) == 9
+    assert set(network_policy.chosen(replicas, 99)) == set(replicas)
+
+
+def test_a_policy_that_was_tried_from_some_says_from_how_many() -> None:
+    told = network_policy.gate((Seen(REPLICA),), required=True, of=3000)
+    assert (told.ok, told.note) == (True, "tried from 1 of 3000 replicas")
+    assert network_policy.gate((Seen(REPLICA),), required=True, of=1).note == ""
