@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from slipway.core.types import Gate, Proof, ReplicaProof, Values
 
+LINES = 50  # replicas told one by one; who reads on reads smoke.json
+
 
 def complaints(replica: ReplicaProof) -> list[str]:
     """What one replica did not do as it must; empty if it answered everything as recorded."""
@@ -71,12 +73,18 @@ def replica_lines(proof: Proof) -> list[str]:
 
 
 def bad_lines(proof: Proof) -> list[str]:
-    """One line for each failed gate, then one for each replica at fault."""
+    """One line for each failed gate, then one for each replica at fault, of many for the first of them."""
     return [
         f"{which(one, proof)}{line}"
         for one in proof.each
         for line in (
             *(f"gate {gate_line(gate)}" for gate in one.gates if not gate.ok),
-            *replica_lines(one),
+            *_first(replica_lines(one)),
         )
     ]
+
+
+def _first(lines: list[str]) -> list[str]:
+    if len(lines) <= LINES:
+        return lines
+    return [*lines[:LINES], f"and {len(lines) - LINES} more replicas, which smoke.json names"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +20,7 @@ from slipway.report.junit import clean
 if TYPE_CHECKING:  # a command that writes no page does not wait for it
     from jinja2 import Template
 
+ROWS = 500  # of a table: a page of thousands is slow to open, and smoke.json has each
 STATUS = {"changed": "changed", "unchanged": "unchanged", "failed": "failed", "not_run": "not run"}
 
 
@@ -47,6 +49,7 @@ def page(run_dir: Path, results: tuple[Result, ...], values: Values, versions: M
         proofs=_proofs(values),
         deployed=[(name, one) for name, one in values.each if one.model or one.image or one.endpoints],
         versions=dict(versions),
+        nodes=_nodes(values),
         files=_files(run_dir, results),
         evidence={result.label: [link(run_dir, path) for path in result.evidence] for result in results},
     )
@@ -138,5 +141,26 @@ def _proofs(values: Values) -> list[dict[str, Any]]:
     ]
 
 
-def _replicas(proof: Proof) -> list[dict[str, Any]]:
-    return [{"proof": replica, "complaints": complaints(replica)} for replica in proof.replicas]
+def _replicas(proof: Proof) -> dict[str, Any]:
+    """What the page tells of replicas: counts of all, rows of as many as it holds, those at fault first."""
+    told = [{"proof": replica, "complaints": complaints(replica)} for replica in proof.replicas]
+    right = [one for one in told if not one["complaints"]]
+    rows = told
+    if len(told) > ROWS:
+        rows = [*(one for one in told if one["complaints"]), *right][:ROWS]
+    return {"count": len(told), "right": len(right), "rows": rows}
+
+
+def _nodes(values: Values) -> list[tuple[str, str]]:
+    """(what, in words) of the cluster's nodes: each, or of many how many are alike."""
+    nodes = values.cluster.nodes if values.cluster else ()
+    if len(nodes) <= ROWS:
+        return [
+            (f"node {node.name}", f"{node.version}, {_role(node.role)}, {node.address}") for node in nodes
+        ]
+    alike = Counter((node.version, _role(node.role)) for node in nodes)
+    return [(f"{count} nodes", f"{version}, {role}") for (version, role), count in alike.most_common()]
+
+
+def _role(role: str) -> str:
+    return role.replace("_", " ")

@@ -7,6 +7,8 @@ from slipway.core.timing import critical_path, whole_seconds
 from slipway.core.types import Result, Run
 from slipway.core.verdicts import gate_note, proofs
 
+NAMED = 8  # nodes told by name
+
 
 def closing_lines(run: Run, ctx: Context) -> list[str]:
     """The outcome of a run for people; the same facts are in its run.json."""
@@ -30,7 +32,7 @@ def _deployed(run: Run) -> list[str]:
             out.append(
                 f"deployed: {endpoints.deployment} in namespace {endpoints.namespace}, "
                 f"{len(endpoints.replicas)} replicas "
-                f"on {', '.join(nodes)}, behind {endpoints.service}:{endpoints.grpc_port}"
+                f"on {_named(nodes)}, behind {endpoints.service}:{endpoints.grpc_port}"
             )
             out.append(f"image:    {image.reference}")
         if made.servers is not None and made.servers.hosts and made.model is not None:
@@ -42,6 +44,10 @@ def _deployed(run: Run) -> list[str]:
         versions = sorted({node.version for node in cluster.nodes})
         out.append(f"cluster:  {cluster.api}, {len(cluster.nodes)} nodes, Kubernetes {', '.join(versions)}")
     return out
+
+
+def _named(nodes: list[str]) -> str:
+    return ", ".join(nodes) if len(nodes) <= NAMED else f"{len(nodes)} nodes"
 
 
 def _proved(run: Run) -> list[str]:

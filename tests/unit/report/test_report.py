@@ -492,3 +492,21 @@ def test_the_same_found_where_it_was_asked_for_is_a_failure_that_says_so(tmp_pat
     assert failure is not None
     assert failure.get("message") == "network_policy: 1, the limit is 0 (not enforced: pod-a reached SSH)"
     assert "failed, not enforced: pod-a reached SSH" in " ".join("".join(page.text).split())
+
+
+def test_the_page_of_thousands_stays_small_and_shows_those_at_fault(tmp_path: Path) -> None:
+    many = [replica(f"mnist-deployment-{number:05d}", f"node-{number % 1000:04d}") for number in range(3000)]
+    many[2900] = replica("mnist-deployment-lost", "node-0900", requests=0)
+    nodes = tuple(Node(f"node-{number:04d}", "10.0.0.1", "worker", "v1.36.3") for number in range(1000))
+    held = values()
+    assert held.cluster is not None
+    told = replace(held, proof=proof(*many, ok=False), cluster=replace(held.cluster, nodes=nodes))
+    _, junit, page = files(tmp_path, results("smoke"), told, VERSIONS)
+    text = "".join(page.text)
+    assert (tmp_path / "index.html").stat().st_size < 1_000_000
+    assert len(page.seen) < 10_000
+    assert "2999 of 3000" in text and "500 of 3000 are shown, those at fault first" in text
+    assert text.index("mnist-deployment-lost") < text.index("mnist-deployment-00000")
+    assert "mnist-deployment-02000" not in text
+    assert "1000 nodes" in text and "v1.36.3, worker" in text and "node node-0999" not in text
+    assert len(junit.findall(".//testsuite[@name='replicas']/testcase")) == 3000

@@ -191,3 +191,9 @@ def test_a_failed_proof_is_not_called_proved(ctx: Context) -> None:
     failed = (*SAME.results[:-1], Result("smoke", "failed", "gate", 2.0))
     lines = closing_lines(Run(False, failed, values, {}), ctx)
     assert any(line.startswith("NOT proved: 2 replicas") and "3 differences" in line for line in lines)
+
+
+def test_many_nodes_are_counted_and_not_named(ctx: Context) -> None:
+    replicas = tuple(Replica(f"p{n}", f"w{n}", "10.2.0.1", 8500, 8501) for n in range(9))
+    many = replace(SAME, values=replace(VALUES, endpoints=replace(ENDPOINTS, replicas=replicas)))
+    assert "9 replicas on 9 nodes, behind" in "\n".join(closing_lines(many, ctx))
