@@ -1,10 +1,10 @@
 """`make bench`: measure the budgets on this machine and write docs/measurements.md.
 
-usage: python -m tests.bench [--chain] [--cold] [--without-server] [--print]
+usage: python -m tests.bench [--chain] [--cold] [--many] [--without-server] [--print]
 
 Without flags: start-up times and the model server beside MLServer. --chain makes a lab of its own in a
 temporary folder, runs `slipway up` in it twice, and takes it down again; --cold does so once with empty
-caches of slipway, pip and Go. Figures that were not measured
+caches of slipway, pip and Go. --many deploys to 10, 100 and 1,000 nodes of kwok, three replicas on each. Figures that were not measured
 this time are kept from the page's data (docs/measurements.json), each with its own commit and date.
 """
 
@@ -26,6 +26,7 @@ from slipway.hosts.nspawn.labs import lab_name
 
 from tests.bench.play_profile import profile
 from tests.lab_traces import traces
+from tests.stacks.many_nodes import rehearse
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "docs" / "measurements.json"
@@ -57,6 +58,10 @@ BUDGETS = {
     "server_start": ("portable server, start to SERVING", "s", None),
     "server_memory": ("portable server, memory at rest", "MB", 400),
     "server_times_mlserver": ("portable server, times MLServer's requests/s in the same run", "x", 1.8),
+    "many_deploy": ("deploy of 3,000 replicas on 1,000 nodes: its own part", "s", 30),
+    "many_smoke": ("smoke of 3,000 replicas", "s", 60),
+    "many_memory": ("the driver's memory at most, 3,000 replicas", "MB", 400),
+    "many_page": ("the report's page, 3,000 replicas", "MB", 2),
     "test": ("`make test`, warm", "s", 1000),
 }
 
@@ -197,6 +202,53 @@ def cold() -> tuple[Figures, Stages]:
         return {"up_cold": took}, {"up_cold": stages}
 
 
+NODES = (10, 100, 1000)
+# Of a rehearsal on many nodes: column of the page -> where its document has it
+_MANY = {
+    "deploy, s": ("deploy", "seconds"),
+    "of it the cluster's, s": ("rollout",),
+    "CPU of it, s": ("deploy", "cpu"),
+    "again, s": ("deploy again", "seconds"),
+    "status, s": ("status", "seconds"),
+    "smoke, s": ("smoke", "seconds"),
+    "driver in deploy, MB": ("deploy", "driver_mb"),
+    "driver in smoke, MB": ("smoke", "driver_mb"),
+    "its largest program, MB": ("deploy", "largest_mb"),
+    "API requests of deploy": ("deploy", "requests"),
+    "of status": ("status", "requests"),
+    "of smoke": ("smoke", "requests"),
+    "page, MB": ("page", "mb"),
+}
+
+
+def many() -> tuple[Figures, list[dict[str, float]]]:
+    """Deployments of three replicas for each node, and the curve: a row for each number of nodes."""
+    rows = []
+    for nodes in NODES:
+        document = rehearse(nodes, 3 * nodes)
+        sys.stderr.write(json.dumps(document) + "\n")
+        rows.append(
+            {
+                "nodes": nodes,
+                "replicas": 3 * nodes,
+                **{name: _at(document, path) for name, path in _MANY.items()},
+            }
+        )
+    last = rows[-1]
+    return {
+        "many_deploy": last["deploy, s"] - last["of it the cluster's, s"],
+        "many_smoke": last["smoke, s"],
+        "many_memory": max(last["driver in deploy, MB"], last["driver in smoke, MB"]),
+        "many_page": last["page, MB"],
+    }, rows
+
+
+def _at(document: Any, path: tuple[str, ...]) -> float:
+    for name in path:
+        document = document[name]
+    return float(document)
+
+
 def stamp() -> dict[str, str]:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], check=True, capture_output=True, text=True, cwd=ROOT
@@ -244,6 +296,17 @@ def page(data: dict[str, Any]) -> str:
         of, part = ("task", "the slowest") if name == "play_results" else ("stage", "by stage")
         rows += ["", f"## {BUDGETS[name][0]}, {part}", "", f"| {of} | seconds |", "| --- | --- |"]
         rows += [f"| {stage} | {seconds:.1f} |" for stage, seconds in stages.items()]
+    if curve := data.get("many"):
+        names = list(curve["rows"][0])
+        at = curve["stamp"]
+        rows += ["", "## More nodes and replicas", ""]
+        rows += [
+            "Nodes that kwok reports for, and pods whose own addresses lead to one real server"
+            f" (`tests/stacks/many_nodes.py`); {at['commit']}, {at['when']}, load {at['load']}.",
+            "",
+        ]
+        rows += [f"| {' | '.join(names)} |", f"| {' | '.join('---' for _ in names)} |"]
+        rows += [f"| {' | '.join(f'{row[name]:g}' for name in names)} |" for row in curve["rows"]]
     machines = sorted({figure["stamp"]["machine"] for figure in data["figures"].values()})
     return "\n".join([*rows, "", f"Machine: {'; '.join(machines)}.", ""])
 
@@ -265,6 +328,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--chain", action="store_true", help="measure `slipway up` in a lab of its own")
     parser.add_argument("--cold", action="store_true", help="the same once, with empty caches")
+    parser.add_argument("--many", action="store_true", help="measure deployments on many nodes")
     parser.add_argument("--without-server", action="store_true", help="leave the model server out")
     parser.add_argument("--print", action="store_true", help="print the page, write nothing")
     parser.add_argument("--seconds", nargs=2, action="append", default=[], metavar=("NAME", "SECONDS"))
@@ -278,6 +342,10 @@ def main() -> None:
         measured, stages = measure()
         figures |= measured
         data["stages"] |= stages
+    if flags.many:
+        measured, curve = many()
+        figures |= measured
+        data["many"] = {"stamp": at, "rows": curve}
     data["figures"] |= {name: {"value": round(value, 4), "stamp": at} for name, value in figures.items()}
     text = page(data)
     if not flags.print:

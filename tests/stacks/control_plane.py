@@ -14,7 +14,7 @@ import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,11 +42,25 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(folder: Path, programs: Mapping[str, Path]) -> Iterator[ControlPlane]:
-    """Start etcd, API server, controllers and scheduler; stop them, by process, at the end."""
+def running(
+    folder: Path,
+    programs: Mapping[str, Path],
+    *,
+    nodes: Sequence[str] = NODES,
+    users: Mapping[str, str] | None = None,
+    more: Mapping[str, Sequence[str]] | None = None,
+) -> Iterator[ControlPlane]:
+    """Start etcd, API server, controllers and scheduler; stop them, by process, at the end.
+
+    nodes: those the kubelet here reports for; without any there is none. users: name -> token of
+    administrators beside the test itself. more: program -> further arguments.
+    """
     ports = {name: free_port() for name in ("etcd", "peer", "api", "controllers", "scheduler")}
     token = secrets.token_hex(16)
-    (folder / "tokens.csv").write_text(f'{token},admin,1,"system:masters"\n')
+    tokens = {"admin": token, **(users or {})}
+    (folder / "tokens.csv").write_text(
+        "".join(f'{secret},{name},{name},"system:masters"\n' for name, secret in tokens.items())
+    )
     key = rsa.generate_private_key(65537, 2048)
     (folder / "accounts.key").write_bytes(
         key.private_bytes(
@@ -118,19 +132,23 @@ def running(folder: Path, programs: Mapping[str, Path]) -> Iterator[ControlPlane
     stop = threading.Event()
     with contextlib.ExitStack() as stack:
         for name, arguments in commands.items():
-            stack.enter_context(_process([str(programs[name]), *arguments], folder / f"{name}.log"))
+            words = [*arguments, *(more or {}).get(name, ())]
+            stack.enter_context(process([str(programs[name]), *words], folder / f"{name}.log"))
             if name == "kube-apiserver":
                 wait_for(
                     "an answer of the API server",
                     lambda: plane.kubectl.run(["get", "--raw", "/readyz"], timeout=5),
-                    timeout=60,
+                    timeout=180,
                     retry_on=(KubectlError,),
                 )
-        for node in NODES:
+        if not nodes:
+            yield plane
+            return
+        for node in nodes:
             _add_node(plane.kubectl, node)
         kubelet = threading.Thread(
             target=_report,
-            args=(_Api(ports["api"], token, folder / "api" / "apiserver.crt"), stop),
+            args=(api_of(plane), stop),
             daemon=True,
         )
         kubelet.start()
@@ -142,7 +160,8 @@ def running(folder: Path, programs: Mapping[str, Path]) -> Iterator[ControlPlane
 
 
 @contextlib.contextmanager
-def _process(argv: list[str], log: Path) -> Iterator[None]:
+def process(argv: list[str], log: Path) -> Iterator[None]:
+    """Keep a program running for as long as the block does."""
     with log.open("w") as file:
         child = subprocess.Popen(argv, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
         try:
@@ -166,7 +185,7 @@ def _add_node(kubectl: Kubectl, name: str) -> None:
     kubectl.run(["taint", "node", name, "node.kubernetes.io/not-ready-"])
 
 
-class _Api:
+class Api:
     """The API without a process per question."""
 
     def __init__(self, port: int, token: str, certificate: Path) -> None:
@@ -174,7 +193,7 @@ class _Api:
         self.trust = ssl.create_default_context(cafile=str(certificate))
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
-        connection = http.client.HTTPSConnection("127.0.0.1", self.port, context=self.trust, timeout=10)
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port, context=self.trust, timeout=30)
         headers = {
             "Authorization": f"Bearer {self.token}",
             "Content-Type": "application/json"
@@ -186,7 +205,15 @@ class _Api:
             return json.loads(connection.getresponse().read())
 
 
-def _report(api: _Api, stop: threading.Event) -> None:
+def api_of(plane: ControlPlane) -> Api:
+    """The API as the test's own user asks it."""
+    config = yaml.safe_load(plane.kubeconfig.read_text())
+    cluster = config["clusters"][0]["cluster"]
+    port = int(cluster["server"].rpartition(":")[2])
+    return Api(port, config["users"][0]["user"]["token"], Path(cluster["certificate-authority"]))
+
+
+def _report(api: Api, stop: threading.Event) -> None:
     """What a kubelet would write: status of bound pods, and the end of deleted ones."""
     number = 1
     while not stop.wait(0.3):
