@@ -12,8 +12,10 @@ import pytest
 from slipway.clients import ssh
 from slipway.core.errors import HostError
 from slipway.core.schema import HostsSettings, Settings
+from slipway.hosts.formats import writing
 from slipway.hosts.lxd.backend import Lxd
 from slipway.hosts.lxd.design import MADE
+from slipway.hosts.nspawn.backend import Nspawn
 
 from tests.contract.contract_lab import Lab
 from tests.playbooks.bare_host import BareHost
@@ -108,3 +110,36 @@ def test_a_machine_without_lxd_is_told(tmp_path: Path, made_lab: tuple[Lab, Any]
     with pytest.raises(HostError, match="there is no LXD on cp") as caught:
         Lab(Lxd(), Settings(hosts=settings), tmp_path / "state").up()
     assert "playbooks/lxd.yml" in caught.value.action
+
+
+@pytest.mark.soak
+def test_a_root_as_an_image_is_launched_by_anybody(
+    lxd_machine: tuple[BareHost, Path], tmp_path: Path
+) -> None:
+    machine = lxd_machine[0]
+    settings = Settings.model_validate({"hosts": {"workers": 0, "golden": False}})
+    root, _ = Nspawn().bake(machine.ctx, settings)
+    file = writing.write(machine.ctx, settings, root, "lxd", tmp_path / "node.tar.gz").file
+    before = state(machine)
+    try:
+        with ssh.connect(machine.host) as connection:
+            connection.stream_in(["sh", "-c", "cat >/root/node.tar.gz"], file, timeout=300)
+        machine.on(f"{LXC} lxc image import /root/node.tar.gz --alias node", timeout=300)
+        told = json.loads(machine.on(f"{LXC} lxc query /1.0/images?recursion=1"))
+        (properties,) = (one["properties"] for one in told if one["aliases"][0]["name"] == "node")
+        assert (properties["os"], properties["release"]) == ("debian", "trixie")
+        # as everybody launches one, but for what a kernel like this machine's asks of a container's systemd
+        machine.on(
+            f"{LXC} lxc launch node away --config security.privileged=true --config security.nesting=true"
+        )
+        answers = "ssh-keyscan -T 5 -t ed25519 $(lxc list away --columns 4 --format csv | cut -d' ' -f1)"
+        key = machine.on(
+            f"{LXC} for n in $(seq 60); do {answers} 2>/dev/null | grep . && break; sleep 1; done"
+        )
+        assert "ssh-ed25519" in key
+        inside = f"{LXC} lxc exec away --"
+        assert len(machine.on(f"{inside} cat /etc/machine-id").strip()) == 32
+        assert "nameserver" in machine.on(f"{inside} cat /etc/resolv.conf")
+    finally:
+        machine.on(f"{LXC} lxc delete --force away; lxc image delete node; rm -f /root/node.tar.gz; true")
+    assert state(machine) == before

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from slipway.clients.oci_layout import Layout
 from slipway.core.errors import ProvisionError
+from slipway.core.schema import Settings
+from slipway.hosts.formats import oci, writing
+from slipway.hosts.nspawn.backend import Nspawn
 
 from tests.playbooks.bare_host import BareHost, bare_host
 
@@ -86,3 +92,32 @@ def test_a_user_who_does_not_exist_is_told_and_not_made(host: BareHost) -> None:
         host.play("docker.yml", docker_users=["nobody-here"])
     assert "nobody-here" in str(caught.value) + caught.value.tail
     assert "nobody-here" not in host.on("cat /etc/passwd /etc/group")
+
+
+def test_a_root_as_an_oci_image_is_loaded_and_runs(host: BareHost, tmp_path: Path) -> None:
+    settings = Settings.model_validate({"hosts": {"workers": 0, "golden": False}})
+    root, _ = Nspawn().bake(host.ctx, settings)
+    file = writing.write(host.ctx, settings, root, "oci", tmp_path / "node.tar").file
+    with tarfile.open(file) as tar:
+        tar.extractall(tmp_path / "layout", filter="data")
+    layout = Layout(tmp_path / "layout")
+    ((digest, tag),) = layout.images().items()
+    manifest = layout.manifest(digest)
+    assert manifest is not None
+    (layer,) = manifest.document["layers"]
+    packed = tmp_path / "layout/blobs" / layer["digest"].replace(":", "/")
+    assert (packed.stat().st_size, f"sha256:{oci.sha256(packed)}") == (layer["size"], layer["digest"])
+    config = json.loads(layout.blob(manifest.document["config"]["digest"]))
+
+    assert f"slipway-node:{tag}" in host.on("docker load", file.read_bytes())
+    try:
+        told = json.loads(host.on(f"docker image inspect slipway-node:{tag}"))[0]
+        assert told["RootFS"]["Layers"] == config["rootfs"]["diff_ids"]
+        assert told["Config"]["Cmd"] == ["/sbin/init"]
+        assert told["Config"]["Labels"]["org.opencontainers.image.version"] == root.name
+        said = host.on(
+            f"docker run --rm --network none slipway-node:{tag} sh -c 'cat /etc/os-release; id -u'"
+        )
+        assert "VERSION_CODENAME=trixie" in said and said.endswith("\n0\n")
+    finally:
+        host.on(f"docker image rm slipway-node:{tag}")

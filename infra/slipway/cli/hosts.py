@@ -15,6 +15,7 @@ from slipway.cli.printing import show, show_removed
 from slipway.cli.session import Session
 from slipway.core.errors import UsageError
 from slipway.core.types import Hosts
+from slipway.hosts.formats.names import Format
 
 
 def up(
@@ -53,12 +54,22 @@ def down(config: Config = None, set_: Set = None, json: Json = False, verbose: V
 
 
 def bake(
+    format_: Annotated[
+        Format | None,
+        typer.Option(
+            "--format",
+            metavar="[tar|lxd|qcow2|oci]",
+            help="Write the root for elsewhere too: as a tar, an image of LXD, a disk for virtual machines "
+            "and clouds, or an OCI image. Without this, --output writes a tar.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
             metavar="FILE",
-            help="Write the root to this tar as well; compressed where it is named .tar.gz or the like.",
+            help="Where to; a tar is compressed as its name says (.tar, .tar.gz, .tar.xz, .tar.zst). Without "
+            "this, --format writes into slipway's cache.",
         ),
     ] = None,
     config: Config = None,
@@ -69,23 +80,39 @@ def bake(
     """Bake the root that machines made here start from.
 
     Packages, programs and images are in it, and nothing of any one machine. `up` bakes it by itself where
-    there is none yet; here it is made ahead of time, or for elsewhere: a tar of it is what LXD, a container
-    or the disk of a virtual machine is made from.
+    there is none yet; here it is made ahead of time, or for elsewhere. What is written for elsewhere has
+    nothing of this site either: the distribution's public archives, no proxies, no certificates, no logins.
+
+    \b
+    slipway hosts bake --format qcow2 --output node.qcow2
     """
-    from slipway.hosts.nspawn.golden import pack
+    from slipway.hosts.formats import writing
+    from slipway.hosts.nspawn import controller
     from slipway.pipeline import HOSTS
 
     session = Session(config, set_, verbose=verbose)
+    kind: Format | None = format_ or ("tar" if output is not None else None)
+    if kind is not None:
+        controller.need_linux()
+        writing.check(kind, output)
     with session.owning("hosts bake") as ctx:
         root, made = HOSTS.bake(ctx, session.settings)
-        if output is not None:
-            pack(root, output)
-    told = output or root
-    show(
-        {"root": str(root), "made": made, "output": str(output) if output else None},
-        json,
-        lambda: [str(told)],
-    )
+        written = writing.write(ctx, session.settings, root, kind, output) if kind is not None else None
+    document = {
+        "root": str(root),
+        "made": made,
+        "format": kind,
+        "output": str(written.file) if written is not None else None,
+        "bytes": written.bytes if written is not None else None,
+        "sha256": written.sha256 if written is not None else None,
+    }
+
+    def lines() -> list[str]:
+        if written is None:
+            return [str(root)]
+        return [str(written.file), f"{written.bytes} bytes", f"sha256:{written.sha256}"]
+
+    show(document, json, lines)
     return 0
 
 

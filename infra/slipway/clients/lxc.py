@@ -48,17 +48,15 @@ class Lxc:
         words += ["--data", json.dumps(body)] if body is not None else []
         self._run([*words, self._address(path, {})], timeout=_IMAGE_SECONDS)
 
-    def import_image(self, metadata: Path, root: Path, alias: str) -> None:
-        """Make an image of a tar with metadata.yaml and a tar of a root; under this alias in the project."""
+    def import_image(self, file: Path, alias: str) -> None:
+        """Make an image of a tar that holds metadata.yaml and rootfs/; under this alias in the project."""
         folder = self.connection.run(
             ["mktemp", "-d", f"{_FOLDER}/slipway-XXXXXX"], timeout=_QUICK
         ).stdout.strip()
+        there = f"{folder}/{file.name}"
         try:
-            for file in (metadata, root):
-                words = ["sh", "-c", f'cat >"$0"/{file.name}', folder]
-                self.connection.stream_in(words, file, timeout=_IMAGE_SECONDS)
-            files = [f"{folder}/{file.name}" for file in (metadata, root)]
-            self._run(["image", "import", *files, "--alias", alias], timeout=_IMAGE_SECONDS)
+            self.connection.stream_in(["sh", "-c", 'cat >"$0"', there], file, timeout=_IMAGE_SECONDS)
+            self._run(["image", "import", there, "--alias", alias], timeout=_IMAGE_SECONDS)
         finally:
             self.connection.run(["rm", "-rf", folder], check=False, timeout=_QUICK)
 

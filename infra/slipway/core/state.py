@@ -23,7 +23,7 @@ T = TypeVar("T")
 KEPT_RUNS = 20
 
 # What slipway keeps in its cache, a folder each: kubectl's is written by kubectl itself.
-Cached = Literal["artifacts", "image", "kubectl", "roots"]
+Cached = Literal["artifacts", "image", "images", "kubectl", "roots"]
 CACHED: tuple[str, ...] = (*get_args(Cached), "bench", "tests")  # the last two are the test suite's
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -187,20 +186,3 @@ def test_old_ones_go_but_for_those_in_use(oven: Oven) -> None:
         made.append(oven.bake(Baker(key), in_use={made[0]})[0])
     assert [path.exists() for path in made] == [True, False, True, True, True]
     assert not roots.damage(made[0])
-
-
-@pytest.mark.parametrize("name", ["root.tar", "root.tar.gz"])
-def test_a_root_is_packed_whole(oven: Oven, tmp_path: Path, name: str) -> None:
-    root, _ = oven.bake()
-    file = tmp_path / name
-    golden.pack(root, file)
-    with tarfile.open(file) as tar:
-        assert {"./usr/bin/kubelet", "./var/lib/docker/overlay2/l1/diff/file"} <= set(tar.getnames())
-        assert {member.uname for member in tar.getmembers()} == {""}
-    assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
-
-
-def test_a_folder_that_is_not_there_is_told(oven: Oven, tmp_path: Path) -> None:
-    root, _ = oven.bake()
-    with pytest.raises(EnvironmentFault, match="cannot be written"):
-        golden.pack(root, tmp_path / "none" / "root.tar")

@@ -6,6 +6,7 @@ import getpass
 import ipaddress
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,8 +102,13 @@ class Lxd:
         if own.find("images", "aliases", ALIAS) is not None:
             return 0
         root, made = self._roots.bake(ctx, settings)
-        with progress(ctx.emit, "LXD's image of the hosts' root"), image.tars(root, ctx.state.hosts) as tars:
-            own.import_image(*tars, ALIAS)
+        with (
+            progress(ctx.emit, "LXD's image of the hosts' root"),
+            tempfile.TemporaryDirectory(prefix=".image-", dir=ctx.state.hosts) as held,
+        ):
+            file = Path(held) / "image.tar"
+            image.write(root, file, Path(held))
+            own.import_image(file, ALIAS)
         return made + 1
 
     def down(self, ctx: Context) -> list[str]:

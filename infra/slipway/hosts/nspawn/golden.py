@@ -97,26 +97,6 @@ def ensure(
     return root, True
 
 
-def pack(root: Path, file: Path) -> None:
-    """Write a root as a tar: owners by number, capabilities in it, compressed as the file's name says.
-
-    Raises EnvironmentFault where it cannot be written; what was there before stays then.
-    """
-    beside = file.with_name(f".partial-{file.name}")  # tar knows how to compress by the end of the name
-    kept = ["--xattrs", "--xattrs-include=*", "--acls", "--numeric-owner", "--sort=name"]
-    try:
-        process.run(["tar", "--create", "--auto-compress", *kept, "--file", beside, "--directory", root, "."])
-        beside.rename(file)
-    except (CommandError, OSError) as error:
-        raise EnvironmentFault(
-            f"the root cannot be written to {file}",
-            tail=error.output if isinstance(error, CommandError) else str(error),
-            action="give a file in a folder that exists and has room for it",
-        ) from error
-    finally:
-        beside.unlink(missing_ok=True)
-
-
 def _bake(ctx: Context, settings: Settings, recipe: Recipe, root: Path) -> None:
     folder = root.with_name(f"{root.name}.baking")
     scratch = replace(ctx, state=State(folder), emit=_quiet(ctx.emit))
