@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from slipway.artifacts import pulumi_cli
-from slipway.core import process
 from slipway.core.schema import HostsSettings, Settings
 from slipway.core.types import Hosts
 from slipway.hosts import created
@@ -22,9 +21,7 @@ from slipway.hosts.vagrant import Vagrant
 
 from tests.contract.contract_lab import Lab, inventory, listed, vagrant
 from tests.lab_traces import traces
-from tests.playbooks.bare_host import BareHost, bare_host
-
-LXD_NETWORK = "10.79.0.0/24"  # what the role gives its bridge
+from tests.playbooks.bare_host import BareHost, machine_with_lxd
 
 
 @pytest.fixture(scope="session")
@@ -87,15 +84,9 @@ class Stack:
 
 @pytest.fixture(scope="session")
 def lxd_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[BareHost, Path]]:
-    """A machine with LXD by its role, whose bridge this one has a route to; and the inventory that names it."""
-    with bare_host(tmp_path_factory.mktemp("with-lxd"), "lxd") as machine:
-        machine.play("lxd.yml")
-        route = ["ip", "route", "replace", LXD_NETWORK, "via", machine.host.address]
-        process.run(route, timeout=10)
-        try:
-            yield machine, inventory(machine.hosts, tmp_path_factory.mktemp("lxd-inventory"), ("lxd",))
-        finally:
-            process.run(["ip", "route", "del", LXD_NETWORK], check=False, timeout=10)
+    """A machine with LXD by its role, and the inventory that names it."""
+    with machine_with_lxd(tmp_path_factory.mktemp("with-lxd")) as machine:
+        yield machine, inventory(machine.hosts, tmp_path_factory.mktemp("lxd-inventory"), ("lxd",))
 
 
 @pytest.fixture(scope="session")

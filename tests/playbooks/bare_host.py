@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from slipway.clients import ansible_play, ssh, written_inventory
 from slipway.clients.ansible_play import Played
+from slipway.core import process
 from slipway.core.context import Context
 from slipway.core.schema import Settings
 from slipway.core.state import State
@@ -29,6 +30,7 @@ PLAYBOOKS = ROOT / "playbooks"
 SERVED = "/srv/stand-in"
 PORT = 8099
 URL = f"http://127.0.0.1:{PORT}"
+LXD_NETWORK = "10.79.0.0/24"  # what role lxd gives its bridge
 # What a run may not touch when it says that it changes nothing
 TREES = "/etc /root /usr /var/lib"
 NOT_BY_ROLES = "! -name lock ! -name 'lock-*' ! -path '/root/.ansible*' ! -path '/var/lib/systemd/*'"
@@ -159,3 +161,15 @@ def bare_host(folder: Path, *groups: str, **variables: Any) -> Iterator[BareHost
     finally:
         take_down(ctx)
         assert traces(lab_name(ctx.state.root)) == []
+
+
+@contextmanager
+def machine_with_lxd(folder: Path) -> Iterator[BareHost]:
+    """A bare host with LXD by its role, to whose bridge this machine has a route meanwhile."""
+    with bare_host(folder, "lxd") as machine:
+        machine.play("lxd.yml")
+        process.run(["ip", "route", "replace", LXD_NETWORK, "via", machine.host.address], timeout=10)
+        try:
+            yield machine
+        finally:
+            process.run(["ip", "route", "del", LXD_NETWORK], check=False, timeout=10)

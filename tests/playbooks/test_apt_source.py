@@ -265,7 +265,7 @@ def test_a_server_whose_authority_only_this_site_knows(
     host.put(tmp_path, "/srv/tls")
     host.on("systemd-run --quiet --unit=stand-in-https python3 /srv/tls/serve.py")
     uri = "https://127.0.0.1:8443/good"
-    over = {"uri": uri, "key_url": f"{uri}/key.gpg", "timeout": 20}
+    over: dict[str, Any] = {"uri": uri, "key_url": f"{uri}/key.gpg", "timeout": 20}
     with pytest.raises(ProvisionError) as caught:
         host.play([role(key, **over)])
     said = f"{caught.value} {caught.value.tail}".lower()

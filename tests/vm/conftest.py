@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from slipway.artifacts import debian
 from slipway.core.context import Context
 from slipway.core.events import Event, Note
 from slipway.core.schema import Settings
@@ -36,4 +37,4 @@ def kernel(making: Context) -> Kernel:
 
 @pytest.fixture(scope="session")
 def image(making: Context, kernel: Kernel) -> Path:
-    return vm_image.ensure(making, inherit.site(Settings().site, vm_image.debian.SUITE), kernel)
+    return vm_image.ensure(making, inherit.site(Settings().site, debian.SUITE), kernel)

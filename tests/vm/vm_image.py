@@ -85,8 +85,8 @@ def ensure(ctx: Context, site: Site, kernel: Kernel) -> Path:
             )
             finish(root, site, kernel)
             forget_lists(root)
-            words = ["mke2fs", "-q", "-t", "ext4", "-L", "root", "-d", root]
-            process.run([*words, folder / "disk", SIZE], timeout=900)
+            words = ["mke2fs", "-q", "-t", "ext4", "-L", "root", "-d", str(root)]
+            process.run([*words, str(folder / "disk"), SIZE], timeout=900)
         finally:
             shutil.rmtree(root, ignore_errors=True)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from slipway.artifacts import debian
 from slipway.clients import ssh
 from slipway.core import process
 from slipway.core.context import Context
@@ -77,7 +78,7 @@ class Machine:
             **variables,
         }
         path = folder / "machines.yml"
-        children = {group: {"hosts": {self.host.name: {}}} for group in groups}
+        children: dict[str, Any] = {group: {"hosts": {self.host.name: {}}} for group in groups}
         path.write_text(yaml.safe_dump({"all": {"hosts": {self.host.name: reached}, "children": children}}))
         path.chmod(0o600)  # sudo's password may be in it
         return path
@@ -126,8 +127,8 @@ class VmLab:
         self._seed(folder, host, login, key, password, more or {})
         self._cable(number)
         (folder / "memory").mkdir()
-        argv = [
-            *(self.kernel.program, f"mem={MEMORY_MIB}M", f"ncpus={processors}", "seccomp=on"),
+        argv: list[str] = [
+            *(str(self.kernel.program), f"mem={MEMORY_MIB}M", f"ncpus={processors}", "seccomp=on"),
             *(f"umid={own.name}", f"uml_dir={folder}/"),
             *(f"ubd0={disk}", f"ubd1r={folder / 'seed.iso'}", "root=/dev/ubda", "rw"),
             # its tap transport panics with more than one processor
@@ -144,7 +145,7 @@ class VmLab:
                     _START,
                     "sh",
                     f"{MEMORY_MIB + 64}M",
-                    folder / "memory",
+                    str(folder / "memory"),
                     *argv,
                 ],
                 stdin=subprocess.DEVNULL,
@@ -211,7 +212,7 @@ class VmLab:
             "-joliet",
             "-rock",
             "-output",
-            folder / "seed.iso",
+            str(folder / "seed.iso"),
         ]
         process.run(
             [*iso, *(seed / name for name in ("user-data", "meta-data", "network-config"))], timeout=60
@@ -273,7 +274,7 @@ def vm_lab(
     """A network for so many machines; they and it are gone without a trace afterwards."""
     ctx = Context(State(folder / ".lab"), folder / "run", ROOT)
     settings = Settings.model_validate({"hosts": {"workers": machines - 1, "reach": list(reach)}})
-    site = inherit.site(settings.site, vm_image.debian.SUITE)
+    site = inherit.site(settings.site, debian.SUITE)
     records = Records()
     vms: VmLab | None = None
     try:

@@ -717,7 +717,7 @@ MANY = {"many_replicas": 3, "sample": 2}
 
 
 def test_of_many_replicas_each_is_asked_for_a_sample_and_the_output_says_so(run, ctx, monkeypatch):
-    monkeypatch.setattr(smoke_stage.network_policy, "FROM_OF_MANY", 2)
+    monkeypatch.setattr("slipway.smoke.network_policy.FROM_OF_MANY", 2)
     with StandInCluster() as standin:
         proof = run(standin, **MANY).value
         assert [standin.servers[name].requests for name in ("pod-b", "pod-c")] == [4, 4]

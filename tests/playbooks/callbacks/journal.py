@@ -16,7 +16,7 @@ description: One line for each into the file SLIPWAY_JOURNAL, with the host, a t
 """
 
 
-class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible has no types
+class CallbackModule(CallbackBase):
     """Keeps the journal."""
 
     CALLBACK_VERSION = 2.0
