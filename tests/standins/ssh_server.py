@@ -35,20 +35,22 @@ class SshServer:
         return self.log.read_text(errors="replace").count("Accepted ")
 
 
-def program(folder: Path) -> Path:
+def program(folder: Path) -> list[str | Path]:
     """The server's program: this machine's, or that of its distribution's package, unpacked into a folder."""
     there = shutil.which("sshd", path=f"/usr/sbin:{os.environ['PATH']}")
     if there is not None:
-        return Path(there)
+        return [there]
     package = folder / "openssh-server"
     if not package.is_dir():
-        package.mkdir()
-        subprocess.run(
-            ["apt-get", "download", "openssh-server"], cwd=package, check=True, capture_output=True
-        )
-        (deb,) = package.glob("*.deb")
-        subprocess.run(["dpkg-deb", "-x", deb, package], check=True)
-    return package / "usr" / "sbin" / "sshd"
+        (package / "archives" / "partial").mkdir(parents=True)
+        # with every library of it that this machine lacks
+        words = ["--yes", "--download-only", "--no-install-recommends", "-o", "Debug::NoLocking=1"]
+        words += ["-o", f"Dir::Cache::archives={package}/archives"]
+        subprocess.run(["apt-get", *words, "install", "openssh-server"], check=True, capture_output=True)
+        for deb in (package / "archives").glob("*.deb"):
+            subprocess.run(["dpkg-deb", "-x", deb, package], check=True)
+    libraries = ":".join(str(path) for path in sorted(package.glob("**/*-linux-gnu")))
+    return ["env", f"LD_LIBRARY_PATH={libraries}", package / "usr" / "sbin" / "sshd"]
 
 
 @contextmanager
@@ -68,7 +70,7 @@ def serving(folder: Path, lines: str, certified_by: Path | None = None) -> Itera
         sign(certified_by, folder / "host.pub", "-h", "-n", "127.0.0.1")
         text += f"HostCertificate {folder}/host-cert.pub\n"
     (folder / "sshd_config").write_text(f"{lines}\n{text}")  # it keeps to the first of a kind
-    argv: list[str | Path] = [program(folder.parent), "-D", "-e", "-f", folder / "sshd_config"]
+    argv = [*program(folder.parent), "-D", "-e", "-f", folder / "sshd_config"]
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         if "sshd:" not in Path("/etc/passwd").read_text():  # the user its package makes, for its eyes alone
