@@ -452,7 +452,8 @@ def test_preflight_tells_all_problems_before_anything_changes(lab: Lab) -> None:
         )
     log = caught.value.evidence[0].read_text()
     assert "registry_password_file /none/such does not exist" in log
-    assert log.count("runs Kubernetes 1.36.3, asked for 1.35.0") >= 2, "from both hosts"
+    back = "the cluster runs Kubernetes 1.36.3, and kube_version is 1.35.0: a cluster does not go back"
+    assert log.count(back) >= 2, "from both hosts"
     assert log.count("imagefs.available 99.9%") >= 2
     assert "TASK [slipway.serving.cni : Check the variables and the host]" in log
     assert "TASK [slipway.serving.docker : Make" not in log and "Install Docker" not in log
