@@ -45,6 +45,16 @@ read -r mode < /run/slipway-iptables
 exec "/usr/sbin/${family}tables-$mode${name#"${family}"tables}" "$@"
 """
 
+# What holds a pod's namespaces: it reaps children and ends on a signal. `kubeadm upgrade` runs it once, asking
+# for its version, and goes on when that has ended well.
+_PAUSE = b"""#!/bin/sh
+if [ "$1" = -v ]; then
+  echo pause
+  exit
+fi
+exec /usr/bin/catatonit -P
+"""
+
 _PASSWD = f"""root:x:0:0:root:/root:/sbin/nologin
 nonroot:x:{NONROOT}:{NONROOT}:nonroot:/nonexistent:/sbin/nologin
 """.encode()
@@ -128,9 +138,8 @@ def write(
         )
         for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd")
     ]
-    catatonit = scratch / "catatonit"
-    _take(root, "usr/bin/catatonit", catatonit)
-    pause = oci.layer(scratch / "pause", [oci.Item("/catatonit", source=catatonit)])
+    _look_for(root, "usr/bin/catatonit")
+    pause = oci.layer(scratch / "pause", [oci.Item("/pause", content=_PAUSE)])
     coredns = program("coredns", "/coredns", _NET_BIND_SERVICE)
     every_node = [
         oci.Image(
@@ -155,23 +164,16 @@ def write(
             ("/metrics-server",),
             user=f"{NONROOT}:{NONROOT}",
         ),
-        # -P: do nothing but reap children and end on a signal, what a pod's sandbox is for
-        oci.Image(wanted.of("pause"), (base, pause), ("/catatonit", "-P"), user="65535:65535"),
+        oci.Image(wanted.of("pause"), (debian, pause), ("/pause",), user="65535:65535"),
     ]
     oci.archive(folder / CONTROL_PLANE, control_plane, arch)
     oci.archive(folder / EVERY_NODE, every_node, arch)
 
 
-def _take(root: Path, member: str, destination: Path) -> None:
+def _look_for(root: Path, member: str) -> None:
     with tarfile.open(root) as tar:
-        for name in (f"./{member}", member):
-            try:
-                file = tar.extractfile(name)
-            except KeyError:
-                continue
-            if file is not None:
-                destination.write_bytes(file.read())
-                return
+        if {f"./{member}", member}.intersection(tar.getnames()):
+            return
     raise ArtifactError(
         f"the Debian root has no {member}",
         where=str(root),

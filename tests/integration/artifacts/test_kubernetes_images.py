@@ -161,7 +161,7 @@ def test_each_image_starts_its_program_and_root_is_shared(tmp_path: Path) -> Non
         "registry.k8s.io/kube-scheduler:v1": ["/usr/local/bin/kube-scheduler"],
         "registry.k8s.io/kube-proxy:v1": ["/usr/local/bin/kube-proxy"],
         "registry.k8s.io/coredns/coredns:v2": ["/coredns"],
-        "registry.k8s.io/pause:3": ["/catatonit", "-P"],
+        "registry.k8s.io/pause:3": ["/pause"],
         "registry.k8s.io/etcd:4": ["/usr/local/bin/etcd"],
         "slipway.local/flanneld:v0": ["/usr/local/bin/flanneld"],
         "slipway.local/netpol:v0": ["/usr/bin/netpol"],
@@ -181,6 +181,15 @@ def test_each_image_starts_its_program_and_root_is_shared(tmp_path: Path) -> Non
         "slipway.local/metrics-server:v0",
         "slipway.local/netpol:v0",
     ]
+
+
+def test_what_holds_a_pod_ends_well_when_asked_for_its_version() -> None:
+    script = kubernetes_images._PAUSE.decode()
+    asked = subprocess.run(["sh", "-c", script, "sh", "-v"], capture_output=True, text=True, check=True)
+    assert asked.stdout == "pause\n"
+    told = script.replace("exec /usr/bin/catatonit", "echo")
+    held = subprocess.run(["sh", "-c", told], capture_output=True, text=True, check=True)
+    assert held.stdout == "-P\n"
 
 
 def test_a_root_without_catatonit_is_refused(tmp_path: Path) -> None:
