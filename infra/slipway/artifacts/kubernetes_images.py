@@ -46,7 +46,7 @@ exec "/usr/sbin/${family}tables-$mode${name#"${family}"tables}" "$@"
 """
 
 # What holds a pod's namespaces: it reaps children and ends on a signal. `kubeadm upgrade` runs it once, asking
-# for its version, and goes on when that has ended well.
+# its version, and goes on when that has ended well.
 _PAUSE = b"""#!/bin/sh
 if [ "$1" = -v ]; then
   echo pause
