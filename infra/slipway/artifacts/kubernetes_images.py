@@ -45,8 +45,8 @@ read -r mode < /run/slipway-iptables
 exec "/usr/sbin/${family}tables-$mode${name#"${family}"tables}" "$@"
 """
 
-# What holds a pod's namespaces: it reaps children and ends on a signal. `kubeadm upgrade` runs it once, asking
-# its version, and goes on when that has ended well.
+# Holds a pod's namespaces: reaps children and ends on a signal. `kubeadm upgrade` asks for its version, and
+# goes on when that has ended well.
 _PAUSE = b"""#!/bin/sh
 if [ "$1" = -v ]; then
   echo pause
