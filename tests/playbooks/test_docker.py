@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from slipway.artifacts.cache import sha256_of
 from slipway.clients.oci_layout import Layout
 from slipway.core.errors import ProvisionError
 from slipway.core.schema import Settings
-from slipway.hosts.formats import oci, writing
+from slipway.hosts.formats import writing
 from slipway.hosts.nspawn.backend import Nspawn
 
 from tests.playbooks.bare_host import BareHost, bare_host
@@ -106,7 +107,7 @@ def test_a_root_as_an_oci_image_is_loaded_and_runs(host: BareHost, tmp_path: Pat
     assert manifest is not None
     (layer,) = manifest.document["layers"]
     packed = tmp_path / "layout/blobs" / layer["digest"].replace(":", "/")
-    assert (packed.stat().st_size, f"sha256:{oci.sha256(packed)}") == (layer["size"], layer["digest"])
+    assert (packed.stat().st_size, f"sha256:{sha256_of(packed)}") == (layer["size"], layer["digest"])
     config = json.loads(layout.blob(manifest.document["config"]["digest"]))
 
     assert f"slipway-node:{tag}" in host.on("docker load", file.read_bytes())

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from slipway.artifacts.cache import sha256_of
 from slipway.core import process
 from slipway.core.context import Context
 from slipway.core.errors import EnvironmentFault
 from slipway.core.schema import Settings
 from slipway.core.state import State
-from slipway.hosts.formats import disk, oci, tarball, writing
+from slipway.hosts.formats import disk, tarball, writing
 from slipway.hosts.formats.names import Format
 from slipway.hosts.formats.neutral_root import NeutralRoot
 from slipway.hosts.lxd import image
@@ -136,4 +137,4 @@ def test_a_disk_has_room_and_whole_gibibytes() -> None:
 
 def test_a_checksum_is_that_of_the_bytes(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"abc")
-    assert oci.sha256(tmp_path / "file").startswith("ba7816bf8f01cfea")
+    assert sha256_of(tmp_path / "file").startswith("ba7816bf8f01cfea")

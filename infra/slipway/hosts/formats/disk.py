@@ -6,9 +6,9 @@ Written without loop devices and mounts: each file system is filled by the progr
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
+from slipway.artifacts import machine
 from slipway.clients import apt
 from slipway.core import process
 from slipway.core.errors import CommandError, EnvironmentFault
@@ -23,7 +23,6 @@ PROGRAMS = {
     "qemu-img": "qemu-utils",
 }
 _KERNELS = {"debian": "linux-image-cloud-{}", "ubuntu": "linux-image-virtual"}
-_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 _MIB = 1 << 20
 _SECTOR = 512
 ESP_BYTES = 256 * _MIB
@@ -37,9 +36,8 @@ _TABLE = (
 def packages(root: Path) -> tuple[str, ...]:
     """What a machine needs beyond what a container has: kernel, boot loader, cloud-init, names and time."""
     kernel = _KERNELS[apt.os_release(root / "etc/os-release").get("ID", "debian")]
-    machine = os.uname().machine
     return (
-        *(kernel.format(_MACHINES.get(machine, machine)), "initramfs-tools", "udev", "e2fsprogs", "fdisk"),
+        *(kernel.format(machine.architecture()), "initramfs-tools", "udev", "e2fsprogs", "fdisk"),
         *("systemd-boot", "systemd-resolved", "systemd-timesyncd", "cloud-init", "cloud-guest-utils"),
     )
 

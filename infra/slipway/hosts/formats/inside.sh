@@ -1,5 +1,5 @@
 #!/bin/sh
-# inside.sh COMMAND... - become COMMAND inside ./root, with what programs expect there. After opened.sh.
+# inside.sh COMMAND... - become COMMAND inside ./root, with what programs expect there. After stores.sh.
 # What lies in ./site is there as /run/site; esp/ is what the disk's boot partition will hold.
 set -e
 mount -t proc proc root/proc

@@ -13,7 +13,7 @@ from slipway.core import events, process
 from slipway.core.context import Context
 from slipway.core.errors import CommandError, EnvironmentFault
 from slipway.core.events import Note
-from slipway.hosts.nspawn import roots
+from slipway.hosts.nspawn import launch, roots
 from slipway.hosts.nspawn.inherit import Site
 
 HERE = Path(__file__).parent
@@ -35,7 +35,8 @@ class NeutralRoot:
     @property
     def words(self) -> tuple[str | Path, ...]:
         """Put before a command: it finds the whole in `tree`, and all mounts end with it."""
-        return (*roots.ENDS_WITH_US, "sh", HERE / "opened.sh", self.folder, self.root)
+        enter, stores = launch.HERE / "enter.sh", HERE / "stores.sh"
+        return (*roots.ENDS_WITH_US, "sh", enter, self.folder, self.root, "sh", stores)
 
     def inside(self, argv: Sequence[str], *, given: str | Path | None = None, **env: str) -> str:
         """What a command inside the root prints. Raises CommandError."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import platform
 from pathlib import Path
 from typing import Any
 
+from slipway.artifacts import machine
+from slipway.artifacts.cache import sha256_of
 from slipway.clients import apt
 from slipway.clients.oci_layout import Layout
 from slipway.clients.registry import MANIFEST, Manifest, digest_of
@@ -26,7 +25,6 @@ WITHOUT = ("var/lib/docker",)
 VOLUMES = ("/var/lib/containerd", "/var/lib/docker", "/var/lib/kubelet")
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar+zstd"
-_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def write(opened: NeutralRoot, file: Path) -> None:
@@ -36,11 +34,11 @@ def write(opened: NeutralRoot, file: Path) -> None:
     blobs.mkdir(parents=True)
     layer = opened.folder / "layer.tar"
     tarball.pack(opened.tree, layer, within=opened.words, without=WITHOUT)
-    diff = sha256(layer)
+    diff = sha256_of(layer)
     packed = opened.folder / "layer.tar.zst"
     try:
         process.run(["zstd", "--quiet", "--rm", "-T0", layer, "-o", packed])
-        name, size = sha256(packed), packed.stat().st_size
+        name, size = sha256_of(packed), packed.stat().st_size
         packed.rename(blobs / name)
         described = _config(opened.root, f"sha256:{diff}")
         config = json.dumps(described).encode()
@@ -86,19 +84,13 @@ def write(opened: NeutralRoot, file: Path) -> None:
         ) from error
 
 
-def sha256(file: Path) -> str:
-    """The checksum of a file of any size, in hex."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
 def _config(root: Path, diff: str) -> dict[str, Any]:
     release = apt.os_release(root / "etc/os-release")
     made = roots.made(root).isoformat()
     label = "org.opencontainers.image"
     return {
         "created": made,
-        "architecture": _MACHINES.get(os.uname().machine, platform.machine()),
+        "architecture": machine.architecture(),
         "os": "linux",
         "config": {
             "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "container=docker"],

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from slipway.artifacts.cache import sha256_of
 from slipway.core import events
 from slipway.core.context import Context
 from slipway.core.errors import EnvironmentFault, UsageError
@@ -120,7 +121,7 @@ def write(ctx: Context, settings: Settings, root: Path, kind: Format, file: Path
                 neutral(ctx, root, site, folder / ".making", packages, boot=way.boot) as opened,
             ):
                 way.write(opened, beside)
-            checksum, size = oci.sha256(beside), beside.stat().st_size
+            checksum, size = sha256_of(beside), beside.stat().st_size
             beside.replace(target)
         finally:
             beside.unlink(missing_ok=True)
