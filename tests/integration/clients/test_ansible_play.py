@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 from slipway.clients import ansible_play
+from slipway.core import process
 from slipway.core.errors import ProvisionError
 from slipway.core.interrupt import Interrupt, in_force
 
@@ -98,3 +100,35 @@ def commands() -> list[str]:
         with contextlib.suppress(OSError):
             found.append(file.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
     return found
+
+
+# What ptyprocess does between fork and exec, slowly. A child's gRPC that has threads finds their files gone.
+SPEAKS_AND_FORKS = """
+import os, time
+import slipway
+import grpc
+
+server = grpc.server(None)
+channel = grpc.insecure_channel(f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}")
+server.start()
+try:
+    channel.unary_unary("/any/Method")(b"", timeout=10)
+except grpc.RpcError:
+    pass
+time.sleep(0.5)
+ended = []
+for _ in range(12):
+    child = os.fork()
+    if not child:
+        os.closerange(3, 4096)
+        time.sleep(0.2)
+        os._exit(0)
+    ended.append(os.waitpid(child, 0)[1])
+print(ended, flush=True)
+os._exit(0)
+"""
+
+
+def test_a_play_is_forked_off_a_process_that_speaks_grpc() -> None:
+    done = process.run([sys.executable, "-c", SPEAKS_AND_FORKS], timeout=60)
+    assert done.stdout.strip() == str([0] * 12), done.stderr
