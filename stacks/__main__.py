@@ -7,8 +7,9 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as kubernetes
 from pulumi.runtime.config import get_config_env
-from slipway_stacks import inputs, outputs, several
+from slipway_stacks import outputs, several
 from slipway_stacks.args import ModelServerArgs
+from slipway_stacks.kinds import InputsError
 from slipway_stacks.model_server import ModelServer
 
 PREFIX = f"{outputs.PROJECT}:"
@@ -18,7 +19,7 @@ try:
     models = several.read_each(
         {key.removeprefix(PREFIX): value for key, value in get_config_env().items() if key.startswith(PREFIX)}
     )
-except inputs.InputsError as error:
+except InputsError as error:
     raise pulumi.RunError(str(error)) from error
 
 

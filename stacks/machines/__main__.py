@@ -7,7 +7,7 @@ from pathlib import Path
 import pulumi
 from pulumi.runtime.config import get_config_env
 from slipway_stacks import machine_inputs
-from slipway_stacks.inputs import InputsError
+from slipway_stacks.kinds import InputsError
 from slipway_stacks.machines import HostKey, Machines, MachinesArgs
 from slipway_stacks.outputs import MACHINES_PROJECT
 

@@ -11,7 +11,8 @@ from typing import Any, TypedDict
 
 import pulumi
 
-from slipway_stacks.inputs import Inputs, InputsError, Kind, contradictions, unknown
+from slipway_stacks.inputs import Inputs, contradictions
+from slipway_stacks.kinds import InputsError, Kind, unknown
 
 
 class ModelServerArgs(TypedDict, total=False):

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
-from slipway_stacks import cloud_init
-from slipway_stacks.inputs import InputsError, _about, _integer, _list, _matching, _one_of, _text, taken
+from slipway_stacks import cloud_init, kinds
+from slipway_stacks.kinds import InputsError, about
 from slipway_stacks.offers import OFFERS, Cloud
 
 WIDEST: Final = 8  # of the networks that may come in: a wider one is as good as everybody
@@ -28,13 +28,13 @@ _KEY: Final = re.compile(r"(ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/]+={0,3}( [ -
 
 def _network(value: Any) -> bool:
     try:
-        return _text(value) and ipaddress.IPv4Network(value).prefixlen >= WIDEST
+        return kinds.is_text(value) and ipaddress.IPv4Network(value).prefixlen >= WIDEST
     except ValueError:
         return False
 
 
-_place = _matching(_REGION, "a name as the provider has it")
-_word = _matching(_WORD, "a name as the provider has it")
+_place = kinds.matching(_REGION, "a name as the provider has it")
+_word = kinds.matching(_WORD, "a name as the provider has it")
 
 
 @dataclass(frozen=True)
@@ -42,51 +42,55 @@ class MachineInputs:
     """What a cluster's machines are made from. In a stack's configuration a field is its metadata's key."""
 
     cloud: Cloud | None = field(
-        default=None, metadata=_about("cloud", _one_of(Cloud), "where they are made; has no default")
+        default=None, metadata=about("cloud", kinds.one_of(Cloud), "where they are made; has no default")
     )
     region: str | None = field(
-        default=None, metadata=_about("region", _place, "region or location; each cloud has a default")
+        default=None, metadata=about("region", _place, "region or location; each cloud has a default")
     )
     zone: str | None = field(
-        default=None, metadata=_about("zone", _place, "zone in the region, where the cloud has zones")
+        default=None, metadata=about("zone", _place, "zone in the region, where the cloud has zones")
     )
     size: str | None = field(
-        default=None, metadata=_about("size", _word, "the machines' size as the provider calls it")
+        default=None, metadata=about("size", _word, "the machines' size as the provider calls it")
     )
     image: str | None = field(
-        default=None, metadata=_about("image", _word, "the image with Debian or Ubuntu and cloud-init in it")
+        default=None, metadata=about("image", _word, "the image with Debian or Ubuntu and cloud-init in it")
     )
-    disk: int = field(default=30, metadata=_about("disk", _integer(10, 2000), "GB of each machine's disk"))
+    disk: int = field(
+        default=30, metadata=about("disk", kinds.integer(10, 2000), "GB of each machine's disk")
+    )
     workers: int = field(
-        default=2, metadata=_about("workers", _integer(0, 20), "worker nodes beside the control plane")
+        default=2, metadata=about("workers", kinds.integer(0, 20), "worker nodes beside the control plane")
     )
     allow: tuple[str, ...] = field(
         default=(),
-        metadata=_about(
+        metadata=about(
             "allow",
-            _list(f"a list of IPv4 networks, /{WIDEST} or narrower, e.g. 203.0.113.7/32", _network),
+            kinds.list_of(f"a list of IPv4 networks, /{WIDEST} or narrower, e.g. 203.0.113.7/32", _network),
             "networks that SSH and the Kubernetes API are open to; has no default",
         ),
     )
     user: str = field(
         default=cloud_init.USER,
-        metadata=_about("user", _matching(_LOGIN, "a login of Linux"), "who logs in"),
+        metadata=about("user", kinds.matching(_LOGIN, "a login of Linux"), "who logs in"),
     )
     login_key: str = field(
         default="",
-        metadata=_about(
-            "loginKey", _matching(_KEY, "a public key as ssh-keygen writes it"), "public key of who logs in"
+        metadata=about(
+            "loginKey",
+            kinds.matching(_KEY, "a public key as ssh-keygen writes it"),
+            "public key of who logs in",
         ),
     )
     external_network: str | None = field(
         default=None,
-        metadata=_about("externalNetwork", _word, "OpenStack's network that floating addresses come from"),
+        metadata=about("externalNetwork", _word, "OpenStack's network that floating addresses come from"),
     )
 
     folder: str | None = field(
         default=None,
-        metadata=_about(
-            "folder", _matching(re.compile(r"/[ -~]+"), "a path"), "cloud here: where they are kept"
+        metadata=about(
+            "folder", kinds.matching(re.compile(r"/[ -~]+"), "a path"), "cloud here: where they are kept"
         ),
     )
 
@@ -112,7 +116,7 @@ def read(values: Mapping[str, Any], where: str = "stack configuration") -> Machi
     Raises InputsError with every problem at once.
     """
     problems: list[str] = []
-    found = taken(values, problems, of=MachineInputs)
+    found = kinds.taken(values, problems, of=MachineInputs)
     given: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in found.given.items()
     }

@@ -13,7 +13,7 @@ import pulumi
 
 from slipway_stacks import cloud_init, machine_inputs
 from slipway_stacks.clouds import Machine, Make, Wanted
-from slipway_stacks.inputs import InputsError
+from slipway_stacks.kinds import InputsError
 from slipway_stacks.machine_inputs import MachineInputs
 from slipway_stacks.offers import OFFERS
 

@@ -11,16 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Final
 
-from slipway_stacks.inputs import (
-    MODEL,
-    Inputs,
-    InputsError,
-    apart,
-    contradictions,
-    missing_image,
-    read,
-    taken,
-)
+from slipway_stacks.inputs import MODEL, Inputs, apart, contradictions, missing_image, read
+from slipway_stacks.kinds import InputsError, taken
 
 KEY: Final = "models"
 EXPECTED: Final = 'a name with its inputs each, e.g. {"mnist": {"image": "..."}, "other": {"image": "..."}}'
@@ -37,12 +29,12 @@ def read_each(values: Mapping[str, str]) -> dict[str, Inputs]:
     if KEY not in values:
         return {"": read(values)}
     problems: list[str] = []
-    common = taken({key: text for key, text in values.items() if key != KEY}, problems)
+    common = taken({key: text for key, text in values.items() if key != KEY}, problems, of=Inputs)
     if "model_name" in common.given or "model_name" in common.refused:
         problems.append(f"{_KEYS['model_name']}: only without {KEY}: each is called by its name there")
     made: dict[str, Inputs] = {}
     for name, its in _listed(values[KEY], problems).items():
-        own = taken(its, problems, before=f"{KEY}.{name}.")
+        own = taken(its, problems, before=f"{KEY}.{name}.", of=Inputs)
         made[name] = Inputs(**{**common.given, "model_name": name, **own.given})
         said = {item: f"{KEY}.{name}.{key}" if key in its else key for item, key in _KEYS.items()}
         refused = own.refused | {item for item in common.refused if item not in own.given}

@@ -14,7 +14,8 @@ import pulumi_kubernetes as kubernetes
 import pytest
 from pulumi.provider.experimental.analyzer import Analyzer
 from slipway_stacks.args import ModelServerArgs, settle
-from slipway_stacks.inputs import Inputs, InputsError
+from slipway_stacks.inputs import Inputs
+from slipway_stacks.kinds import InputsError
 from slipway_stacks.model_server import ModelServer
 from slipway_stacks.outputs import Names
 

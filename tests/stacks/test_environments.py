@@ -11,7 +11,8 @@ import pytest
 import yaml
 from slipway.clients.pulumi_render import run_program
 from slipway_stacks import rules
-from slipway_stacks.inputs import Inputs, InputsError, read
+from slipway_stacks.inputs import Inputs, read
+from slipway_stacks.kinds import InputsError
 
 pytestmark = pytest.mark.usefixtures("an_event_loop")
 FOLDER = Path(__file__).parents[2] / "stacks" / "envs"

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 from slipway_stacks import outputs
-from slipway_stacks.inputs import Inputs, InputsError, read
+from slipway_stacks.inputs import Inputs, read
+from slipway_stacks.kinds import InputsError
 
 IMAGE = "registry.lab:5000/slipway/mnist@sha256:" + "a" * 64
 ROOT = Path(__file__).parents[2]

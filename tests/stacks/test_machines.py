@@ -22,7 +22,7 @@ import yaml
 from google.protobuf import json_format
 from pulumi.runtime.mocks import MockMonitor
 from slipway_stacks import ports
-from slipway_stacks.inputs import InputsError
+from slipway_stacks.kinds import InputsError
 from slipway_stacks.machines import Machines, MachinesArgs, settle
 from slipway_stacks.offers import CLOUDS, OFFERS, cost
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from slipway.clients.pulumi_render import Rendered, run_program
 from slipway_stacks import rules
-from slipway_stacks.inputs import InputsError
+from slipway_stacks.kinds import InputsError
 from slipway_stacks.several import read_each
 
 from tests.stacks.under_mocks import run
