@@ -100,9 +100,11 @@ class StandInCluster:
             return Completed(tuple(args), 0, self.logs[args[1]], "")
         if args[0] == "exec":
             return Completed(tuple(args), 0, self._exec(args[1], json.loads(args[-1])), "")
-        if args[0] == "delete" and args[2] in self.made:
-            self.deleted.append(args[2])
-            del self.made[args[2]]
+        if args[0] == "delete":  # KIND NAME, or KIND/NAME as many as there are
+            names = [word.partition("/")[2] or word for word in args[1:] if not word.startswith("-")]
+            for name in self.made.keys() & set(names):
+                self.deleted.append(name)
+                del self.made[name]
         return Completed(tuple(args), 0, "", "")
 
     @contextlib.contextmanager

@@ -30,6 +30,7 @@ LABEL = "slipway/smoke"
 WAIT_SECONDS = 90.0  # to be scheduled, to pull, to start; and 10 ms for each request on top
 _LARGEST = 900_000  # an object of the API server holds 1 MiB, base64 takes a third
 _MOUNT = "/requests"
+_ENDED = ("Succeeded", "Failed")
 _FILE = "requests.jsonl"
 _MAKE_ROOM = "it asks for 50m of CPU and 96 MiB: make room on a node"
 
@@ -154,7 +155,7 @@ class AskingPod:
                     f"the pod {self.name} was deleted by someone else",
                     action="run `slipway smoke` again when nobody clears the namespace",
                 )
-            if pod["status"].get("phase") in ("Succeeded", "Failed"):
+            if pod["status"].get("phase") in _ENDED:
                 return pod
             why = why_not_ready(pod)
             for fault in lasting.final(_faults(pod), time.monotonic()):
@@ -172,28 +173,19 @@ class AskingPod:
     def _sweep(self) -> None:
         """Remove what ended runs left behind, but no running pod: it may be another run's."""
         namespace = self._endpoints.namespace
-        for phase in ("Succeeded", "Failed"):
-            self._kubectl.run(
-                [
-                    "delete",
-                    "pod",
-                    "-n",
-                    namespace,
-                    "-l",
-                    LABEL,
-                    f"--field-selector=status.phase={phase}",
-                    "--ignore-not-found",
-                    "--wait=false",
-                ],
-            )
-        there = {
-            item["metadata"]["name"]: item["kind"]
-            for item in self._kubectl.get("pods,configmaps", namespace=namespace, selector=LABEL)["items"]
+        there = self._kubectl.get("pods,configmaps", namespace=namespace, selector=LABEL)["items"]
+        running = {
+            item["metadata"]["name"]
+            for item in there
+            if item["kind"] == "Pod" and item["status"].get("phase") not in _ENDED
         }
-        pods = {name for name, kind in there.items() if kind == "Pod"}
-        for name, kind in there.items():
-            if kind == "ConfigMap" and name not in pods:
-                self._kubectl.run(["delete", "configmap", name, "-n", namespace, "--ignore-not-found"])
+        left = [
+            f"{item['kind'].lower()}/{item['metadata']['name']}"
+            for item in there
+            if item["metadata"]["name"] not in running
+        ]
+        if left:
+            self._kubectl.run(["delete", *left, "-n", namespace, "--ignore-not-found", "--wait=false"])
 
     def _remove(self) -> None:
         try:

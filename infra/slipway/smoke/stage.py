@@ -77,37 +77,40 @@ class Smoke:
         trying = network_policy.FROM_OF_MANY if many else None
         where = f"{min(trying, len(replicas))} replicas" if trying else "each replica"
         ctx.emit(Note(f"trying from {where} what the NetworkPolicy forbids"))
-        # most of that is waiting for answers that do not come; it is over before the pod measures anything
+        # Most of that is waiting for answers that do not come, in which the pod starts and measures; replicas
+        # are asked after it, for their answers would be in what it measures.
         with (
             ThreadPoolExecutor(max_workers=1) as beside,
-            way_in(kubectl, endpoints.namespace, hosts) as way,
             access_to(kubectl, endpoints.namespace, endpoints.deployment) as access,
         ):
             looking = beside.submit(network_policy.look, kubectl, cluster, found.endpoints, at_most=trying)
-            ctx.emit(Note(f"asking {len(replicas)} replicas through {way.words}{_how(settings, many)}"))
+            from_pods = []
+            for one in asked:
+                pod = AskingPod(
+                    kubectl,
+                    found.endpoints,
+                    image=image,
+                    model=one.model,
+                    settings=settings.smoke,
+                    emit=ctx.emit,
+                    access=access,
+                )
+                of_model = f" for model {one.model.name}" if model.beside else ""
+                service = f"{endpoints.service}:{found.endpoints.grpc_port}"
+                ctx.emit(Note(f"asking {service} from pod {pod.name}{of_model}"))
+                chosen = selection(one.requests, settings.smoke.num_tests)
+                from_pods.append(pod.ask(chosen, in_image=lies_in_image(one.model, one.file)))
             ask = ask_many if many else ask_all
-            tried = [
-                ask(way, replicas, one.model.name, one.requests, settings.smoke, access=access)
-                for one in asked
-            ]
-        answers = []
-        for one, each in zip(asked, tried, strict=True):
-            pod = AskingPod(
-                kubectl,
-                found.endpoints,
-                image=image,
-                model=one.model,
-                settings=settings.smoke,
-                emit=ctx.emit,
-                access=access,
-            )
-            which = f" for model {one.model.name}" if model.beside else ""
-            ctx.emit(
-                Note(f"asking {endpoints.service}:{found.endpoints.grpc_port} from pod {pod.name}{which}")
-            )
-            chosen = selection(one.requests, settings.smoke.num_tests)
-            from_pod = pod.ask(chosen, in_image=lies_in_image(one.model, one.file))
-            answers.append(ModelAnswers(one.model, each, from_pod))
+            with way_in(kubectl, endpoints.namespace, hosts) as way:
+                ctx.emit(Note(f"asking {len(replicas)} replicas through {way.words}{_how(settings, many)}"))
+                answers = [
+                    ModelAnswers(
+                        one.model,
+                        ask(way, replicas, one.model.name, one.requests, settings.smoke, access=access),
+                        from_pod,
+                    )
+                    for one, from_pod in zip(asked, from_pods, strict=True)
+                ]
         foreign = other_images(kubectl, found.endpoints, image)
         proof = of_deployment(
             found,

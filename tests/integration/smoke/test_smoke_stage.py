@@ -455,6 +455,35 @@ def test_a_foreign_models_requests_travel_in_a_config_map(run, tmp_path):
         assert standin.made == {}
 
 
+def test_what_ended_runs_left_behind_is_removed_and_what_runs_is_not(run):
+    def left(kind, name, phase=""):
+        return {
+            "kind": kind,
+            "metadata": {"name": name, "labels": {asking_pod.LABEL: name}},
+            "spec": {"containers": []},
+            "status": {"phase": phase},
+        }
+
+    with StandInCluster() as standin:
+        standin.made = {
+            f"{kind} {name}": left(kind, name, phase)
+            for kind, name, phase in (
+                ("Pod", "slipway-smoke-ended", "Failed"),
+                ("ConfigMap", "slipway-smoke-ended", ""),
+                ("ConfigMap", "slipway-smoke-alone", ""),
+                ("Pod", "slipway-smoke-other", "Running"),
+                ("ConfigMap", "slipway-smoke-other", ""),
+            )
+        }
+        assert run(standin).value.ok
+        (sweep,) = [one for one in standin.commands if one[0] == "delete" and "/" in one[1]]
+    assert [word for word in sweep if "/" in word] == [
+        "pod/slipway-smoke-ended",
+        "configmap/slipway-smoke-ended",
+        "configmap/slipway-smoke-alone",
+    ]
+
+
 def test_wrong_answers_through_the_service_fail_although_the_replicas_are_right(run):
     with StandInCluster() as standin, StandIn(Behaviour(off_by=0.01)) as other:
         standin.service_server = other
