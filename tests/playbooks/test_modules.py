@@ -238,6 +238,38 @@ class TestHostFacts:
         assert host_facts.node_address(text.format("10.0.0.4,fd00::4")) == "10.0.0.4,fd00::4"
         assert host_facts.node_address("KUBELET_EXTRA_ARGS=\n") == ""
 
+    def test_of_a_pods_cable_there_is_the_name_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        found = {
+            "interfaces": ["eth0", "veth0a1b", "veth-mine", "cali77"],
+            "eth0": {"ipv4": {"address": "192.0.2.7"}},
+            "veth0a1b": {"active": True},
+            "veth-mine": {"ipv4": {"address": "198.51.100.7"}},
+            "cali77": {"active": True, "ipv6": [{"address": "fe80::1"}]},
+        }
+        monkeypatch.setattr(host_facts.NetworkCollector, "collect", lambda self, module: found)
+        monkeypatch.setattr(host_facts.DistributionFactCollector, "collect", lambda self, module: {"os": "x"})
+        told = host_facts.of_ansible(None)
+        assert told == {
+            "ansible_os": "x",
+            "ansible_interfaces": found["interfaces"],
+            "ansible_eth0": found["eth0"],
+            "ansible_veth-mine": found["veth-mine"],
+        }
+
+    def test_ethtool_is_not_asked(self) -> None:
+        asked: list[str] = []
+
+        class Module:
+            def get_bin_path(self, name: str, **_: Any) -> str:
+                return name
+
+            def run_command(self, argv: list[str] | str, **_: Any) -> tuple[int, str, str]:
+                asked.append(argv.split()[0] if isinstance(argv, str) else argv[0])
+                return 0, "", ""
+
+        assert "interfaces" in host_facts.NetworkCollector().collect(module=Module())
+        assert set(asked) == {"ip"}
+
 
 class TestDifferingFiles:
     THERE: ClassVar = {
