@@ -89,6 +89,8 @@ def rehearse(nodes: int, replicas: int, *, many: int = 100, timeout: float = 360
 
     many: smoke.many_replicas. timeout in seconds.
     """
+    with tempfile.TemporaryDirectory(prefix="slip-many-") as folder:
+        programs(Path(folder))  # while there is a network to fetch them from
     done = subprocess.run(
         [
             *("unshare", "--net", "--pid", "--mount-proc", "--fork", "--kill-child", "--"),
