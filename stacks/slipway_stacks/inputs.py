@@ -110,12 +110,12 @@ class Inputs:
     replicas: Later[int] = field(
         default=3,
         metadata=about(
-            "replicas", kinds.integer(1, 1000), "model servers; with maxReplicas the least of them"
+            "replicas", kinds.integer(1, 10_000), "model servers; with maxReplicas the least of them"
         ),
     )
     max_replicas: Later[int] | None = field(
         default=None,
-        metadata=about("maxReplicas", kinds.integer(2, 1000), "scale up to this many by processor use"),
+        metadata=about("maxReplicas", kinds.integer(2, 10_000), "scale up to this many by processor use"),
     )
     target_cpu: Later[int] = field(
         default=70,

@@ -130,7 +130,7 @@ def test_what_differs_between_servers_may_come_later_too() -> None:
 WRONG: list[tuple[Manifest, list[str]]] = [
     ({}, ["image: missing; a serving image by digest"]),
     ({"image": "mnist:latest"}, ["image: expected registry/repository@sha256:"]),
-    ({"image": IMAGE, "replicas": -1}, ["replicas: expected a whole number from 1 to 1000, not -1"]),
+    ({"image": IMAGE, "replicas": -1}, ["replicas: expected a whole number from 1 to 10000, not -1"]),
     ({"image": IMAGE, "replicas": True}, ["replicas: expected a whole number"]),
     ({"image": IMAGE, "service_type": "Ingress"}, ["service_type: expected one of ClusterIP"]),
     ({"image": IMAGE, "replica": 3}, ["replica: unknown key; did you mean replicas?"]),
@@ -161,7 +161,7 @@ def test_what_decides_which_objects_there_are_cannot_come_later(name: str) -> No
 
 def test_a_value_that_comes_later_and_is_wrong_ends_the_update_with_its_name() -> None:
     later = pulumi.Output.from_input(-1)
-    with pytest.raises(Exception, match=r"replicas: expected a whole number from 1 to 1000, not -1"):
+    with pytest.raises(Exception, match=r"replicas: expected a whole number from 1 to 10000, not -1"):
         run(lambda: ModelServer("digits", {"image": IMAGE, "replicas": later}))
 
 

@@ -29,7 +29,7 @@ def test_only_the_image_is_needed() -> None:
 
 GOOD = [
     ("replicas", "1", 1),
-    ("replicas", "1000", 1000),
+    ("replicas", "10000", 10000),
     ("namespace", "a", "a"),
     ("namespace", "n" * 63, "n" * 63),
     ("serviceType", "NodePort", "NodePort"),
@@ -63,10 +63,10 @@ BAD = [
     ("image", "mnist:latest", "by digest"),
     ("image", "r/mnist@sha256:abc", "by digest"),
     ("image", "", "by digest"),
-    ("replicas", "0", "from 1 to 1000"),
-    ("replicas", "3.0", "from 1 to 1000"),
-    ("replicas", "three", "from 1 to 1000"),
-    ("replicas", "9" * 30, "from 1 to 1000"),
+    ("replicas", "0", "from 1 to 10000"),
+    ("replicas", "3.0", "from 1 to 10000"),
+    ("replicas", "three", "from 1 to 10000"),
+    ("replicas", "9" * 30, "from 1 to 10000"),
     ("namespace", "Serving", "lower-case"),
     ("namespace", "n" * 64, "at most 63"),
     ("namespace", "serving\n", "lower-case"),

@@ -92,7 +92,7 @@ WRONG: list[tuple[Any, dict[str, str], list[str]]] = [
             "spread: expected one of required, preferred",
             "models.a.image: expected registry/repository@sha256:",
             "models.a.replicsa: unknown key; did you mean replicas?",
-            "models.a.replicas: expected a whole number from 1 to 1000, not 0",
+            "models.a.replicas: expected a whole number from 1 to 10000, not 0",
         ],
     ),
     (TWO, {"maxReplicas": "4"}, []),

@@ -320,10 +320,10 @@ class DeploySettings(Section):
     )
     namespace: Namespace | None = Field(None, description="namespace of the deployment")
     replicas: int | None = Field(
-        None, ge=1, le=1000, description="replicas of the model server; with max_replicas the least of them"
+        None, ge=1, le=10_000, description="replicas of the model server; with max_replicas the least of them"
     )
     max_replicas: int | None = Field(
-        None, ge=2, le=1000, description="scale up to this many replicas by processor use"
+        None, ge=2, le=10_000, description="scale up to this many replicas by processor use"
     )
     target_cpu: int | None = Field(
         None, ge=1, le=100, description="percent of the processor share asked for at which a replica is added"

@@ -97,7 +97,7 @@ def test_several_models_are_on_both_pages() -> None:
 
 def test_what_a_stack_input_accepts_is_in_its_row() -> None:
     page = rows(reference_pages.stack_page())
-    assert page["replicas"][0] == "a whole number from 1 to 1000"
+    assert page["replicas"][0] == "a whole number from 1 to 10000"
     assert page["spread"][0] == "one of required, preferred"
     assert page["image"][1] == "required"
 
