@@ -333,6 +333,15 @@ class TestControllerFile:
         (tmp_path / "link").symlink_to("/etc/hostname")
         assert [controller_file(str(tmp_path / name)) for name in ("", "none", "link")] == [{}, {}, {}]
 
+    def test_a_link_that_is_followed_is_what_it_leads_to(self, tmp_path: Path) -> None:
+        """A folder of programs may be one of links, which module copy follows."""
+        (tmp_path / "kubeadm").write_text("program")
+        (tmp_path / "link").symlink_to("kubeadm")
+        (tmp_path / "astray").symlink_to("none")
+        program = controller_file(str(tmp_path / "kubeadm"))
+        found = [controller_file(str(tmp_path / name), followed=True) for name in ("link", "astray")]
+        assert found == [program, {}]
+
 
 class TestLackingArchives:
     def test_an_image_that_is_absent_or_another_makes_its_archive_needed(self) -> None:

@@ -24,6 +24,10 @@ options:
       in their places; without one of these texts there is no file to compare.
     type: dict
     default: {}
+  followed:
+    description: Whether a link counts as the file that it leads to, as it does for module copy.
+    type: bool
+    default: false
 author: [slipway]
 """
 
@@ -44,14 +48,17 @@ _value:
 """
 
 
-def controller_file(path: str, written: dict[str, str] | None = None) -> dict[str, str]:
+def controller_file(
+    path: str, written: dict[str, str] | None = None, followed: bool = False
+) -> dict[str, str]:
     """Digest and mode of a file here; empty where there is no plain file that can be read.
 
-    written: texts that must be in it, to those that the digest has in their places.
+    written: texts that must be in it, to those that the digest has in their places. followed: a link counts
+    as the file that it leads to.
     """
     file = Path(path).expanduser()
     try:
-        found = file.lstat()
+        found = file.stat() if followed else file.lstat()
         if not stat.S_ISREG(found.st_mode):
             return {}
         with file.open("rb") as opened:
