@@ -18,7 +18,15 @@ BARE: dict[str, Any] = {
     "default_ipv4": {"address": "192.0.2.7", "prefix": "24", "mtu": 1400},
     "interfaces": [],
     "slipway_host": {
-        **{"packages": {}, "snaps": [], "groups": {}, "units": [], "files": {}, "docker_daemon": {}},
+        **{
+            "packages": {},
+            "snaps": [],
+            "groups": {},
+            "units": [],
+            "behind": [],
+            "files": {},
+            "docker_daemon": {},
+        },
         **{"architecture": "x86_64", "joined": False, "kubelet": ""},
     },
 }

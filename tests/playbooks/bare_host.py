@@ -84,7 +84,8 @@ class BareHost:
     def serve(self) -> None:
         """Whatever lies in SERVED, over HTTP from the host to itself, until it is taken down."""
         words = f"python3 -m http.server {PORT} --bind 127.0.0.1 --directory {SERVED}"
-        self.on(f"mkdir -p {SERVED} && systemd-run --quiet --unit=stand-in-http {words}")
+        runs = "systemctl is-active --quiet stand-in-http"
+        self.on(f"mkdir -p {SERVED} && {{ {runs} || systemd-run --quiet --unit=stand-in-http {words}; }}")
 
     def inventory(self, variables: Mapping[str, Any]) -> Path:
         path = self.folder / "inventory.yml"

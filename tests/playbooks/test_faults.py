@@ -99,12 +99,11 @@ def test_a_host_that_is_not_there_ends_the_run_while_no_other_is_changed(host: B
 
 def test_an_apt_that_is_in_use_is_told_with_process_and_program(host: BareHost) -> None:
     number = host.on(HOLD).strip()
-    with pytest.raises(ProvisionError, match="Wait until nobody else uses apt") as caught:
-        host.play("docker.yml", apt_source_lock_seconds=1)
-    assert (
-        f"apt is in use: process {number}, unattended-upgr ({HOLDER}), holds /var/lib/dpkg/lock-frontend"
-        in (caught.value.tail)
-    )
+    holder = f"process {number}, unattended-upgr ({HOLDER}), holds /var/lib/dpkg/lock-frontend"
+    for playbook in ("docker.yml", "reset.yml"):
+        with pytest.raises(ProvisionError, match="Wait until nobody else uses apt") as caught:
+            host.play(playbook, apt_source_lock_seconds=1, reset_confirmed=True)
+        assert f"apt is in use: {holder}" in caught.value.tail, playbook
 
 
 def test_two_runs_and_two_kills_later_the_host_is_as_after_one_run(host: BareHost) -> None:

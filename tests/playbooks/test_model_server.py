@@ -12,17 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hatchling.builders.wheel import WheelBuilder
-from slipway import artifacts
 from slipway.clients.ansible_play import Played
 from slipway.core.errors import ProvisionError
-from slipway.image.build_context import LOCK
-from slipway.model.mnist import data, export
 
-from tests.playbooks.bare_host import PLAYBOOKS, ROOT, SERVED, URL, BareHost, bare_host
-from tests.standins.apt_repository import SigningKey, publish
-from tests.standins.quick_training import QUICK, every_twentieth
-from tests.standins.tensorflow_packages import NAMES, PROGRAM, RUNTIME, packages
+from tests.playbooks.bare_host import PLAYBOOKS, BareHost, bare_host
+from tests.playbooks.model_servers import KEEP_RUNTIME, offer, quick_model, variables
+from tests.standins.apt_repository import SigningKey
+from tests.standins.tensorflow_packages import NAMES, PROGRAM
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
@@ -42,9 +38,9 @@ def key() -> SigningKey:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SavedModel as `slipway model export` writes it, of a short training; and a second version of it."""
+    """A SavedModel and a second version of it."""
     folder = tmp_path_factory.mktemp("models")
-    path = export.export(folder, "mnist", QUICK, every_twentieth(data.load(None))).value.path
+    path = quick_model(folder)
     assert path.name == "1"
     shutil.copytree(path, path.with_name("2"))
     return path
@@ -52,37 +48,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory, key: SigningKey, model: Path) -> Iterator[BareHost]:
-    folder = tmp_path_factory.mktemp("model-server")
-    with bare_host(folder) as made:
-        python = made.on("python3 -c 'import sys; print(\"%d.%d\" % sys.version_info[:2])'").strip()
-        wheels = folder / "wheels"
-        wheels.mkdir()
-        for product in ("slipway_client", "slipway_server"):
-            list(
-                WheelBuilder(str(ROOT / "infra" / product)).build(
-                    directory=str(wheels), versions=["standard"]
-                )
-            )
-        for path in artifacts.wheels(made.ctx, LOCK, python).glob("*.whl"):
-            (wheels / path.name).symlink_to(path)
-        serve(made, key, -101)
+    with bare_host(tmp_path_factory.mktemp("model-server"), "model_server") as made:
+        offer(made, key, -101)
         made.serve()
-        made.groups = ("model_server",)
-        made.variables = {
-            "model_server_repository": URL,
-            "model_server_key_url": f"{URL}/key.gpg",
-            "model_server_key_fingerprint": key.fingerprint,
-            "model_server_wheels": str(wheels),
-            "model_server_model": str(model),
-        }
+        made.variables = variables(made, key, model)
         yield made
-
-
-def serve(host: BareHost, key: SigningKey, ends_in: float) -> None:
-    folder = host.folder / "served"
-    shutil.rmtree(folder, ignore_errors=True)
-    publish(folder, key, packages("2.20.0", "2.21.0"), ends_in=ends_in)
-    host.put(folder, SERVED)
 
 
 def state(host: BareHost) -> dict[str, str]:
@@ -171,9 +141,12 @@ def test_tensorflows_own_is_refused_as_long_as_its_key_has_ended(host: BareHost)
 
 
 def test_once_the_key_is_renewed_tensorflows_own_takes_its_place(host: BareHost, key: SigningKey) -> None:
-    serve(host, key, 365)
-    # what the stand-in runs on; the portable server's folder goes with it
-    host.on(f"mkdir {RUNTIME} && cp -al /opt/model-server/server/lib/python3*/site-packages/. {RUNTIME}")
+    offer(host, key, 365)
+    host.on(KEEP_RUNTIME)
+    # there are lists, and none of what is only to be added
+    assert "would install tensorflow-model-server=2.20.0" in printed(
+        host.play(BOOK, check=True, **TENSORFLOW)
+    )
     said = printed(host.play(BOOK, **TENSORFLOW))
     assert proved(said)
     shown = host.on("ps -o user:20= -o args= -C tensorflow_mode,python,python3 | grep 8500")

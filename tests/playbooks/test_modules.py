@@ -13,6 +13,7 @@ import re
 import struct
 import sys
 import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -150,11 +151,30 @@ class TestHostFacts:
 
     def test_units_that_run_and_start_at_boot(self) -> None:
         shown = (
-            "Id=containerd.service\nActiveState=active\nUnitFileState=enabled\n\n"
+            "Id=containerd.service\nActiveState=active\nUnitFileState=enabled\nActiveEnterTimestampMonotonic=2500000\n\n"
             "Id=docker.service\nActiveState=active\nUnitFileState=disabled\n\n"
             "Id=kubelet.service\nActiveState=activating\nUnitFileState=enabled\n"
         )
-        assert host_facts.running_units(shown) == ["containerd.service"]
+        assert host_facts.running_units(shown) == {"containerd.service": 2.5}
+
+    @pytest.mark.parametrize(
+        ("written", "behind"),
+        [((), False), ((899.0,), False), ((899.0, 900.5), True), ((1000.5,), False)],
+        ids=["nothing", "before", "one-since", "dated-after-now"],
+    )
+    def test_a_unit_is_behind_what_was_written_since_it_began(
+        self, written: tuple[float, ...], behind: bool
+    ) -> None:
+        assert host_facts.is_behind(began=20.0, written=written, uptime=120.0, now=1000.0) is behind
+
+    def test_what_a_unit_reads_is_what_counts(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        file = tmp_path / "daemon.json"
+        monkeypatch.setattr(host_facts, "UNITS", {"docker.service": (str(file),), "lxd.socket": ()})
+        began = time.monotonic()
+        assert host_facts.units_behind({"docker.service": began, "lxd.socket": began}) == []
+        file.touch()
+        began -= 60
+        assert host_facts.units_behind({"docker.service": began, "lxd.socket": began}) == ["docker.service"]
 
     def test_days_until_certificates_end(self) -> None:
         def entry(name: str, days: float, **more: object) -> dict[str, object]:

@@ -178,6 +178,14 @@ def test_kubeadm_is_run_in_one_way() -> None:
     assert run >= 10, "or nothing was looked at"
 
 
+def test_packages_come_and_go_in_one_role() -> None:
+    """The one that waits for whoever uses apt, and names them."""
+    for file in [file for role in ROLES if role.name != "apt_source" for file in task_files(role)]:
+        for task in tasks(file):
+            asks = task.get("check_mode") is True  # what apt would do changes nothing
+            assert asks or "ansible.builtin.apt" not in task, f"{file}: {task['name']}"
+
+
 def test_kubeadm_sees_no_proxy_of_any_name() -> None:
     *before, program = read(COLLECTION / "roles/host/vars/main.yml")["_host_kubeadm"]
     assert program == "kubeadm"

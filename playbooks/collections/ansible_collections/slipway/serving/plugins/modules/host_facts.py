@@ -14,7 +14,7 @@ import ssl
 import stat
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from shutil import which
 from typing import Any
@@ -86,7 +86,16 @@ ansible_facts:
           description: Names of the folders that upgrades of Kubernetes have kept here, the newest last.
           type: list
           elements: str
-        units: {description: Units of the roles that run and start at boot., type: list, elements: str}
+        units:
+          description: Units of the roles that run with what is written, and start at boot.
+          type: list
+          elements: str
+        behind:
+          description: >-
+            Units that run and start at boot, and began before what they read was written. A run that ended
+            before it restarted them leaves them so.
+          type: list
+          elements: str
         files:
           description: >-
             Path to sha256, mode, owner and group of the plain files that the roles write, as far as they are
@@ -131,16 +140,36 @@ SYSCTLS = (
     "net.bridge.bridge-nf-call-ip6tables",
     "net.ipv6.conf.all.forwarding",
 )
-UNITS = (
-    "containerd.service",
-    "docker.service",
-    "docker-registry.service",
-    "docker-registry-pull.service",
-    "kubelet.service",
-    "lxd.socket",
-    "model-server.service",
-    "snap.lxd.daemon.unix.socket",
-)
+# Each unit of the roles, and of what they write for it what it reads when it begins. A package's files
+# are as old as the package, and the list of them as its being unpacked.
+UNITS = {
+    "containerd.service": (
+        "/etc/containerd/config.toml",
+        "/etc/systemd/system/containerd.service.d/10-program.conf",
+        "/usr/local/bin/containerd",
+    ),
+    "docker.service": ("/etc/docker/daemon.json",),
+    "docker-registry.service": ("/etc/docker/registry/config.yml", "/etc/docker/registry/tls/server.crt"),
+    "docker-registry-pull.service": (
+        "/etc/docker/registry/pull.yml",
+        "/etc/docker/registry/tls/server.crt",
+        "/etc/systemd/system/docker-registry-pull.service",
+    ),
+    "kubelet.service": (
+        "/etc/default/kubelet",
+        "/etc/kubernetes/kubelet.conf.d/10-host.conf",
+        "/etc/systemd/system/kubelet.service",
+        "/usr/bin/kubelet",
+    ),
+    "lxd.socket": (),
+    "model-server.service": (
+        "/etc/systemd/system/model-server.service",
+        "/opt/model-server/server/installed.txt",
+        "/var/lib/dpkg/info/tensorflow-model-server.list",
+        "/var/lib/dpkg/info/tensorflow-model-server-universal.list",
+    ),
+    "snap.lxd.daemon.unix.socket": (),
+}
 SNAPS = Path("/snap")
 LISTS = Path("/var/lib/apt/lists")
 GROUPS = ("docker", "lxd")
@@ -187,6 +216,7 @@ FILES = (
     "/etc/systemd/system/model-server.service",
     "/opt/model-server/client/installed.txt",
     "/opt/model-server/client/bin/slipway-prove",
+    "/opt/model-server/packages.json-before",
     "/opt/model-server/requests.jsonl",
     "/opt/model-server/server/bin/slipway-model-server",
     "/opt/model-server/server/installed.txt",
@@ -196,6 +226,7 @@ FILES = (
     "/usr/local/bin/containerd",
     "/usr/local/bin/containerd-shim-runc-v2",
     "/usr/local/bin/ctr",
+    "/var/lib/lxd/slipway-packages-before",
 )
 PUBLIC_FILES = ("/etc/docker/registry/tls/ca.crt", "/etc/kubernetes/metrics-server/tls.crt")
 # What role docker sets in daemon.json, and none of it secret
@@ -412,14 +443,28 @@ def node_address(text: str) -> str:
     return found[1] if found else ""
 
 
-def running_units(shown: str) -> list[str]:
-    """Of what `systemctl show` prints, the units that run and start at boot."""
-    out = []
+def running_units(shown: str) -> dict[str, float]:
+    """Of what `systemctl show` prints, the units that run and start at boot: since which second of uptime."""
+    out = {}
     for paragraph in shown.strip().split("\n\n"):
         unit = dict(line.split("=", 1) for line in paragraph.splitlines() if "=" in line)
         if unit.get("ActiveState") == "active" and unit.get("UnitFileState") == "enabled":
-            out.append(unit["Id"])
+            out[unit["Id"]] = int(unit.get("ActiveEnterTimestampMonotonic") or 0) / 1e6
     return out
+
+
+def is_behind(began: float, written: Iterable[float], uptime: float, now: float) -> bool:
+    """Whether a unit began before one of its files was written. What is dated after now says nothing."""
+    return any(now - (uptime - began) < moment <= now for moment in written)
+
+
+def units_behind(running: Mapping[str, float]) -> list[str]:
+    """Of these units those that began before what they read was written."""
+    uptime, now = time.monotonic(), time.time()
+    written = {
+        unit: [path.stat().st_mtime for path in map(Path, UNITS[unit]) if path.is_file()] for unit in running
+    }
+    return [unit for unit, began in running.items() if is_behind(began, written[unit], uptime, now)]
 
 
 def trusted() -> dict[str, str]:
@@ -465,6 +510,9 @@ def facts(run: Callable[[list[str]], str]) -> dict[str, Any]:
     shown = {name: run([*show, path]) for name, path in SERVER_CERTIFICATES.items() if Path(path).exists()}
     served = {name: days_until(text, time.time()) for name, text in shown.items()}
     status = read("/var/lib/dpkg/status")
+    asked = "--property=Id,ActiveState,UnitFileState,ActiveEnterTimestampMonotonic"
+    running = running_units(run(["systemctl", "show", asked, *UNITS]))
+    behind = units_behind(running)
     return {
         "architecture": os.uname().machine,
         "python": python_version(Path("/usr/bin/python3")),
@@ -492,7 +540,8 @@ def facts(run: Callable[[list[str]], str]) -> dict[str, Any]:
         "containerd": containerd_version(run(["containerd", "--version"])),
         "upgrading": (KUBERNETES / "upgrade-unfinished").exists(),
         "etcd_snapshots": sorted(path.parent.name for path in KEPT.glob("*/etcd.db")),
-        "units": running_units(run(["systemctl", "show", "--property=Id,ActiveState,UnitFileState", *UNITS])),
+        "units": [unit for unit in running if unit not in behind],
+        "behind": behind,
         "files": file_states(),
         "docker_daemon": docker_daemon(read("/etc/docker/daemon.json")),
         "images": pinned_images(run(["ctr", "--namespace", "k8s.io", "images", "ls"])),
