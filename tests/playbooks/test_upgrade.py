@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
 import yaml
+from ansible.plugins.test.core import TestModule
 from slipway.clients import ansible_play
 from slipway.core.errors import ProvisionError
 
@@ -21,6 +24,7 @@ upgrade_steps = load("filter/upgrade_steps.py").upgrade_steps
 waiting_workloads = load("filter/waiting_workloads.py").waiting_workloads
 
 PLAYBOOKS = Path(__file__).parents[2] / "playbooks"
+COLLECTION = PLAYBOOKS / "collections/ansible_collections/slipway/serving"
 KEPT = "2026-11-27T14-05-33Z-v1.36.3"
 
 
@@ -171,6 +175,32 @@ class TestFacts:
     )
     def test_version_of_containerd(self, printed: str, version: str) -> None:
         assert host_facts.containerd_version(printed) == version
+
+
+CNI_1 = ("io.containerd.grpc.v1.cri", {"bin_dir": "/usr/lib/cni"})
+CNI_2 = ("io.containerd.cri.v1.runtime", {"bin_dir": "/usr/lib/cni"})
+CNI_2_1 = ("io.containerd.cri.v1.runtime", {"bin_dirs": ["/usr/lib/cni"]})
+
+
+@pytest.mark.parametrize(
+    ("version", "place"),
+    [("1.7.24~ds1-6", CNI_1), ("2.0.5", CNI_2), ("2.1", CNI_2_1), ("2.2.1-1", CNI_2_1), ("2.4.2", CNI_2_1)],
+)
+def test_containerd_is_told_where_plugins_are_by_the_name_its_version_knows(
+    version: str, place: tuple[str, dict[str, Any]]
+) -> None:
+    loader = jinja2.FileSystemLoader(COLLECTION / "roles/kubernetes_node/templates")
+    engine = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    engine.tests.update(TestModule().tests())
+    text = engine.get_template("config.toml.j2").render(
+        ansible_managed="",
+        ansible_facts={"slipway_host": {"lowers_oom_score": True}},
+        kubernetes_node_sandbox_image="pause",
+        _kubernetes_node_cgroup_driver="systemd",
+        _kubernetes_node_containerd_version=version,
+    )
+    plugin, cni = place
+    assert tomllib.loads(text)["plugins"][plugin]["cni"] == {**cni, "conf_dir": "/etc/cni/net.d"}
 
 
 # Facts of hosts that are no machines, in the place of what the roles would gather
