@@ -89,6 +89,34 @@ class TestFacts:
             *("live-restore", "debug", "labels"),
         ]
 
+    def test_what_ansible_writes_down_where_a_text_is_from_makes_no_difference(self) -> None:
+        class Tagged(str):
+            """As Ansible's own are, of what a playbook says; a module's answer is plain."""
+
+        assert differing_keys({"log-driver": Tagged("json-file")}, {"log-driver": "json-file"}) == []
+
+
+def test_a_host_that_is_as_asked_is_left_alone(decided: Callable[..., dict[str, Any]]) -> None:
+    told = {
+        "live-restore": True,
+        "log-driver": "json-file",
+        "mtu": 1400,
+        "log-opts.max-size": "10m",
+        "log-opts.max-file": "3",
+    }
+    there = {"docker.io": "26", "docker-cli": "26", "docker-buildx": "0.13", "iptables": "1.8"}
+    facts = of("Debian", "13", packages=there)
+    facts["slipway_host"].update(
+        docker_daemon=told,
+        files={"/etc/docker/daemon.json": {"mode": "0644"}},
+        units=["docker.service"],
+        groups={},
+    )
+    names = ["_docker_is_as_asked"]
+    assert decided("docker", names, facts, docker_mtu=1400)["_docker_is_as_asked"] is True
+    for other in ({"docker_mtu": 1500}, {"docker_mtu": 1400, "docker_users": ["ops"]}):
+        assert decided("docker", names, facts, **other)["_docker_is_as_asked"] is False
+
 
 def test_other_packages_of_docker_go_before_docker_ce_comes(
     decided: Callable[..., dict[str, Any]],

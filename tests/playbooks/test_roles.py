@@ -263,25 +263,43 @@ CHECKED = [role for role in ROLES if (role / "tasks/preflight.yml").is_file() an
 
 
 def test_preflight_asks_every_role_that_has_something_to_say() -> None:
-    loop = read(PLAYBOOKS / "preflight.yml")[0]["tasks"][0]["loop"]
-    asked = [role["name"] for role in loop if "tasks" not in role]
+    (play,) = read(PLAYBOOKS / "preflight.yml")
+    asked = [role["name"] for role in play["vars"]["preflight_roles"] if "tasks" not in role]
     assert sorted(asked) == [role.name for role in CHECKED]
+    # role host is imported as what gathers, the others for their variables alone
+    known = {task["ansible.builtin.import_role"]["name"] for task in play["tasks"][-1]["block"]}
+    assert known == {f"slipway.serving.{name}" for name in asked if name != "host"}
     for role in CHECKED:
-        first = read(role / "tasks/main.yml")[0]
+        first, *_rest = told(role / "tasks/main.yml")
         # by facts, which role host gathers first, and by nothing else before it
         at = 2 if role.name == "host" else 0
         how = first.get("ansible.builtin.include_tasks", first.get("ansible.builtin.import_tasks"))
         if "begin" in (how if isinstance(how, str) else how["file"]):
-            first = read(role / "tasks/begin.yml")[at]
+            first, *_rest = told(role / "tasks/begin.yml")[at:]
         assert first["ansible.builtin.import_tasks"] == "preflight.yml", "a role used alone asks by itself"
+
+
+def told(tasks: Path) -> list[dict[str, Any]]:
+    """The tasks that are run where something is to do."""
+    return [task for task in read(tasks) if task.get("ansible.builtin.meta") != "end_role"]
+
+
+def test_who_may_be_left_as_it_is_was_asked_before() -> None:
+    """Ansible asks it outside of every task, where what cannot be asked ends the run in words for nobody."""
+    for tasks in COLLECTION.glob("roles/*/tasks/*.yml"):
+        for task in read(tasks):
+            if task.get("ansible.builtin.meta") == "end_role" and tasks.name in {"main.yml", "begin.yml"}:
+                assert "preflight_passed is defined" in task["when"] or tasks.parts[-3] == "host", tasks
 
 
 @pytest.mark.parametrize("role", CHECKED, ids=[role.name for role in CHECKED])
 def test_a_check_is_a_name_a_condition_and_a_sentence(role: Path) -> None:
     (task,) = read(role / "tasks/preflight.yml")
     assert set(task) == {"name", "ansible.builtin.assert", "loop", "loop_control"}
-    assert all(set(check) == {"check", "that", "otherwise"} for check in task["loop"])
-    assert not any("{{" in check["that"] for check in task["loop"]), "a condition is written as in `when`"
+    assert task["loop"] == f"{{{{ _{role.name}_checks }}}}"
+    checks = yaml.safe_load((role / "vars/main.yml").read_text())[f"_{role.name}_checks"]
+    assert all(set(check) == {"check", "that", "otherwise"} for check in checks)
+    assert not any("{{" in check["that"] for check in checks), "a condition is written as in `when`"
 
 
 @pytest.mark.parametrize(("needs", "products"), [("client", ["client"]), ("server", ["client", "server"])])

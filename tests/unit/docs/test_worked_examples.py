@@ -138,13 +138,21 @@ def test_the_backend_does_what_the_contract_asks(ctx: Context, monkeypatch: pyte
 
 
 def test_the_roles_files_agree() -> None:
-    defaults, spec, tasks, preflight = [yaml.safe_load(text) for text in blocks("Adding a role", "yaml")]
+    defaults, spec, tasks, preflight, variables = [
+        yaml.safe_load(text) for text in blocks("Adding a role", "yaml")
+    ]
     assert {name for entry in spec["argument_specs"].values() for name in entry["options"]} == set(defaults)
     page = runpy.run_path(str(ROOT / "playbooks" / "readmes.py"))["page"]("chrony", spec, defaults)
     assert "| `chrony_servers` | list of str | `[]` |" in page
-    docker = next((ROOT / "playbooks").rglob("roles/docker/tasks/main.yml"))
-    assert tasks == yaml.safe_load(docker.read_text(encoding="utf-8").replace("docker_", "chrony_"))
+    docker = next((ROOT / "playbooks").rglob("roles/docker/tasks/main.yml")).parents[1]
+    assert tasks == as_chrony(docker / "tasks/main.yml")
     # the form of a preflight is that of the roles there are, and so is its first point
-    (check,) = yaml.safe_load(docker.with_name("preflight.yml").read_text(encoding="utf-8"))
-    first = {key: text.replace("docker:", "chrony:") for key, text in check["loop"][0].items()}
-    assert preflight == [{**check, "loop": [first]}]
+    assert preflight == as_chrony(docker / "tasks/preflight.yml")
+    of_docker = as_chrony(docker / "vars/main.yml")
+    assert variables["_chrony_checks"] == of_docker["_chrony_checks"][:1]
+    assert set(variables) <= set(of_docker)
+
+
+def as_chrony(path: Path) -> Any:
+    text = path.read_text(encoding="utf-8")
+    return yaml.safe_load(text.replace("docker_", "chrony_").replace("docker:", "chrony:"))

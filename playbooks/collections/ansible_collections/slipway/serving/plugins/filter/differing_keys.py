@@ -43,8 +43,8 @@ def differing_keys(wanted: Mapping[str, Any], there: Mapping[str, Any]) -> list[
 
 
 def _same(value: Any, told: Any) -> bool:
-    # to Python, true is 1 and to Docker it is not
-    return type(value) is type(told) and bool(value == told)
+    # to Python, true is 1 and to Docker it is not; not by type, for Ansible has types of its own
+    return isinstance(value, bool) is isinstance(told, bool) and bool(value == told)
 
 
 def _leaves(values: Mapping[str, Any], before: str) -> Iterator[tuple[str, Any]]:
