@@ -273,8 +273,7 @@ def test_preflight_asks_every_role_that_has_something_to_say() -> None:
         first, *_rest = told(role / "tasks/main.yml")
         # by facts, which role host gathers first, and by nothing else before it
         at = 2 if role.name == "host" else 0
-        how = first.get("ansible.builtin.include_tasks", first.get("ansible.builtin.import_tasks"))
-        if "begin" in (how if isinstance(how, str) else how["file"]):
+        if "begin.yml" in {first.get(f"ansible.builtin.{how}_tasks") for how in ("include", "import")}:
             first, *_rest = told(role / "tasks/begin.yml")[at:]
         assert first["ansible.builtin.import_tasks"] == "preflight.yml", "a role used alone asks by itself"
 
