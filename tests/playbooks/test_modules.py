@@ -350,16 +350,25 @@ class TestControllerFile:
         assert controller_file("~/file") != {}
 
     def test_what_is_no_plain_file_is_nothing(self, tmp_path: Path) -> None:
-        (tmp_path / "link").symlink_to("/etc/hostname")
-        assert [controller_file(str(tmp_path / name)) for name in ("", "none", "link")] == [{}, {}, {}]
+        assert [controller_file(str(tmp_path / name)) for name in ("", "none")] == [{}, {}]
 
-    def test_a_link_that_is_followed_is_what_it_leads_to(self, tmp_path: Path) -> None:
+    def test_what_was_written_anew_is_read_anew(self, tmp_path: Path) -> None:
+        file = tmp_path / "file"
+        seen = set()
+        for text in ("one", "two", "three"):
+            file.write_text(text)
+            seen |= {controller_file(str(file))["sha256"], controller_file(str(file))["sha256"]}
+        (tmp_path / "other").write_text("four")
+        (tmp_path / "other").rename(file)
+        assert len({*seen, controller_file(str(file))["sha256"]}) == 4
+
+    def test_a_link_is_what_it_leads_to(self, tmp_path: Path) -> None:
         """A folder of programs may be one of links, which module copy follows."""
         (tmp_path / "kubeadm").write_text("program")
         (tmp_path / "link").symlink_to("kubeadm")
         (tmp_path / "astray").symlink_to("none")
         program = controller_file(str(tmp_path / "kubeadm"))
-        found = [controller_file(str(tmp_path / name), followed=True) for name in ("link", "astray")]
+        found = [controller_file(str(tmp_path / name)) for name in ("link", "astray")]
         assert found == [program, {}]
 
 
@@ -1285,6 +1294,12 @@ class TestWaitingPods:
         )
         assert waiting_pods(said) == ["slow: containers with unready status", "new: Pending"]
         assert waiting_pods(said, "b") == ["new: Pending"]
+
+    def test_one_that_no_node_takes_says_why(self) -> None:
+        pod = self.pod("stays", "", "Pending", None)
+        why = "0/2 nodes are available: 2 node(s) were unschedulable."
+        pod["status"]["conditions"] = [{"type": "PodScheduled", "status": "False", "message": why}]
+        assert waiting_pods(answer(pod)) == [f"stays: {why}"]
 
 
 class TestKubeletRequests:

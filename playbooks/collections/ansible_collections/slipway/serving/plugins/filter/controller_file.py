@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import stat
 from pathlib import Path
@@ -15,7 +16,8 @@ description: >-
 positional: written
 options:
   _input:
-    description: Path on the controller; a C(~) is the user's home.
+    description: >-
+      Path on the controller; a C(~) is the user's home. A link counts as the file that it leads to.
     type: str
     required: true
   written:
@@ -24,10 +26,6 @@ options:
       in their places; without one of these texts there is no file to compare.
     type: dict
     default: {}
-  followed:
-    description: Whether a link counts as the file that it leads to, as it does for module copy.
-    type: bool
-    default: false
 author: [slipway]
 """
 
@@ -48,27 +46,30 @@ _value:
 """
 
 
-def controller_file(
-    path: str, written: dict[str, str] | None = None, followed: bool = False
-) -> dict[str, str]:
+def controller_file(path: str, written: dict[str, str] | None = None) -> dict[str, str]:
     """Digest and mode of a file here; empty where there is no plain file that can be read.
 
-    written: texts that must be in it, to those that the digest has in their places. followed: a link counts
-    as the file that it leads to.
+    written: texts that must be in it, to those that the digest has in their places.
     """
     file = Path(path).expanduser()
     try:
-        found = file.stat() if followed else file.lstat()
+        found = file.stat()
         if not stat.S_ISREG(found.st_mode):
             return {}
-        with file.open("rb") as opened:
-            if written:
-                digest = _digest_before(opened.read(), written)
-            else:
-                digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        if written:
+            digest = _digest_before(file.read_bytes(), written)
+        else:
+            digest = _digest(file, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
     except OSError:
         return {}
     return {"sha256": digest, "mode": f"{stat.S_IMODE(found.st_mode):04o}"} if digest else {}
+
+
+@functools.cache
+def _digest(file: Path, *_state: int) -> str:
+    """Reads once for all hosts: programs are large. _state: differs once another file was written there."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _digest_before(data: bytes, written: dict[str, str]) -> str:

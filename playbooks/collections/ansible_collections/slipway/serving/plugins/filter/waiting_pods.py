@@ -44,9 +44,12 @@ def waiting_pods(answer: str, node: str = "") -> list[str]:
         if item["kind"] != "Pod" or (node and item["spec"].get("nodeName") != node):
             continue
         status = item.get("status", {})
-        ready = next((entry for entry in status.get("conditions", []) if entry["type"] == "Ready"), None)
-        if status.get("phase") != "Succeeded" and (ready is None or ready["status"] != "True"):
-            reason = (ready or {}).get("message") or status.get("phase", "not reported yet")
+        conditions = {entry["type"]: entry for entry in status.get("conditions", [])}
+        ready, scheduled = conditions.get("Ready", {}), conditions.get("PodScheduled", {})
+        if status.get("phase") != "Succeeded" and ready.get("status") != "True":
+            # one that no node takes has nothing to say of being ready
+            told = ready.get("message") or scheduled.get("message")
+            reason = told or status.get("phase", "not reported yet")
             out.append(f"{item['metadata']['name']}: {reason}")
     return out
 
