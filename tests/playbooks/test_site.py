@@ -477,6 +477,9 @@ def test_preflight_tells_all_problems_before_anything_changes(lab: Lab) -> None:
 def test_what_was_cut_short_or_stopped_is_mended(lab: Lab) -> None:
     lab.on("worker-1", "touch /etc/kubernetes/kubeadm-unfinished")
     lab.on("cp", "systemctl stop docker-registry")
+    lab.on("cp", "kubectl --kubeconfig /etc/kubernetes/admin.conf delete node worker-1")
+    planned = Provision().plan(lab.ctx, SETTINGS, lab.hosts)  # of one that is no node before a real run
+    assert any("would join the cluster of cp" in line or "Name the join" in line for line in planned), planned
     mended = Provision().run(lab.ctx, SETTINGS, lab.hosts)
     plays = mended.value.plays
     assert plays["cp"].changed_tasks[:1] == ("registry : Run the registry",)
