@@ -28,11 +28,6 @@ class Monitoring:
     path: str = METRICS_PATH
 
 
-def read_models(path: Path) -> list[ModelConfig]:
-    """The models of a --model_config_file. Raises UsageError naming the file and what is wrong."""
-    return parse_models(text_of(path), path)
-
-
 def parse_models(text: str, path: Path, served: Collection[str] = ()) -> list[ModelConfig]:
     """The models of a --model_config_file's text. served: names of the models there are already.
 

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -79,9 +80,14 @@ def available(root: Path = Path("/")) -> int:
 
 
 def resident() -> int:
-    """Bytes of memory this process has."""
-    with open("/proc/self/statm", "rb", buffering=0) as file:  # noqa: PTH123  # often: no object for a path
-        return int(file.read().split()[1]) * _PAGE
+    """Bytes of memory that this process alone has: pages of files the kernel takes back by itself."""
+    pages, of_files = _statm()
+    return (pages - of_files) * _PAGE
+
+
+def of_files() -> int:
+    """Bytes of programs and libraries that this process has in memory."""
+    return _statm()[1] * _PAGE
 
 
 def keep_little() -> None:
@@ -97,6 +103,32 @@ def give_back() -> None:
     """Have the C library return what it keeps for later."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def leave_files() -> None:
+    """Leave the pages of programs and libraries; those that are still used come back by themselves.
+
+    To start takes 250 MB of TensorFlow's library, to serve a tenth of that. The pages stay in the kernel's
+    cache as long as nobody needs the room, and no longer count as this process's.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        advise = ctypes.CDLL(None).madvise
+        for start, size in files_read(Path("/proc/self/smaps").read_text(encoding="utf-8")):
+            advise(ctypes.c_void_p(start), ctypes.c_size_t(size), _DONTNEED)
+
+
+def files_read(smaps: str) -> list[tuple[int, int]]:
+    """Address and bytes of the parts of /proc/PID/smaps that are as their files have them.
+
+    Not what may be written, nor what was written before it was protected: that is nowhere else.
+    """
+    found = []
+    for part in _PART.finditer(smaps):
+        dirty = re.search(r"^Private_Dirty: +0 kB$", part["told"], re.MULTILINE)
+        if "w" not in part["may"] and part["file"].startswith("/") and dirty:
+            start, end = int(part["start"], 16), int(part["end"], 16)
+            found.append((start, end - start))
+    return found
 
 
 class Budget:
@@ -203,6 +235,19 @@ class Claim:
 
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_DONTNEED = 4  # madvise(2)
+_PART = re.compile(
+    r"^(?P<start>[0-9a-f]+)-(?P<end>[0-9a-f]+) (?P<may>\S+) \S+ \S+ \d+ +(?P<file>.*)\n"
+    r"(?P<told>(?:\w+:.*\n)*)",
+    re.MULTILINE,
+)
+
+
+def _statm() -> tuple[int, int]:
+    """Pages of this process, and how many of them are of files."""
+    with open("/proc/self/statm", "rb", buffering=0) as file:  # noqa: PTH123  # often: no object for a path
+        _, pages, of_files, *_ = file.read().split()
+        return int(pages), int(of_files)
 
 
 def _machine(root: Path) -> int:

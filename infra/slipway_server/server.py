@@ -16,7 +16,7 @@ from slipway_server.base_path import local_path
 from slipway_server.batching import Batches
 from slipway_server.batching_parameters import batching_of
 from slipway_server.codes import StatusError
-from slipway_server.config import Monitoring, read_models, read_monitoring
+from slipway_server.config import Monitoring, parse_models, read_monitoring, text_of
 from slipway_server.flags import Flags
 from slipway_server.grpc_api import GrpcOptions, GrpcServer
 from slipway_server.health import Health, ProbeServer
@@ -52,8 +52,9 @@ async def serve(flags: Flags, siblings: Siblings | None = None) -> None:
     started = time.monotonic()
     memory.keep_little()
     sys.setswitchinterval(SWITCH_SECONDS)
+    written = text_of(Path(flags.model_config_file)) if flags.model_config_file else ""
     configs = (
-        read_models(Path(flags.model_config_file))
+        parse_models(written, Path(flags.model_config_file))
         if flags.model_config_file
         else [ModelConfig(flags.model_name, local_path(flags.model_base_path).absolute())]
     )
@@ -91,7 +92,8 @@ async def serve(flags: Flags, siblings: Siblings | None = None) -> None:
             await ports.start()
             health.serving = models.ready
             log.event("started", serving=health.serving, seconds=round(time.monotonic() - started, 3))
-            watchers = _watch(doors, models, health, ports)
+            await asyncio.to_thread(memory.leave_files)
+            watchers = _watch(doors, models, health, ports, written)
             await stopping.wait()
         log.event("draining", grace_seconds=GRACE_SECONDS)
     finally:
@@ -151,13 +153,15 @@ class Ports:
         flags = doors.flags
         self._body = flags.rest_body_limit
         self._available = memory.available() // flags.processes
+        # all of it may come back: a request can take another way through TensorFlow than those before it
+        self._library = memory.of_files()
         at_rest = memory.resident()
-        found = memory.limits(self._body, self._available, at_rest)
+        found = self._limits(at_rest)
         self.budget = memory.Budget(found.requests, at_rest)
         log.event(
             "memory",
             available=self._available,
-            at_rest=at_rest,
+            at_rest=at_rest + self._library,
             requests=found.requests,
             largest_message=found.message,
             largest_body=found.body,
@@ -221,8 +225,10 @@ class Ports:
             await asyncio.to_thread(memory.give_back)
         if self._idle:
             self.budget.at_rest = memory.resident()
-            found = memory.limits(self._body, self._available, self.budget.at_rest)
-            self.budget.total = found.requests
+            self.budget.total = self._limits(self.budget.at_rest).requests
+
+    def _limits(self, at_rest: int) -> memory.Limits:
+        return memory.limits(self._body, self._available, at_rest + self._library)
 
     @property
     def _idle(self) -> bool:
@@ -278,8 +284,13 @@ async def _free(models: Models, service: Service, batches: Batches) -> bool:
     return True
 
 
-def _watch(doors: Doors, models: Models, health: Health, ports: Ports) -> list[asyncio.Task[None]]:
-    """Begin to look at what may change while the server runs."""
+def _watch(
+    doors: Doors, models: Models, health: Health, ports: Ports, written: str
+) -> list[asyncio.Task[None]]:
+    """Begin to look at what may change while the server runs.
+
+    written: what the file of the models said that were loaded.
+    """
 
     async def after() -> None:
         await ports.measure()
@@ -291,6 +302,6 @@ def _watch(doors: Doors, models: Models, health: Health, ports: Ports) -> list[a
         watching.credentials(doors.looks),
     ]
     if flags.model_config_file and flags.model_config_file_poll_wait_seconds > 0:
-        file = watching.ConfigFile(Path(flags.model_config_file), models)
+        file = watching.ConfigFile(Path(flags.model_config_file), models, written)
         looking.append(file.watch(flags.model_config_file_poll_wait_seconds))
     return [asyncio.create_task(look) for look in looking]

@@ -44,11 +44,11 @@ async def credentials(looks: Sequence[Callable[[], None]]) -> None:
 class ConfigFile:
     """A --model_config_file that is looked at again: what is new is served, what is wrong with it is told."""
 
-    def __init__(self, path: Path, models: Models) -> None:
-        """The file has been served once, as it is now."""
+    def __init__(self, path: Path, models: Models, served: str) -> None:
+        """served: its text when the models were first loaded, which may have taken a while."""
         self._path = path
         self._models = models
-        self._served = text_of(path)
+        self._served = served
         self._told = ""
 
     async def watch(self, seconds: int) -> None:

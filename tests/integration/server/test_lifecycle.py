@@ -19,7 +19,8 @@ import grpc
 import pytest
 from slipway.core.errors import UsageError
 from slipway_server import rest, warmup
-from slipway_server.config import Monitoring, read_models, read_monitoring
+from slipway_server.config import Monitoring, parse_models, read_monitoring, text_of
+from slipway_server.memory import MIB
 from slipway_server.model_state import ModelConfig, Policy
 from slipway_server.server import GRACE_SECONDS
 
@@ -50,7 +51,7 @@ def test_model_config_file(tmp_path: Path) -> None:
                    model_version_policy { specific { versions: 4 versions: 2 } } }
           config { name: "d" base_path: "/m/d" model_platform: "tensorflow" model_version_policy { all {} } }
         }""")
-    assert read_models(file) == [
+    assert parse_models(text_of(file), file) == [
         ModelConfig("a", Path("/m/a"), Policy()),
         ModelConfig("b", Path("/m/b"), Policy("latest", 2)),
         ModelConfig("c", Path("/m/c"), Policy("specific", versions=(4, 2))),
@@ -97,7 +98,7 @@ def test_a_bad_model_config_names_file_and_fault(tmp_path: Path, text: str, patt
     file = tmp_path / "models.config"
     file.write_text(text)
     with pytest.raises(UsageError) as caught:
-        read_models(file)
+        parse_models(text_of(file), file)
     assert caught.value.where == str(file)
     assert pattern in caught.value.what
 
@@ -137,6 +138,16 @@ def test_health_waits_for_the_model(made: Made, start: StartServer, tmp_path: Pa
     deadline = time.monotonic() + 20
     while health(server) != SERVING and time.monotonic() < deadline:
         time.sleep(0.05)
+    assert health(server) == SERVING
+
+
+def test_what_only_its_start_needed_leaves_it(made: Made, start: StartServer) -> None:
+    server = start("--model_name=net", f"--model_base_path={made.models}/net")
+    server.wait_for("started")
+    deadline = time.monotonic() + 30
+    while (of_files := server.resident("RssFile")) > 100 * MIB:
+        assert time.monotonic() < deadline, of_files
+        time.sleep(0.1)
     assert health(server) == SERVING
 
 

@@ -15,7 +15,7 @@ from slipway.artifacts.tensorflow_serving import VERSION
 from slipway.core.errors import ImageError
 from slipway.core.types import ExportedModel
 from slipway.image import build_context
-from slipway_server.config import read_models
+from slipway_server.config import parse_models, text_of
 
 
 def wheel(folder: Path, name: str, entries: Mapping[str, bytes]) -> Path:
@@ -121,7 +121,7 @@ def test_several_models_come_with_the_list_that_the_server_reads(tmp_path: Path,
     assert found["models/half_plus_two/1/saved_model.pb"] == b"half"
     config = tmp_path / "models.config"
     config.write_bytes(found["models/models.config"])
-    assert [(one.name, one.base_path) for one in read_models(config)] == [
+    assert [(one.name, one.base_path) for one in parse_models(text_of(config), config)] == [
         ("mnist", Path("/models/mnist")),
         ("half_plus_two", Path("/models/half_plus_two")),
     ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,3 +120,45 @@ def test_waiting_ends(monkeypatch: pytest.MonkeyPatch) -> None:
             await shared.wait(shared.claim(), 1)
 
     asyncio.run(scenario())
+
+
+def test_what_a_process_has_is_counted_without_its_files() -> None:
+    before = memory.resident()
+    held = bytearray(os.urandom(1024)) * (32 * 1024)
+    assert 30 * MIB < memory.resident() - before < 34 * MIB
+    status = Path("/proc/self/status").read_text()
+    in_all = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS"))
+    assert memory.resident() < in_all - len(held) // 8, "an interpreter has libraries"
+
+
+SMAPS = """\
+7f0000000000-7f0000002000 r-xp 00001000 fd:00 12   /usr/lib/a library.so
+Rss:                   8 kB
+Private_Dirty:         0 kB
+VmFlags: rd ex mr
+7f0000002000-7f0000003000 r--p 00003000 fd:00 12   /usr/lib/a library.so
+Rss:                   4 kB
+Private_Dirty:         4 kB
+7f0000003000-7f0000004000 rw-p 00004000 fd:00 12   /usr/lib/a library.so
+Private_Dirty:         0 kB
+7f0000004000-7f0000008000 r--p 00000000 fd:00 13   /usr/lib/another.so
+Private_Dirty:         0 kB
+7f0000009000-7f000000a000 rw-p 00000000 00:00 0
+Private_Dirty:         0 kB
+7ffd00000000-7ffd00001000 r-xp 00000000 00:00 0    [vdso]
+Private_Dirty:         0 kB
+"""
+
+
+def test_only_what_is_as_its_file_has_it_may_leave() -> None:
+    assert memory.files_read(SMAPS) == [(0x7F0000000000, 0x2000), (0x7F0000004000, 0x4000)]
+
+
+def test_pages_of_files_leave_and_come_back() -> None:
+    def of_files() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[2])
+
+    before = of_files()
+    memory.leave_files()
+    assert of_files() < before
+    assert json.loads(json.dumps({"it": ["goes", "on"]})) == {"it": ["goes", "on"]}

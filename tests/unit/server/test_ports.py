@@ -34,7 +34,7 @@ def process(monkeypatch: pytest.MonkeyPatch) -> Process:
 
 def ports(process: Process, arrivals: int = 0) -> Ports:
     made = Ports.__new__(Ports)
-    made._body, made._available = 8 * MIB, 1024 * MIB
+    made._body, made._available, made._library = 8 * MIB, 1024 * MIB, 64 * MIB
     made.budget = Budget(0, process.resident(), process.resident)
     made._grpc = SimpleNamespace(arrivals=arrivals)  # type: ignore[assignment]
     return made
@@ -53,6 +53,9 @@ def test_a_model_that_came_is(process: Process) -> None:
     process.models += 200 * MIB
     asyncio.run(server.measure())
     assert server.budget.at_rest == AT_REST + 200 * MIB
+    # room is left for all of the library, however much of it is in memory now
+    found = memory.limits(8 * MIB, 1024 * MIB, AT_REST + 264 * MIB)
+    assert server.budget.total == found.requests
 
 
 def test_a_server_at_rest_is_left_alone(process: Process) -> None:
