@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,19 @@ REALLY = {
     # and the restart that it is for, which no later run is told of
     "model_server : Write the unit": ("model_server : Restart the model server",),
     "docker : Configure the daemon": ("docker : Restart docker",),
+    "worker : Name the join that would happen": (
+        *("worker : Configure the join, and mark it as unfinished", "worker : Join with kubeadm"),
+    ),
+}
+# and tasks of the roles that a dry run cannot look into before there is a cluster
+UNSEEN = {
+    "registry": ("registry : Set the logins", "registry : Configure the registry"),
+    "cni": tuple(
+        f"cni : {task}"
+        for task in ("Write the manifest", "Connect pods to the network", "Apply the manifest")
+    ),
+    "network_policy": ("network_policy : Write the manifest", "network_policy : Apply the manifest"),
+    "metrics_server": ("metrics_server : Write the manifest", "metrics_server : Apply the manifests"),
 }
 FLAG = "--file_system_poll_wait_seconds=2"
 LIVE_RESTORE = "docker info --format 'live restore: {{.LiveRestoreEnabled}}'"
@@ -246,13 +260,22 @@ def test_a_run_that_is_killed_in_each_role_comes_to_the_same_end(lab: Site) -> N
 def kill_in_each_role(lab: Site, roles: tuple[str, ...], chance: random.Random) -> None:
     planned = [change.task for change in lab.play("site.yml", check=True).changes]
     foreseen = [really for task in planned for really in REALLY.get(task, (task,))]
-    of = {role: sorted({task for task in foreseen if task.startswith(f"{role} : ")}) for role in roles}
+    of = {
+        role: list(dict.fromkeys(task for task in foreseen if task.startswith(f"{role} : ")))
+        or [*UNSEEN.get(role, ())]
+        for role in roles
+    }
     assert all(of.values()), of
     points = [chance.choice(of[role]) for role in roles]
     others = [task for role in roles for task in of[role] if task not in points]
     points += chance.sample(others, k=min(len(others), lab.kind.kills - len(points)))
+    order = [*foreseen]
+    for before, role in pairwise(roles):
+        if of[role][0] not in order:
+            at = max(at for at, task in enumerate(order) if task in of[before])
+            order[at + 1 : at + 1] = of[role]
     killed: list[str] = []
-    for task in sorted(points, key=foreseen.index):
+    for task in sorted(points, key=order.index):
         with lab.site() as run:
             if run.reaches(task):
                 # what a restart was for is written by then, and the restart itself is not to come
