@@ -38,11 +38,16 @@ class ByHand:
 
     def reaches(self, task: str, host: str = "") -> bool:
         """Wait until a task begins, on one host or on any; False if the run ends before that."""
+        return self.first_of([task], host) == task
 
-        def there() -> bool:
-            return task in self.tasks(host)
+    def first_of(self, tasks: Sequence[str], host: str = "") -> str:
+        """Wait until one of these tasks begins: which. Empty if the run ends before that."""
 
-        return self._wait(lambda: there() or self.child.poll() is not None, task) and there()
+        def there() -> str:
+            return next((task for task in self.tasks(host) if task in tasks), "")
+
+        self._wait(lambda: bool(there()) or self.child.poll() is not None, f"beginning of {tasks[0]}")
+        return there()
 
     def kill(self) -> None:
         """SIGKILL for it and all that it has started here; what it left running on hosts goes on there."""
