@@ -23,7 +23,6 @@ from slipway.clients import ssh
 from slipway.core import process
 from slipway.core.context import Context
 from slipway.core.errors import HostError
-from slipway.core.events import Emit, silent
 from slipway.core.retry import wait_for
 from slipway.core.schema import Settings
 from slipway.core.state import State
@@ -33,11 +32,9 @@ from slipway.hosts.nspawn import inherit, network, roots
 from slipway.hosts.nspawn.backend import Nspawn
 from slipway.hosts.nspawn.design import design
 from slipway.hosts.nspawn.labs import Lab, Records, lab_name
-from slipway.status import packages
 from slipway_stacks import cloud_init
 
 from tests.lab_traces import traces
-from tests.vm import vm_image
 from tests.vm.uml_kernel import Kernel
 
 ROOT = Path(__file__).parents[2]
@@ -253,18 +250,6 @@ def wait_for_ssh(machine: Machine, begun: float) -> None:
     ended = "ended" if machine.child.poll() is not None else "shows no SSH banner"
     tail = machine.console.read_text(errors="replace").splitlines()[-40:]
     raise HostError(f"the machine {ended}", where=machine.host.name, tail="\n".join(tail))
-
-
-def install_programs(emit: Emit = silent) -> None:
-    """What kernel, image and machines are made with, by name, where it is not here."""
-    wanted = {**vm_image.PROGRAMS, **PROGRAMS}
-    missing = {package for program, package in wanted.items() if not _there(program)}
-    if missing:
-        packages.install(tuple(sorted(missing)), emit)
-
-
-def _there(program: str) -> bool:
-    return any((Path(folder) / program).is_file() for folder in (*os.get_exec_path(), "/usr/sbin", "/sbin"))
 
 
 @contextmanager

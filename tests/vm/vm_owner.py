@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slipway.core.context import Context
 from slipway.core.schema import Settings
 from slipway.core.types import Hosts
 from slipway.hosts.existing import Existing
@@ -40,9 +41,9 @@ class Owner:
         """As the suite of contracts takes it."""
         return Lab(Existing(), self.settings, self.folder / ".slipway")
 
-    def up(self) -> Hosts:
-        """The machine as slipway finds it through the inventory."""
-        return self.lab.up().value
+    def up(self, ctx: Context | None = None) -> Hosts:
+        """The machine as slipway finds it through the inventory. ctx: with a state folder other than the user's own."""
+        return Existing().up(ctx or self.lab.ctx, self.settings).value
 
 
 def owner(machine: Machine, folder: Path, user: str, groups: Sequence[str], **variables: Any) -> Owner:
