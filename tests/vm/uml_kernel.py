@@ -42,11 +42,27 @@ BUILD_SECONDS = 3600.0
 _PACKAGED = ("uml-package", "0")  # raised when what is kept of the package changes
 _BUILT = "uml-built"  # called otherwise when _build changes: its key tells what it is given, not what it does
 _CONFIGURATION = Path(__file__).with_suffix(".config")
-# The kubelet ends where no processor tells its clock rate: file, the line before which it is told, how
-_CLOCK = (
-    "arch/um/kernel/um_arch.c",
-    '\tseq_printf(m, "cache_alignment',
-    '\tseq_printf(m, "cpu MHz\\t\\t: 2000.000\\n");\n',
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is different in a file of the kernel's source: this text, which is there once, for that one."""
+
+    file: str
+    old: str
+    new: str
+
+
+_CHANGES = (
+    # the kubelet ends where no processor tells its clock rate
+    Change(
+        "arch/um/kernel/um_arch.c",
+        '\tseq_printf(m, "cache_alignment',
+        '\tseq_printf(m, "cpu MHz\\t\\t: 2000.000\\n");\n\tseq_printf(m, "cache_alignment',
+    ),
+    # An interrupt within another one takes over the list of what has happened, and what the outer one had not
+    # come to is never told again: a disk then waits for ever. A list of one cannot lose any.
+    Change("arch/um/os-Linux/irq.c", "#define MAX_EPOLL_EVENTS 64\n", "#define MAX_EPOLL_EVENTS 1\n"),
 )
 
 
@@ -85,7 +101,10 @@ def built(ctx: Context) -> Kernel:
     CommandError when it cannot be fetched or built.
     """
     wanted = configuration(_CONFIGURATION.read_text())
-    name, key = _BUILT, cache.key_of(*(f"{option}={value}" for option, value in wanted.items()), *_CLOCK)
+    name, key = (
+        _BUILT,
+        cache.key_of(*(f"{option}={value}" for option, value in wanted.items()), *map(str, _CHANGES)),
+    )
 
     def get() -> Kernel:
         with _scratch(ctx) as scratch:
@@ -191,11 +210,12 @@ def _unpacked(package: Path, scratch: Path) -> Path:
     source.mkdir()
     process.run(["tar", "-xJf", packed, "--strip-components=1", "-C", source], timeout=900)
     shutil.rmtree(scratch / "root")
-    name, before, told = _CLOCK
-    text = (source / name).read_text()
-    if text.count(before) != 1:
-        raise ArtifactError(f"no place for the clock rate in {name}", where=str(source))
-    (source / name).write_text(text.replace(before, told + before))
+    for change in _CHANGES:
+        file = source / change.file
+        text = file.read_text()
+        if text.count(change.old) != 1:
+            raise ArtifactError(f"{change.file} has not {change.old.strip()!r} once", where=str(source))
+        file.write_text(text.replace(change.old, change.new))
     return source
 
 
