@@ -126,7 +126,7 @@ def test_a_second_run_changes_nothing_and_restarts_nothing(site: Site) -> None:
     assert site.started() == before
 
 
-def test_no_password_is_in_the_state_folder_or_an_argument(site: Site) -> None:
+def test_no_password_is_in_the_state_folder(site: Site) -> None:
     files = [path for path in site.state.root.rglob("*") if path.is_file()]
     secret = site.machine.password.encode()
     assert files and not [path for path in files if secret in path.read_bytes()]

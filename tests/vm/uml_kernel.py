@@ -60,8 +60,8 @@ _CHANGES = (
         '\tseq_printf(m, "cache_alignment',
         '\tseq_printf(m, "cpu MHz\\t\\t: 2000.000\\n");\n\tseq_printf(m, "cache_alignment',
     ),
-    # An interrupt within another one takes over the list of what has happened, and what the outer one had not
-    # come to is never told again: a disk then waits for ever. A list of one cannot lose any.
+    # A disk was seen to wait for ever with its answers unread. The list of what has happened is one for all, and an
+    # interrupt within another one seems to take it over before the outer one is through; a list of one cannot lose any.
     Change("arch/um/os-Linux/irq.c", "#define MAX_EPOLL_EVENTS 64\n", "#define MAX_EPOLL_EVENTS 1\n"),
 )
 
