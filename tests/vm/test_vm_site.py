@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from slipway.provision import stage
 from tests.playbooks.by_hand import by_hand
 from tests.vm.uml_kernel import Kernel
 from tests.vm.vm_lab import ROOT, Machine, vm_lab
-from tests.vm.vm_owner import Owner, owner, sealed
+from tests.vm.vm_owner import Owner, two_owners
 
 pytestmark = [pytest.mark.vm, pytest.mark.lab, pytest.mark.soak, pytest.mark.timeout(3600)]
 
@@ -67,25 +66,11 @@ class Site:
         )
 
 
-@contextmanager
-def two_owners(machine: Machine, folder: Path) -> Iterator[dict[str, Owner]]:
-    """debian and ops, whose password for sudo is sealed in the inventory; the vault is open meanwhile."""
-    found = {
-        "debian": owner(machine, folder / "debian", "debian", GROUPS),
-        "ops": owner(machine, folder / "ops", "ops", GROUPS, ansible_become_password="SEALED"),
-    }
-    listed = found["ops"].inventory
-    listed.write_text(listed.read_text().replace("SEALED", sealed(machine.password, folder)))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ANSIBLE_VAULT_PASSWORD_FILE", str(folder / "vault-password"))
-        yield found
-
-
 @pytest.fixture(scope="module")
 def site(built_kernel: Kernel, node_image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with vm_lab(tmp_path_factory.mktemp("vm-site"), built_kernel, node_image) as lab:
         machine = lab.boot()
-        with two_owners(machine, tmp_path_factory.mktemp("site-owners")) as owners:
+        with two_owners(machine, tmp_path_factory.mktemp("site-owners"), GROUPS) as owners:
             yield Site(machine, owners, State(owners["debian"].folder / ".slipway"))
 
 

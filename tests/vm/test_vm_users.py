@@ -18,7 +18,7 @@ from tests.contract import test_backends as contract
 from tests.contract.contract_lab import Lab
 from tests.vm.uml_kernel import Kernel
 from tests.vm.vm_lab import Machine, vm_lab
-from tests.vm.vm_owner import Owner, owner, sealed
+from tests.vm.vm_owner import Owner, owner, two_owners
 
 pytestmark = [pytest.mark.vm, pytest.mark.lab, pytest.mark.soak, pytest.mark.timeout(1800)]
 
@@ -38,17 +38,7 @@ def machine(kernel: Kernel, image: Path, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def owners(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Owner]]:
-    """debian, whom sudo asks for nothing, and ops, whose password is in a vault."""
-    folder = tmp_path_factory.mktemp("owners")
-    groups = ["docker"]
-    found = {
-        "debian": owner(machine, folder / "debian", "debian", groups),
-        "ops": owner(machine, folder / "ops", "ops", groups, ansible_become_password="SEALED"),
-    }
-    listed = found["ops"].inventory
-    listed.write_text(listed.read_text().replace("SEALED", sealed(machine.password, folder)))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ANSIBLE_VAULT_PASSWORD_FILE", str(folder / "vault-password"))
+    with two_owners(machine, tmp_path_factory.mktemp("owners"), ["docker"]) as found:
         yield found
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from slipway.core.context import Context
 from slipway.core.schema import Settings
 from slipway.core.types import Hosts
@@ -51,6 +53,23 @@ def owner(machine: Machine, folder: Path, user: str, groups: Sequence[str], **va
     folder.mkdir(parents=True, exist_ok=True)
     machine.inventory(folder, user, groups, **variables)
     return Owner(machine, folder, user, groups)
+
+
+@contextmanager
+def two_owners(machine: Machine, folder: Path, groups: Sequence[str]) -> Iterator[dict[str, Owner]]:
+    """debian, whom sudo asks for nothing, and ops, whose password for it is sealed in the inventory.
+
+    The vault is open until the end of the block.
+    """
+    found = {
+        "debian": owner(machine, folder / "debian", "debian", groups),
+        "ops": owner(machine, folder / "ops", "ops", groups, ansible_become_password="SEALED"),
+    }
+    listed = found["ops"].inventory
+    listed.write_text(listed.read_text().replace("SEALED", sealed(machine.password, folder)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANSIBLE_VAULT_PASSWORD_FILE", str(folder / "vault-password"))
+        yield found
 
 
 def sealed(value: str, folder: Path) -> str:
